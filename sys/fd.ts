@@ -1,0 +1,231 @@
+/**
+ * Owned file descriptors.
+ *
+ * Theory of operation: a descriptor that this process opened or received has
+ * exactly one owner, an {@linkcode OwnedFd}, from the call that made it until
+ * it is closed or released. Every descriptor is close-on-exec from its first
+ * instant. Code that only uses a descriptor takes its number.
+ *
+ * @module
+ */
+
+import { check, Errno, errno, SystemError, systemError } from "./errno.ts";
+import { libc } from "./libc.ts";
+import { countOpenFds, readLink } from "./proc.ts";
+import { FileType, statFd } from "./statx.ts";
+
+const F_GETFD = 1;
+const F_SETFD = 2;
+const F_GETFL = 3;
+const F_SETFL = 4;
+const F_DUPFD_CLOEXEC = 1030;
+const FD_CLOEXEC = 1;
+const O_NONBLOCK = 0o4000;
+
+/** The first number that is not one of the standard streams. */
+const FIRST_FREE_FD = 3;
+
+/**
+ * A file descriptor with one owner.
+ *
+ * @example
+ * ```ts
+ * import { assert } from "@std/assert";
+ * import { EventFd } from "./eventfd.ts";
+ *
+ * let copy: OwnedFd;
+ * {
+ *   using event = EventFd.create();
+ *   copy = event.dup();
+ * }
+ * assert(!copy.closed);
+ * copy.close();
+ * assert(copy.closed);
+ * ```
+ */
+export class OwnedFd implements Disposable {
+  #fd: number;
+
+  /** Takes over an open descriptor: the new object closes it. */
+  constructor(fd: number) {
+    if (!Number.isInteger(fd) || fd < 0) {
+      throw new SystemError(
+        Errno.EBADF,
+        "OwnedFd",
+        `Cannot own file descriptor ${fd}: it is not a number from 0 up`,
+      );
+    }
+    this.#fd = fd;
+  }
+
+  /**
+   * The descriptor's number; it stays owned by this object.
+   *
+   * @throws {SystemError} kind `EBADF` after `close` or `release`
+   */
+  get fd(): number {
+    if (this.#fd < 0) {
+      throw new SystemError(
+        Errno.EBADF,
+        "OwnedFd",
+        "Cannot use a file descriptor after it was closed or released",
+      );
+    }
+    return this.#fd;
+  }
+
+  /** Whether the descriptor was closed or released. */
+  get closed(): boolean {
+    return this.#fd < 0;
+  }
+
+  /**
+   * Closes the descriptor; does nothing the second time.
+   *
+   * C: `int close(int fd);`
+   *
+   * @throws {SystemError} kind `EBADF` if somebody else closed the number
+   */
+  close(): void {
+    const fd = this.#fd;
+    if (fd < 0) return;
+    this.#fd = -1;
+    closeFd(fd);
+  }
+
+  /** Gives the descriptor away: the caller owns the number now. */
+  release(): number {
+    const fd = this.fd;
+    this.#fd = -1;
+    return fd;
+  }
+
+  /**
+   * Another descriptor of the same open file description, close-on-exec.
+   *
+   * C: `int fcntl(int fd, F_DUPFD_CLOEXEC, int min);`
+   */
+  dup(): OwnedFd {
+    return new OwnedFd(dupFd(this.fd));
+  }
+
+  /** As `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/**
+ * Closes a descriptor number that nobody else owns. Linux frees the number
+ * also when it reports `EINTR` or `EIO`, so there is nothing to repeat.
+ *
+ * C: `int close(int fd);`
+ */
+export function closeFd(fd: number): void {
+  if (libc().close(fd) < 0) {
+    const n = errno();
+    if (n === Errno.EBADF) throw systemError(n, "close", `fd ${fd}`);
+  }
+}
+
+/**
+ * Duplicates a descriptor that somebody else owns, close-on-exec.
+ *
+ * C: `int fcntl(int fd, F_DUPFD_CLOEXEC, int min);`
+ *
+ * @returns the number, owned by the caller
+ */
+export function dupFd(fd: number): number {
+  return check(
+    libc().fcntl(fd, F_DUPFD_CLOEXEC, FIRST_FREE_FD),
+    "fcntl(F_DUPFD_CLOEXEC)",
+    `fd ${fd}`,
+  );
+}
+
+/**
+ * Sets or clears O_NONBLOCK. The flag belongs to the open file description: all
+ * duplicates and the processes that share it see the change.
+ *
+ * C: `int fcntl(int fd, F_SETFL, int flags);`
+ */
+export function setNonblocking(fd: number, on: boolean): void {
+  const what = `fd ${fd}`;
+  const old = check(libc().fcntl(fd, F_GETFL, 0), "fcntl(F_GETFL)", what);
+  const flags = on ? old | O_NONBLOCK : old & ~O_NONBLOCK;
+  if (flags === old) return;
+  check(libc().fcntl(fd, F_SETFL, flags), "fcntl(F_SETFL)", what);
+}
+
+/** Whether O_NONBLOCK is set. C: `int fcntl(int fd, F_GETFL);` */
+export function isNonblocking(fd: number): boolean {
+  const flags = libc().fcntl(fd, F_GETFL, 0);
+  return (check(flags, "fcntl(F_GETFL)", `fd ${fd}`) & O_NONBLOCK) !== 0;
+}
+
+/**
+ * Sets or clears close-on-exec: cleared, children inherit the descriptor.
+ *
+ * C: `int fcntl(int fd, F_SETFD, int flags);`
+ */
+export function setCloexec(fd: number, on: boolean): void {
+  const flags = on ? FD_CLOEXEC : 0;
+  check(libc().fcntl(fd, F_SETFD, flags), "fcntl(F_SETFD)", `fd ${fd}`);
+}
+
+/** Whether close-on-exec is set. C: `int fcntl(int fd, F_GETFD);` */
+export function isCloexec(fd: number): boolean {
+  const flags = libc().fcntl(fd, F_GETFD, 0);
+  return (check(flags, "fcntl(F_GETFD)", `fd ${fd}`) & FD_CLOEXEC) !== 0;
+}
+
+/**
+ * How many descriptors this process has open, all threads, from
+ * /proc/self/fd. For leak tests and counters.
+ */
+export function openFdCount(): number {
+  return countOpenFds();
+}
+
+/** What a descriptor refers to, see {@linkcode fdKind}. */
+export type FdKind =
+  | "eventfd"
+  | "epoll"
+  | "socket"
+  | "memfd"
+  | "file"
+  | "directory"
+  | "block"
+  | "character"
+  | "pipe"
+  | "other";
+
+/**
+ * What a descriptor refers to, from its inode's type and from the name that
+ * /proc/self/fd shows for it.
+ *
+ * C: `statx(2)`, `readlink(2)`.
+ *
+ * @throws {SystemError} kind `EBADF` if `fd` is not open
+ */
+export function fdKind(fd: number): FdKind {
+  const metadata = statFd(fd);
+  switch (metadata.type) {
+    case FileType.SOCKET:
+      return "socket";
+    case FileType.DIRECTORY:
+      return "directory";
+    case FileType.BLOCK:
+      return "block";
+    case FileType.CHARACTER:
+      return "character";
+    case FileType.FIFO:
+      return "pipe";
+  }
+  const link = readLink(`/proc/self/fd/${fd}`);
+  if (link === "anon_inode:[eventfd]") return "eventfd";
+  if (link === "anon_inode:[eventpoll]") return "epoll";
+  if (metadata.type !== FileType.REGULAR) return "other";
+  // A memfd has no name in any directory, so its link count is 0.
+  return link.startsWith("/memfd:") ? "memfd" : "file";
+}

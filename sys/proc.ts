@@ -1,0 +1,79 @@
+/**
+ * The few names of /proc that this folder reads, through the C library: no
+ * read permission is needed for them.
+ *
+ * @module
+ */
+
+import { check, Errno, errno } from "./errno.ts";
+import { cString, libc } from "./libc.ts";
+
+const O_CLOEXEC = 0o2000000;
+const O_DIRECTORY = 0o200000;
+
+/**
+ * A whole small file as text; for files of /proc and /etc.
+ *
+ * C: `open(2)`, `read(2)`, `close(2)`.
+ */
+export function readTextFile(path: string): string {
+  const fd = check(libc().open(cString(path), O_CLOEXEC, 0), "open", path);
+  try {
+    const decoder = new TextDecoder();
+    const chunk = new Uint8Array(65536);
+    let text = "";
+    for (;;) {
+      const n = libc().read(fd, chunk, BigInt(chunk.length));
+      if (n < 0 && errno() === Errno.EINTR) continue;
+      if (check(n, "read", path) === 0) return text + decoder.decode();
+      text += decoder.decode(chunk.subarray(0, n), { stream: true });
+    }
+  } finally {
+    libc().close(fd);
+  }
+}
+
+/**
+ * The target of a symbolic link.
+ *
+ * C: `ssize_t readlink(const char *pathname, char *buf, size_t bufsiz);`
+ */
+export function readLink(path: string): string {
+  const buffer = new Uint8Array(4096);
+  const n = check(
+    libc().readlink(cString(path), buffer, BigInt(buffer.length)),
+    "readlink",
+    path,
+  );
+  return new TextDecoder().decode(buffer.subarray(0, n));
+}
+
+const SYS_GETDENTS64 = 217n;
+
+/**
+ * The number of names in a directory of /proc, without `.` and `..`, and
+ * without the descriptor that reads it.
+ *
+ * C: `ssize_t getdents64(int fd, void *dirp, size_t count);`
+ */
+export function countOpenFds(): number {
+  const path = "/proc/self/fd";
+  const flags = O_CLOEXEC | O_DIRECTORY;
+  const fd = check(libc().open(cString(path), flags, 0), "open", path);
+  try {
+    const buffer = new Uint8Array(32768);
+    const view = new DataView(buffer.buffer);
+    let count = 0;
+    for (;;) {
+      const n = check(
+        libc().getdents64(SYS_GETDENTS64, fd, buffer, BigInt(buffer.length)),
+        "getdents64",
+        path,
+      );
+      if (n === 0) return count - 3;
+      for (let at = 0; at < n; at += view.getUint16(at + 16, true)) count++;
+    }
+  } finally {
+    libc().close(fd);
+  }
+}

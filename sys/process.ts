@@ -1,0 +1,76 @@
+/**
+ * Limits and identities of this process.
+ *
+ * @module
+ */
+
+import { check, Errno, SystemError } from "./errno.ts";
+import { libc } from "./libc.ts";
+import { readTextFile } from "./proc.ts";
+
+const RLIMIT_NOFILE = 7;
+const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
+
+/** Limits on the number of open descriptors; `Infinity` for none. */
+export interface NofileLimit {
+  /** What holds now. */
+  soft: number;
+  /** How far the process may raise it. */
+  hard: number;
+}
+
+/**
+ * Raises the soft limit on open descriptors to the hard limit.
+ *
+ * C: `int getrlimit(int resource, struct rlimit *rlim);`
+ * `int setrlimit(int resource, const struct rlimit *rlim);`
+ *
+ * @returns the limits after that
+ */
+export function raiseNofileLimit(): NofileLimit {
+  const limit = new BigUint64Array(2);
+  check(libc().getrlimit(RLIMIT_NOFILE, limit), "getrlimit");
+  if (limit[0] !== limit[1]) {
+    limit[0] = limit[1];
+    check(libc().setrlimit(RLIMIT_NOFILE, limit), "setrlimit");
+  }
+  const number = (n: bigint): number =>
+    n === RLIM_INFINITY ? Infinity : Number(n);
+  return { soft: number(limit[0]), hard: number(limit[1]) };
+}
+
+/**
+ * The number of a group: of a name in /etc/group, or of a decimal number.
+ *
+ * @throws {SystemError} kind `ENOENT` for an unknown name
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(groupId("36"), 36);
+ * assertEquals(groupId("root"), 0);
+ * ```
+ */
+export function groupId(name: string): number {
+  if (/^\d{1,10}$/.test(name) && Number(name) < 0xffff_ffff) {
+    return Number(name);
+  }
+  for (const line of readTextFile("/etc/group").split("\n")) {
+    const fields = line.split(":");
+    if (fields[0] === name && /^\d+$/.test(fields[2] ?? "")) {
+      return Number(fields[2]);
+    }
+  }
+  throw new SystemError(
+    Errno.ENOENT,
+    "groupId",
+    `Cannot find group ${JSON.stringify(name)}: ` +
+      "it is neither a number nor a name in /etc/group",
+  );
+}
+
+/** The kernel's number of the calling thread. C: `pid_t gettid(void);` */
+export function currentThreadId(): number {
+  return libc().gettid();
+}
