@@ -1,0 +1,93 @@
+/**
+ * What a vhost-user session asks of the side that serves the rings.
+ *
+ * The session (control plane, main thread) decodes messages, owns descriptors
+ * and mappings, and decides when a ring runs; the data plane (host/, a Worker)
+ * runs it. All calls are made one after the other, each awaited: when a promise
+ * resolves, what was asked is true.
+ *
+ * @module
+ */
+
+/** A region of guest memory, mapped into this process. */
+export interface MappedRegion {
+  /** Guest physical address of the first byte. */
+  readonly guestAddress: number;
+  /** Length in bytes. */
+  readonly size: number;
+  /** Address of the first byte in this process. */
+  readonly hostAddress: number;
+  /** The front-end's own address of the first byte (ring addresses are in these terms). */
+  readonly userAddress: number;
+  /** Descriptor of the backing memory, open as long as the region is. */
+  readonly fd: number;
+  /** Offset of the first byte in the backing memory. */
+  readonly fileOffset: number;
+  /** Page size of the backing memory in bytes. */
+  readonly pageSize: number;
+}
+
+/** All that is needed to run a ring. Descriptors stay owned by the session. */
+export interface RingSetup {
+  /** Queue index, from 0. */
+  readonly index: number;
+  /** Number of entries. */
+  readonly size: number;
+  /** Guest physical address of the descriptor table (or packed ring). */
+  readonly descriptorTable: number;
+  /** Guest physical address of the available ring (or driver event structure). */
+  readonly availableRing: number;
+  /** Guest physical address of the used ring (or device event structure). */
+  readonly usedRing: number;
+  /** Where to go on in the available ring (`VHOST_USER_SET_VRING_BASE`). */
+  readonly position: number;
+  /** Available-buffer notifications; -1: there are none, poll the ring. */
+  readonly kickFd: number;
+  /** Used-buffer notifications; -1: the driver polls. */
+  readonly callFd: number;
+  /** Signalled when the ring meets an error; -1: nobody listens. */
+  readonly errorFd: number;
+}
+
+/** The side that serves rings, as a session sees it. */
+export interface DataPlane {
+  /** Virtio features offered (device, ring and transport bits). */
+  readonly features: bigint;
+  /** Number of virtqueues. */
+  readonly queueCount: number;
+  /** Snapshot of the device configuration space. */
+  readonly config: Uint8Array;
+
+  /** The driver wrote the configuration space. */
+  writeConfig(offset: number, data: Uint8Array): Promise<void>;
+  /** The driver acknowledged these features; rings that run go on. */
+  negotiate(features: bigint): Promise<void>;
+  /** Memory became available. Rings that run go on. */
+  addRegion(region: MappedRegion): Promise<void>;
+  /**
+   * Memory goes away: when the promise resolves, every request that could
+   * touch it is done and no view of it is left; it can be unmapped. Rings that
+   * lie in it were stopped by the session before.
+   */
+  removeRegion(region: MappedRegion): Promise<void>;
+  /** Runs a ring; serves it once, unasked. Rejects when the device refuses. */
+  startRing(ring: RingSetup): Promise<void>;
+  /**
+   * Drains and stops a ring.
+   *
+   * @returns the position to go on from; nothing touches its memory afterwards.
+   */
+  stopRing(index: number): Promise<number>;
+  /** Replaces the used-buffer notification descriptor of a running ring. */
+  setCall(index: number, fd: number): Promise<void>;
+  /** Replaces the error descriptor of a running ring. */
+  setError(index: number, fd: number): Promise<void>;
+  /** Resets the device; every ring was stopped before. */
+  reset(): Promise<void>;
+}
+
+/** What the data plane tells a session, unasked. */
+export interface DataPlaneEvents {
+  /** The configuration space changed; `config` has the new contents. */
+  configChanged(): void;
+}
