@@ -198,8 +198,8 @@ export class Epoll implements Disposable {
    * C: `int poll(struct pollfd *fds, nfds_t nfds, int timeout);` on another
    * thread, then `epoll_wait` with timeout 0.
    *
-   * @returns the number of events; 0 after the time, after `interrupt` and
-   * after `close`
+   * @returns the number of events; 0 after the time, after `interrupt`, after
+   * `close`, and now and then earlier, as when a signal arrives
    * @throws {SystemError} kind `EBUSY` if one is under way
    */
   async waitAsync(timeoutMs: number): Promise<number> {

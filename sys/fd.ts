@@ -226,6 +226,7 @@ export function fdKind(fd: number): FdKind {
   if (link === "anon_inode:[eventfd]") return "eventfd";
   if (link === "anon_inode:[eventpoll]") return "epoll";
   if (metadata.type !== FileType.REGULAR) return "other";
-  // A memfd has no name in any directory, so its link count is 0.
-  return link.startsWith("/memfd:") ? "memfd" : "file";
+  // A file may have such a name too, but a memfd has none in any directory.
+  const memfd = metadata.nlink === 0 && link.startsWith("/memfd:");
+  return memfd ? "memfd" : "file";
 }

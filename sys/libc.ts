@@ -10,8 +10,8 @@
  *   takes the slow path and allocates. A bigint that is loaded from a
  *   `BigInt64Array` in the calling function, or a literal, costs nothing.
  * - Results are `i32` wherever the value fits: 64-bit results are slow.
- * - Only `poll_async` and `sleep`-like waits are `nonblocking`: such a call runs on another
- *   thread, and its `errno` is lost.
+ * - `poll_async` alone is `nonblocking`: such a call runs on another thread, and
+ *   its `errno` is lost.
  *
  * @module
  */

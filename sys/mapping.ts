@@ -66,7 +66,12 @@ export class Mapping implements Disposable {
     this.#span = span;
     this.address = address;
     this.size = size;
-    this.buffer = viewMemory(address, size);
+    try {
+      this.buffer = viewMemory(address, size);
+    } catch (error) {
+      libc().munmap(BigInt(base), BigInt(span));
+      throw error;
+    }
   }
 
   /** Whether the memory is still mapped. */

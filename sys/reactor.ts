@@ -231,7 +231,7 @@ let shared: Reactor | undefined;
 
 /**
  * Resolves when `fd` can be read from, with a reactor that all callers of this
- * thread share.
+ * thread share. The reactor stays, with two descriptors and one mapping.
  */
 export function readable(
   fd: number,

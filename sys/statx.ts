@@ -27,6 +27,8 @@ export interface Metadata {
   type: number;
   /** Permission bits, `st_mode & 0o7777`. */
   mode: number;
+  /** Number of names; 0 for a deleted file and for a memfd. */
+  nlink: number;
   /** Owner. */
   uid: number;
   /** Group. */
@@ -71,6 +73,7 @@ function decode(buffer: Uint8Array<ArrayBuffer>): Metadata {
   return {
     type: mode & 0o170000,
     mode: mode & 0o7777,
+    nlink: view.getUint32(16, true),
     uid: view.getUint32(20, true),
     gid: view.getUint32(24, true),
     ino: view.getBigUint64(32, true),

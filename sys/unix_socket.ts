@@ -71,7 +71,8 @@ export class UnixSocket implements Disposable {
   readonly #owner: OwnedFd;
   #message: Message | undefined;
 
-  private constructor(owner: OwnedFd) {
+  /** Takes over a socket known to be a connected Unix stream socket. */
+  constructor(owner: OwnedFd) {
     this.#owner = owner;
   }
 
@@ -322,7 +323,7 @@ export class UnixListener implements Disposable {
   tryAccept(): UnixSocket | null {
     for (;;) {
       const fd = libc().accept4(this.fd, null, null, SOCK_FLAGS);
-      if (fd >= 0) return UnixSocket.adopt(fd);
+      if (fd >= 0) return new UnixSocket(new OwnedFd(fd));
       const e = errno();
       if (e === Errno.EAGAIN) return null;
       if (e !== Errno.EINTR && e !== Errno.ECONNABORTED) {
