@@ -1,0 +1,272 @@
+/**
+ * The options of a virtio block device.
+ *
+ * @module
+ */
+
+import type { OptionSpec } from "../option_schema.ts";
+import { DEVICE_ID_SIZE } from "./protocol.ts";
+
+/**
+ * Largest `seg-max`: with {@linkcode REGION_CROSSINGS} more, a request fits the
+ * 1024 iovecs of one system call.
+ */
+export const SEG_MAX_LIMIT = 1008;
+
+/**
+ * Buffers of one request that may cross from one memory region into the next:
+ * each crossing makes one more segment than the driver made.
+ */
+export const REGION_CROSSINGS = 16;
+
+/** What a block device is configured with. JSON values only. */
+export interface BlkOptions {
+  /** Path of a raw image or of a block device. */
+  readonly path: string;
+  /** Refuse writes (default false). */
+  readonly readonly?: boolean;
+  /** Number of request queues, 1 to 256 (default 1). */
+  readonly queues?: number;
+  /** Most data segments of a request, 1 to 1008 (default 126). */
+  readonly segMax?: number;
+  /** How the image is read and written (default `"auto"`). */
+  readonly engine?: string;
+  /** Bypass the page cache (default false). */
+  readonly direct?: boolean;
+  /** Device ID string, at most 20 bytes of ASCII (default empty). */
+  readonly serial?: string;
+  /** Logical block size in bytes, 512 or 4096; also as text. */
+  readonly blockSize?: number | string;
+  /** Serve DISCARD where the medium can free space (default true). */
+  readonly discard?: boolean;
+  /** Serve WRITE_ZEROES (default true). */
+  readonly writeZeroes?: boolean;
+  /** Start with a writeback cache (default true). */
+  readonly wce?: boolean;
+  /** `"auto"` refuses other formats, `"raw"` serves the very bytes (default `"auto"`). */
+  readonly format?: string;
+  /** Serve the image although others use it (default false). */
+  readonly share?: boolean;
+}
+
+/** Options as the device uses them: checked, and complete but for `blockSize`. */
+export interface ResolvedBlkOptions {
+  /** Path of a raw image or of a block device. */
+  readonly path: string;
+  /** Refuse writes. */
+  readonly readOnly: boolean;
+  /** Number of request queues. */
+  readonly queues: number;
+  /** Most data segments of a request. */
+  readonly segMax: number;
+  /** How the image is read and written. */
+  readonly engine: string;
+  /** Bypass the page cache. */
+  readonly direct: boolean;
+  /** Device ID string. */
+  readonly serial: string;
+  /** Logical block size in bytes; `undefined`: what the medium asks for. */
+  readonly blockSize: number | undefined;
+  /** Serve DISCARD where the medium can free space. */
+  readonly discard: boolean;
+  /** Serve WRITE_ZEROES. */
+  readonly writeZeroes: boolean;
+  /** Start with a writeback cache. */
+  readonly wce: boolean;
+  /** `"auto"` or `"raw"`. */
+  readonly format: string;
+  /** Serve the image although others use it. */
+  readonly share: boolean;
+}
+
+/** The schema of the options, for parsers, help texts and reference pages. */
+export const BLK_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "path",
+    type: "path",
+    required: true,
+    help: "raw image or block device to serve",
+  },
+  {
+    name: "readonly",
+    type: "flag",
+    default: false,
+    help: "refuse writes; several servers may share the image",
+  },
+  {
+    name: "queues",
+    type: "integer",
+    minimum: 1,
+    maximum: 256,
+    default: 1,
+    help: "number of request queues",
+  },
+  {
+    name: "seg-max",
+    type: "integer",
+    minimum: 1,
+    maximum: SEG_MAX_LIMIT,
+    default: 126,
+    help: "most data segments of a request; the ring size less 2 fits",
+  },
+  {
+    name: "engine",
+    type: "choice",
+    choices: ["auto", "sync"],
+    default: "auto",
+    help: "how the image is read and written",
+  },
+  {
+    name: "direct",
+    type: "flag",
+    default: false,
+    help: "bypass the host's page cache (O_DIRECT)",
+  },
+  {
+    name: "serial",
+    type: "string",
+    maximumLength: DEVICE_ID_SIZE,
+    default: "",
+    help: "device ID string, up to 20 ASCII characters",
+  },
+  {
+    name: "block-size",
+    type: "choice",
+    choices: ["512", "4096"],
+    help: "logical block size in bytes; without it, what the medium asks for",
+  },
+  {
+    name: "discard",
+    type: "flag",
+    default: true,
+    help: "let the guest give space back, where the host can free it",
+  },
+  {
+    name: "write-zeroes",
+    type: "flag",
+    default: true,
+    help: "let the guest zero ranges without sending zeroes",
+  },
+  {
+    name: "wce",
+    type: "flag",
+    default: true,
+    help: "start with a writeback cache; off: every write is durable",
+  },
+  {
+    name: "format",
+    type: "choice",
+    choices: ["auto", "raw"],
+    default: "auto",
+    help: "auto refuses images of other formats, raw serves the very bytes",
+  },
+  {
+    name: "share",
+    type: "flag",
+    default: false,
+    help: "serve the image although another process writes it",
+  },
+];
+
+/** Options of a block device that cannot be. */
+export class BlkOptionError extends Error {
+  /** Stable reason. */
+  readonly kind = "usage";
+  /** Name of the option. */
+  readonly option: string;
+
+  /** Makes an error about an option. */
+  constructor(option: string, message: string) {
+    super(message);
+    this.name = "BlkOptionError";
+    this.option = option;
+  }
+}
+
+function wrong(option: string, value: unknown, right: string): never {
+  throw new BlkOptionError(
+    option,
+    `Cannot use ${option}=${String(value)}: ${right}`,
+  );
+}
+
+function flag(
+  options: Readonly<Record<string, unknown>>,
+  key: string,
+  option: string,
+  otherwise: boolean,
+): boolean {
+  const value = options[key] ?? otherwise;
+  return typeof value === "boolean"
+    ? value
+    : wrong(option, value, "it is on or off");
+}
+
+function integer(
+  options: Readonly<Record<string, unknown>>,
+  key: string,
+  option: string,
+): number {
+  const spec = BLK_OPTIONS.find(({ name }) => name === option)!;
+  const value = options[key] ?? spec.default;
+  const minimum = spec.minimum!, maximum = spec.maximum!;
+  return typeof value === "number" && Number.isInteger(value) &&
+      value >= minimum && value <= maximum
+    ? value
+    : wrong(option, value, `it is an integer from ${minimum} to ${maximum}`);
+}
+
+function choice(
+  options: Readonly<Record<string, unknown>>,
+  key: string,
+  option: string,
+): string | undefined {
+  const spec = BLK_OPTIONS.find(({ name }) => name === option)!;
+  const value = options[key] ?? spec.default;
+  if (value === undefined) return undefined;
+  return spec.choices!.includes(String(value))
+    ? String(value)
+    : wrong(option, value, `it is one of ${spec.choices!.join(", ")}`);
+}
+
+/**
+ * Checks options and fills in defaults.
+ *
+ * @throws {BlkOptionError} when a value is not what the option takes
+ *
+ * @example Usage
+ * ```ts
+ * import { resolveBlkOptions } from "./options.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(resolveBlkOptions({ path: "disk.img" }).segMax, 126);
+ * ```
+ */
+export function resolveBlkOptions(
+  options: Readonly<Record<string, unknown>>,
+): ResolvedBlkOptions {
+  const path = options.path;
+  if (typeof path !== "string" || path === "" || path.includes("\0")) {
+    wrong("path", path ?? "", "it is the path of an image or block device");
+  }
+  const serial = options.serial ?? "";
+  if (typeof serial !== "string" || !/^[\x20-\x7e]{0,20}$/.test(serial)) {
+    wrong("serial", serial, "it is at most 20 printable ASCII characters");
+  }
+  const blockSize = choice(options, "blockSize", "block-size");
+  return {
+    path,
+    readOnly: flag(options, "readonly", "readonly", false),
+    queues: integer(options, "queues", "queues"),
+    segMax: integer(options, "segMax", "seg-max"),
+    engine: choice(options, "engine", "engine")!,
+    direct: flag(options, "direct", "direct", false),
+    serial,
+    blockSize: blockSize === undefined ? undefined : Number(blockSize),
+    discard: flag(options, "discard", "discard", true),
+    writeZeroes: flag(options, "writeZeroes", "write-zeroes", true),
+    wce: flag(options, "wce", "wce", true),
+    format: choice(options, "format", "format")!,
+    share: flag(options, "share", "share", false),
+  };
+}

@@ -1,0 +1,91 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { BLK_OPTIONS, BlkOptionError, resolveBlkOptions } from "./options.ts";
+
+Deno.test("resolveBlkOptions() fills in the defaults of the schema", () => {
+  const options = resolveBlkOptions({ path: "disk.img" });
+  assertEquals(options, {
+    path: "disk.img",
+    readOnly: false,
+    queues: 1,
+    segMax: 126,
+    engine: "auto",
+    direct: false,
+    serial: "",
+    blockSize: undefined,
+    discard: true,
+    writeZeroes: true,
+    wce: true,
+    format: "auto",
+    share: false,
+  });
+  const resolved: Record<string, unknown> = { ...options };
+  resolved.readonly = options.readOnly;
+  for (const spec of BLK_OPTIONS) {
+    const key = spec.name.replace(/-(.)/g, (_, c) => c.toUpperCase());
+    assert(key in resolved, spec.name);
+    if (spec.required) continue;
+    assertEquals(resolved[key], spec.default, spec.name);
+  }
+});
+
+Deno.test("resolveBlkOptions() takes every value that the schema allows", () => {
+  const options = resolveBlkOptions({
+    path: "/dev/x",
+    readonly: true,
+    queues: 256,
+    segMax: 1008,
+    engine: "sync",
+    direct: true,
+    serial: "12345678901234567890",
+    blockSize: "4096",
+    discard: false,
+    writeZeroes: false,
+    wce: false,
+    format: "raw",
+    share: true,
+  });
+  assertEquals(options.blockSize, 4096);
+  assertEquals(options.queues, 256);
+  assertEquals(options.serial.length, 20);
+  assertEquals(
+    resolveBlkOptions({ path: "x", blockSize: 512 }).blockSize,
+    512,
+  );
+});
+
+Deno.test("resolveBlkOptions() refuses what is wrong, and names it", () => {
+  const wrong: [string, Record<string, unknown>][] = [
+    ["path", { path: undefined }],
+    ["path", { path: "" }],
+    ["path", { path: "a\0b" }],
+    ["path", { path: 5 }],
+    ["readonly", { readonly: "on" }],
+    ["queues", { queues: 0 }],
+    ["queues", { queues: 257 }],
+    ["queues", { queues: 1.5 }],
+    ["queues", { queues: "2" }],
+    ["seg-max", { segMax: 0 }],
+    ["seg-max", { segMax: 1009 }],
+    ["engine", { engine: "magic" }],
+    ["direct", { direct: 1 }],
+    ["serial", { serial: "123456789012345678901" }],
+    ["serial", { serial: "sérial" }],
+    ["serial", { serial: 7 }],
+    ["block-size", { blockSize: 1024 }],
+    ["block-size", { blockSize: "520" }],
+    ["discard", { discard: "yes" }],
+    ["write-zeroes", { writeZeroes: 0 }],
+    ["wce", { wce: null as unknown as string, format: "qcow2" }],
+    ["share", { share: "no" }],
+  ];
+  for (const [option, values] of wrong) {
+    const error = assertThrows(
+      () => resolveBlkOptions({ path: "disk.img", ...values }),
+      BlkOptionError,
+    );
+    const expected = "format" in values ? "format" : option;
+    assertEquals(error.option, expected);
+    assertEquals(error.kind, "usage");
+    assert(error.message.startsWith(`Cannot use ${expected}=`), error.message);
+  }
+});

@@ -1,0 +1,84 @@
+/**
+ * The port between a block-like device (virtio-blk, a SCSI disk) and what
+ * keeps its bytes. Engines implement it; devices submit operations on slots of
+ * their own and are told of each completion.
+ *
+ * @module
+ */
+
+/** Reads into the iovecs. */
+export const STORAGE_READ = 0;
+/** Writes from the iovecs. */
+export const STORAGE_WRITE = 1;
+/** Makes all completed writes durable. */
+export const STORAGE_FLUSH = 2;
+/** Gives a range back: its contents become undefined (zeroes here), host blocks are freed. */
+export const STORAGE_DISCARD = 3;
+/** Makes a range read as zeroes, keeping its host blocks. */
+export const STORAGE_WRITE_ZEROES = 4;
+/** Makes a range read as zeroes; host blocks may be freed. */
+export const STORAGE_WRITE_ZEROES_UNMAP = 5;
+
+/** One of the `STORAGE_*` operations. */
+export type StorageOperation = 0 | 1 | 2 | 3 | 4 | 5;
+
+/**
+ * Told of each finished operation.
+ *
+ * @param slot as it was given to {@linkcode Storage.submit}
+ * @param result bytes moved, 0 for operations without data, or a negative errno
+ */
+export type StorageCompletion = (slot: number, result: number) => void;
+
+/** Where the bytes of a disk are kept. Offsets and lengths are in bytes. */
+export interface Storage {
+  /** Size in bytes; a multiple of {@linkcode blockSize}. */
+  readonly capacity: number;
+  /** Smallest unit of addressing in bytes that the medium asks for (512 or more). */
+  readonly blockSize: number;
+  /** Preferred unit of I/O in bytes (a multiple of `blockSize`), for topology hints. */
+  readonly optimalSize: number;
+  /** True when writes are refused. */
+  readonly readOnly: boolean;
+  /** True when DISCARD frees space. */
+  readonly canDiscard: boolean;
+  /** Granularity in bytes below which DISCARD frees nothing. */
+  readonly discardGranularity: number;
+
+  /** Receives completions; set once, before the first `submit`. */
+  onComplete: StorageCompletion;
+
+  /**
+   * Starts an operation. `onComplete(slot, …)` is called exactly once for it,
+   * before `submit` returns or from a later {@linkcode poll}. Short transfers
+   * are continued by the engine: the result is the whole length, or an error.
+   *
+   * The range must lie in the capacity (the device checked it). The memory
+   * that the iovecs name stays untouched by the caller until completion.
+   *
+   * @param iovecs address of an array of `struct iovec`, 0 without data
+   * @param count number of iovecs (0 to 1024)
+   */
+  submit(
+    slot: number,
+    operation: StorageOperation,
+    offset: number,
+    length: number,
+    iovecs: number,
+    count: number,
+  ): void;
+
+  /** Submits what is prepared and delivers what is done; returns the number of completions. */
+  poll(): number;
+
+  /** Takes the lock that keeps others from writing; throws when it is taken. */
+  acquire(): void;
+  /** Lets the lock go. */
+  release(): void;
+  /** Looks at the size again; returns the new capacity. */
+  refresh(): number;
+  /** Facts for people: path, engine, file system, allocated bytes. */
+  status(): Record<string, unknown>;
+  /** Closes what was opened. Nothing is in flight. */
+  close(): void;
+}
