@@ -1,0 +1,13 @@
+import { posix } from "node:path";
+import { textOf } from "./_text.ts";
+
+/**
+ * Joins paths with separators and normalizes the result.
+ *
+ * @param path The first path, or a file URL.
+ * @param paths The others.
+ * @throws {TypeError} When the first is a URL with another scheme.
+ */
+export function join(path: string | URL, ...paths: string[]): string {
+  return posix.join(textOf(path), ...paths);
+}
