@@ -1,0 +1,141 @@
+/**
+ * The contract between a virtio device and what hosts it.
+ *
+ * A device is one object. It lives in a data Worker, owns no thread, no socket
+ * and no ring: it is called with queues, takes chains, works on ranges of guest
+ * memory and hands the chains back. Everything that vhost-user needs (mapping,
+ * starting and stopping rings, notifications, reconnects) happens around it.
+ *
+ * @module
+ */
+
+import type { GuestMemory } from "./memory.ts";
+import type { RunningQueue, VirtQueue } from "./queue.ts";
+
+/** Severity of a log line, least first. */
+export type LogLevel = "debug" | "info" | "warn" | "error";
+
+/** What the host offers to a device. */
+export interface DeviceContext {
+  /** The guest's memory; regions come and go only while nothing is in flight. */
+  readonly memory: GuestMemory;
+  /** Number of chain objects, the upper bound of {@linkcode DescriptorChain.slot}. */
+  readonly slots: number;
+  /** Tells the driver that {@linkcode VirtioDevice.config} changed. */
+  configChanged(): void;
+  /** Asks for another {@linkcode VirtioDevice.serve} of a queue that returned `false`. */
+  resume(queue: VirtQueue): void;
+  /**
+   * Calls `ready` in the loop whenever `fd` becomes readable (edge-triggered);
+   * `null` stops watching.
+   */
+  watch(fd: number, ready: (() => void) | null): void;
+  /** Writes one log line. */
+  log(level: LogLevel, message: string): void;
+}
+
+/**
+ * A virtio device.
+ *
+ * The host calls, in this order: the factory ({@linkcode CreateDevice}),
+ * `negotiate` whenever the driver acknowledges features, `activate` before the
+ * first ring runs, `serve` while rings run, `quiesce` for each ring that stops,
+ * `deactivate` after the last one stopped, `reset` when the driver resets the
+ * device, `close` at the end. Nothing is called concurrently.
+ */
+export interface VirtioDevice {
+  /** Virtio device ID. Source: virtio 1.4, section 5 (2 is block, 4 entropy). */
+  readonly deviceId: number;
+  /**
+   * Device feature bits offered (0 to 23 and 50 to 127, as a mask). Transport
+   * and ring features belong to the host.
+   */
+  readonly features: bigint;
+  /** Number of virtqueues. */
+  readonly queueCount: number;
+  /**
+   * Longest chain, in descriptors, that the device works on (indirect ones
+   * included, 1 to 32768). Longer ones arrive with
+   * {@linkcode DescriptorChain.truncated} set.
+   */
+  readonly maxSegments: number;
+  /**
+   * Device configuration space as the driver reads it now, little-endian, of
+   * constant length (0 to 256 bytes).
+   */
+  readonly config: Uint8Array;
+
+  /**
+   * The driver (or the front-end on its behalf) wrote the configuration space.
+   * Apply driver-writable fields, ignore the rest.
+   *
+   * @param offset of the first byte written
+   */
+  writeConfig?(offset: number, data: Uint8Array): void;
+
+  /** The driver acknowledged this set of features (all 64 bits). */
+  negotiate?(features: bigint): void;
+
+  /** Called before the first ring runs. May throw: the rings then do not start. */
+  activate?(): void;
+
+  /**
+   * Serves a queue: take up to `budget` chains and start, or finish, their work.
+   *
+   * @returns false when the device cannot go on with this queue for now (no
+   * frame to deliver, say), although chains may be available; it then calls
+   * {@linkcode DeviceContext.resume} when it can. True otherwise.
+   */
+  serve(queue: VirtQueue, budget: number): boolean;
+
+  /**
+   * Moves on asynchronous work: submits what `serve` prepared, completes what
+   * is done. Called once a turn, after the queues were served.
+   *
+   * @returns number of chains completed.
+   */
+  poll?(): number;
+
+  /**
+   * The ring is about to stop: complete, or give back with
+   * {@linkcode VirtQueue.untake}, every chain that waits for an event. Chains
+   * that wait for I/O are completed by the host's further calls of `poll`.
+   */
+  quiesce?(queue: VirtQueue): void;
+
+  /** Every ring has stopped and nothing is in flight. */
+  deactivate?(): void;
+
+  /** Back to the state after creation, as far as the driver can see. */
+  reset?(): void;
+
+  /**
+   * A management command addressed to this device (`resize`, say).
+   *
+   * @returns a JSON value.
+   */
+  command?(
+    name: string,
+    parameters: Readonly<Record<string, unknown>>,
+  ): unknown | Promise<unknown>;
+
+  /** What people want to know of the device now: a JSON object of counters and facts. */
+  status?(): Record<string, unknown>;
+
+  /** Gives everything back. Nothing is in flight. */
+  close?(): void;
+}
+
+/**
+ * Makes a device. The default export of a device module has this type; the
+ * module is imported by the data Worker.
+ *
+ * @typeParam Options what the device is configured with: JSON values only,
+ * since they cross to a Worker.
+ */
+export type CreateDevice<Options = Readonly<Record<string, unknown>>> = (
+  options: Options,
+  context: DeviceContext,
+) => VirtioDevice | Promise<VirtioDevice>;
+
+export type { RunningQueue, VirtQueue };

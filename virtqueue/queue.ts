@@ -1,0 +1,109 @@
+/**
+ * The two faces of a virtqueue: {@linkcode VirtQueue} is what a device sees,
+ * {@linkcode RunningQueue} what the data loop that owns the queue sees. Split
+ * and packed rings implement the same two, so neither devices nor the loop
+ * know which layout the driver chose.
+ *
+ * @module
+ */
+
+import type { DescriptorChain } from "./chain.ts";
+
+/**
+ * A virtqueue as a device sees it: take chains, complete chains.
+ *
+ * Source: virtio 1.4, section 2.6 (virtqueues).
+ */
+export interface VirtQueue {
+  /** Index of the queue in its device, from 0. */
+  readonly index: number;
+  /** Number of entries of the ring (1 to 32768). */
+  readonly size: number;
+  /** Chains that were taken and are not completed yet. */
+  readonly inFlight: number;
+
+  /**
+   * Takes the next chain that the driver made available.
+   *
+   * A chain that breaks a rule of the specification never reaches the device:
+   * it is answered with length 0, counted, and the next one is looked at.
+   *
+   * The returned object belongs to the device until {@linkcode complete} or
+   * {@linkcode untake}; objects are pooled, so it must not be kept after that.
+   *
+   * @returns the chain, or `null` when nothing is available or every chain
+   * object of the queue is in flight.
+   */
+  take(): DescriptorChain | null;
+
+  /**
+   * Hands a chain back to the driver. The driver sees it when the loop
+   * publishes, at the latest at the end of the current turn.
+   *
+   * @param written bytes written to the device-writable part, from its start.
+   */
+  complete(chain: DescriptorChain, written: number): void;
+
+  /**
+   * Undoes {@linkcode take} of the chain that was taken last: it will be taken
+   * again, by this device or by the one that comes after a restart. Chains are
+   * given back in the reverse order of their taking.
+   */
+  untake(chain: DescriptorChain): void;
+}
+
+/** What a queue counts, for people; every field only grows. */
+export interface QueueCounters {
+  /** Chains handed back to the driver, answered errors included. */
+  completed: number;
+  /** Chains that broke a rule and were answered with length 0. */
+  badChains: number;
+  /** Used-buffer notifications that the driver wanted. */
+  notifications: number;
+  /** Available-buffer notifications that arrived. */
+  kicks: number;
+}
+
+/**
+ * A virtqueue as the loop sees it that runs the queue.
+ *
+ * The order of one turn is fixed: take and complete (in the device), then
+ * {@linkcode publish}, then signal when it says so, and before sleeping
+ * {@linkcode enableNotification}, which tells whether something came meanwhile.
+ */
+export interface RunningQueue extends VirtQueue {
+  /** True while the ring holds chains that were not taken. */
+  readonly available: boolean;
+  /** True when a chain could be taken now: available, and a chain object is free. */
+  readonly ready: boolean;
+  /**
+   * Why the ring is not served any more, or `null`. Set when the ring itself
+   * (not one chain) is corrupt; cleared by a restart of the ring only.
+   */
+  readonly broken: string | null;
+  /** The last chain error, for people, or `null`. */
+  readonly lastError: string | null;
+  /** What was counted since the ring started. */
+  readonly counters: QueueCounters;
+  /**
+   * Position in the available ring from which a restarted ring goes on: the
+   * value of `VHOST_USER_GET_VRING_BASE`. Only meaningful with nothing in flight.
+   */
+  readonly position: number;
+
+  /**
+   * Makes all completions visible to the driver.
+   *
+   * @returns whether the driver asked to be notified of them.
+   */
+  publish(): boolean;
+  /**
+   * Asks the driver for available-buffer notifications.
+   *
+   * @returns true when chains arrived before the driver could see the request:
+   * serve again instead of sleeping.
+   */
+  enableNotification(): boolean;
+  /** Tells the driver that no available-buffer notification is needed now. */
+  disableNotification(): void;
+}

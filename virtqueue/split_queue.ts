@@ -1,0 +1,368 @@
+/**
+ * A split virtqueue, device side.
+ *
+ * Theory of operation. The driver publishes heads of descriptor chains in the
+ * available ring; the device answers in the used ring. Both indices run freely
+ * and wrap at 2^16, whatever the size of the ring.
+ *
+ * A descriptor head is in one of three states: with the driver; available
+ * (parked, or between `#position` and the available index); in flight (marked in
+ * `#inFlight`, held by a chain object or about to be answered). `take` moves a
+ * head from the second to the third, `complete` from the third to the first,
+ * `untake` from the third back to the second: such a head is parked, and parked
+ * heads are taken before new ones. The available ring is not read twice for
+ * them, since the driver may have written over entries that were passed.
+ *
+ * What the driver wrote wrongly is answered as narrowly as possible:
+ *
+ * - An available index that is ahead by more than the ring's size means that
+ *   the ring itself is corrupt. It is marked broken and not touched again.
+ * - A head that is no descriptor, or one that is in flight, is skipped: there
+ *   is nobody to answer, and a second answer would answer the wrong request.
+ * - Any other bad chain is answered with length 0.
+ *
+ * Answers become visible, and notifications are decided, in `publish` only. A
+ * call of `take` looks at a bounded number of bad entries, so that a hostile
+ * driver cannot keep it.
+ *
+ * All access to a chain's fate passes through `take`, `untake`, `#answer` and
+ * `publish`: that is where requests can be tracked and writes be logged.
+ *
+ * Source: virtio 1.4, section 2.7. Legacy rings have the same layout.
+ *
+ * @module
+ */
+
+import type { DescriptorChain, OpenChain } from "./chain.ts";
+import { ChainPool } from "./chain_pool.ts";
+import {
+  VIRTQ_AVAIL_F_NO_INTERRUPT,
+  VIRTQ_USED_F_NO_NOTIFY,
+} from "./constants.ts";
+import { CHAIN_FAULTS, CHAIN_OK, DescriptorReader } from "./descriptors.ts";
+import { distance, needEvent } from "./notification.ts";
+import { loadAcquire, storeFence } from "./ordering.ts";
+import type { QueueCounters, RunningQueue } from "./queue.ts";
+import { QueueError } from "./queue_error.ts";
+import {
+  bindRings,
+  checkOptions,
+  type SplitQueueOptions,
+} from "./split_ring.ts";
+
+export { QueueError, type QueueErrorKind } from "./queue_error.ts";
+export type { SplitQueueOptions } from "./split_ring.ts";
+
+/** Index of `flags` in the 16-bit windows of both rings. */
+const FLAGS = 0;
+/** Index of `idx` in the 16-bit windows of both rings. */
+const INDEX = 1;
+/** Index of the first entry of the available ring. */
+const RING = 2;
+/** Bad entries that one call of `take` looks at. */
+const BAD_BUDGET = 32;
+
+/** Faults of an entry that are not faults of its descriptors. */
+const HEAD_RANGE = -1;
+const HEAD_IN_FLIGHT = -2;
+
+/** The device side of a split virtqueue. */
+export class SplitQueue implements RunningQueue {
+  readonly index: number;
+  readonly size: number;
+  readonly counters: QueueCounters = {
+    completed: 0,
+    badChains: 0,
+    notifications: 0,
+    kicks: 0,
+  };
+  readonly #options: SplitQueueOptions;
+  readonly #mask: number;
+  readonly #eventIdx: boolean;
+  readonly #pool: ChainPool;
+  readonly #reader: DescriptorReader;
+  /** 1 for each head that was taken and not answered. */
+  readonly #inFlight: Uint8Array<ArrayBuffer>;
+  /** 1 for each ring entry that was bad, for `untake` to step over. */
+  readonly #bad: Uint8Array<ArrayBuffer>;
+  /** Heads of the chains that were given back, the next to take last. */
+  readonly #parkedHeads: Uint16Array<ArrayBuffer>;
+  /** Their positions in the available ring. */
+  readonly #parkedPositions: Uint16Array<ArrayBuffer>;
+  #available: Uint16Array<ArrayBuffer>;
+  #used: Uint16Array<ArrayBuffer>;
+  #usedElements: Uint32Array<ArrayBuffer>;
+  /** Position of the first entry that was never looked at. */
+  #position: number;
+  /** Number of chains that were given back. */
+  #parked = 0;
+  /** The available index as it was read last. */
+  #availableIndex: number;
+  /** The used index to publish next. */
+  #usedIndex: number;
+  /** The used index as the driver sees it. */
+  #publishedIndex: number;
+  #count = 0;
+  #broken: string | null = null;
+  #fault = CHAIN_OK;
+  #faultHead = 0;
+
+  /**
+   * Starts a queue on a ring in guest memory. The used index is taken from the
+   * ring; available-buffer notifications are enabled.
+   *
+   * @throws {QueueError} of kind `invalid-size`, `invalid-option`,
+   * `unaligned-ring`, `ring-outside-memory`
+   */
+  constructor(options: SplitQueueOptions) {
+    checkOptions(options);
+    const { index, size, memory, position, maxSegments } = options;
+    this.index = index;
+    this.size = size;
+    this.#options = options;
+    this.#mask = size - 1;
+    this.#eventIdx = options.eventIdx;
+    this.#inFlight = new Uint8Array(size);
+    this.#bad = new Uint8Array(size);
+    this.#parkedHeads = new Uint16Array(size);
+    this.#parkedPositions = new Uint16Array(size);
+    const views = bindRings(options);
+    this.#available = views.available;
+    this.#used = views.used;
+    this.#usedElements = views.usedElements;
+    this.#pool = new ChainPool(
+      this,
+      memory,
+      options.slots ?? size,
+      options.slotBase ?? 0,
+      maxSegments,
+    );
+    this.#reader = new DescriptorReader(
+      memory,
+      views.descriptors,
+      size,
+      options.indirect,
+      maxSegments,
+    );
+    this.#position = position;
+    this.#availableIndex = position;
+    this.#usedIndex = loadAcquire(this.#used, INDEX);
+    this.#publishedIndex = this.#usedIndex;
+    this.#used[FLAGS] = 0;
+    this.enableNotification();
+  }
+
+  get inFlight(): number {
+    return this.#count;
+  }
+
+  get available(): boolean {
+    if (this.#broken !== null) return false;
+    return this.#parked > 0 || this.#position !== this.#availableIndex ||
+      this.#refresh();
+  }
+
+  get ready(): boolean {
+    return this.#pool.ready && this.available;
+  }
+
+  get broken(): string | null {
+    return this.#broken;
+  }
+
+  get lastError(): string | null {
+    if (this.#fault === CHAIN_OK) return null;
+    if (this.#fault === HEAD_RANGE) {
+      return `head ${this.#faultHead} is beyond the ring of ${this.size}`;
+    }
+    const head = `chain at descriptor ${this.#faultHead}`;
+    return this.#fault === HEAD_IN_FLIGHT
+      ? `${head}: made available again while in flight`
+      : `${head}: ${CHAIN_FAULTS[this.#fault]}`;
+  }
+
+  get position(): number {
+    return this.#parked > 0
+      ? this.#parkedPositions[this.#parked - 1]
+      : this.#position;
+  }
+
+  take(): DescriptorChain | null {
+    const chain = this.#pool.peek();
+    if (chain === null || this.#broken !== null) return null;
+    for (let budget = BAD_BUDGET; budget > 0; budget--) {
+      let position = this.#position;
+      let head = 0;
+      if (this.#parked > 0) {
+        this.#parked--;
+        position = this.#parkedPositions[this.#parked];
+        head = this.#parkedHeads[this.#parked];
+      } else {
+        if (position === this.#availableIndex && !this.#refresh()) return null;
+        head = this.#available[RING + (position & this.#mask)];
+        this.#position = (position + 1) & 0xffff;
+      }
+      let fault = HEAD_RANGE;
+      if (head < this.size) {
+        fault = HEAD_IN_FLIGHT;
+        if (this.#inFlight[head] === 0) {
+          fault = this.#reader.read(chain, head);
+        }
+      }
+      if (fault === CHAIN_OK) {
+        const open: OpenChain = chain;
+        open.head = head;
+        open.position = position;
+        open.taken = true;
+        this.#pool.drop();
+        this.#bad[position & this.#mask] = 0;
+        this.#inFlight[head] = 1;
+        this.#count++;
+        return chain;
+      }
+      this.#refuse(position, head, fault);
+    }
+    return null;
+  }
+
+  complete(chain: DescriptorChain, written: number): void {
+    if (!chain.taken || chain.queue !== this) throw this.#notInFlight(chain);
+    if (!(written >= 0 && written <= chain.writableLength)) {
+      throw new QueueError(
+        "invalid-length",
+        `Cannot complete chain ${chain.head} of queue ${this.index}: ` +
+          `${written} bytes do not fit into ${chain.writableLength}`,
+      );
+    }
+    this.#answer(chain.head, written);
+    this.#give(chain);
+  }
+
+  untake(chain: DescriptorChain): void {
+    if (!chain.taken || chain.queue !== this) throw this.#notInFlight(chain);
+    // Between this chain and the next one to take there may be bad entries,
+    // which were answered, and nothing else.
+    let position = (this.position - 1) & 0xffff;
+    while (
+      position !== chain.position && this.#bad[position & this.#mask] !== 0 &&
+      distance(chain.position, position) < this.size
+    ) {
+      position = (position - 1) & 0xffff;
+    }
+    if (position !== chain.position) {
+      throw new QueueError(
+        "untake-order",
+        `Cannot give back chain ${chain.head} of queue ${this.index}: ` +
+          `it is not the one that was taken last`,
+      );
+    }
+    this.#parkedPositions[this.#parked] = position;
+    this.#parkedHeads[this.#parked] = chain.head;
+    this.#parked++;
+    this.#give(chain);
+  }
+
+  publish(): boolean {
+    const previous = this.#publishedIndex;
+    const next = this.#usedIndex;
+    if (next === previous || this.#broken !== null) return false;
+    storeFence(this.#used, INDEX, next);
+    this.#publishedIndex = next;
+    const wanted = this.#eventIdx
+      ? needEvent(this.#available[RING + this.size], next, previous)
+      : (this.#available[FLAGS] & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
+    if (wanted) this.counters.notifications++;
+    return wanted;
+  }
+
+  enableNotification(): boolean {
+    if (this.#broken !== null) return false;
+    if (this.#eventIdx) {
+      storeFence(this.#used, RING + 4 * this.size, this.#position);
+    } else {
+      storeFence(this.#used, FLAGS, 0);
+    }
+    return this.#pool.ready && (this.#refresh() || this.#parked > 0);
+  }
+
+  disableNotification(): void {
+    // With EVENT_IDX an avail_event that is left behind asks for nothing.
+    if (this.#eventIdx || this.#broken !== null) return;
+    this.#used[FLAGS] = VIRTQ_USED_F_NO_NOTIFY;
+  }
+
+  /**
+   * Finds the rings again after the set of memory regions changed. Nothing may
+   * be in flight that lies in a region which went away.
+   *
+   * @throws {QueueError} of kind `ring-outside-memory` or `unaligned-ring`; the
+   * queue is then broken and touches memory no more.
+   */
+  rebind(): void {
+    try {
+      const views = bindRings(this.#options);
+      this.#available = views.available;
+      this.#used = views.used;
+      this.#usedElements = views.usedElements;
+      this.#reader.rebind(views.descriptors);
+    } catch (error) {
+      if (error instanceof QueueError) this.#break(error.message);
+      throw error;
+    }
+  }
+
+  /** Reads the available index; true when there is something to take. */
+  #refresh(): boolean {
+    if (this.#broken !== null) return false;
+    const index = loadAcquire(this.#available, INDEX);
+    const ahead = (index - this.#position) & 0xffff;
+    if (ahead > this.size) {
+      this.#break(
+        `available index ${index} is ${ahead} ahead of ${this.#position}, ` +
+          `more than the size ${this.size}`,
+      );
+      return false;
+    }
+    this.#availableIndex = index;
+    return ahead !== 0;
+  }
+
+  /** Puts an answer into the used ring, to be published later. */
+  #answer(head: number, written: number): void {
+    const at = (this.#usedIndex & this.#mask) << 1;
+    this.#usedElements[at] = head;
+    this.#usedElements[at + 1] = written;
+    this.#usedIndex = (this.#usedIndex + 1) & 0xffff;
+    this.counters.completed++;
+  }
+
+  /** Ends the flight of a chain. */
+  #give(chain: DescriptorChain): void {
+    const open: OpenChain = chain;
+    open.taken = false;
+    this.#inFlight[chain.head] = 0;
+    this.#count--;
+    this.#pool.release(chain);
+  }
+
+  #refuse(position: number, head: number, fault: number): void {
+    this.#bad[position & this.#mask] = 1;
+    this.#fault = fault;
+    this.#faultHead = head;
+    this.counters.badChains++;
+    if (fault > CHAIN_OK) this.#answer(head, 0);
+  }
+
+  #break(reason: string): void {
+    this.#broken = reason;
+    this.#availableIndex = this.#position;
+  }
+
+  #notInFlight(chain: DescriptorChain): QueueError {
+    return new QueueError(
+      "not-in-flight",
+      `Cannot end chain ${chain.head} on queue ${this.index}: ` +
+        `it is not in flight there`,
+    );
+  }
+}
