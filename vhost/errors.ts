@@ -25,7 +25,6 @@ const CONSEQUENCES = {
   "payload-limit": "drop",
   "too-many-fds": "drop",
   "truncated": "drop",
-  "stalled": "drop",
   // A request that demands an answer which cannot be given.
   "unanswerable": "drop",
   // Contents.
@@ -74,20 +73,21 @@ export class ProtocolError extends Error {
   override readonly name = "ProtocolError";
   /** What went wrong. */
   readonly kind: ProtocolErrorKind;
-  /** Number of the message at fault. */
-  readonly request: number;
+  /** Number of the message at fault; `null` before its header is known. */
+  readonly request: number | null;
 
   /**
-   * @param request number of the message at fault
+   * @param request number of the message at fault, `null` before it is known
    * @param reason what is wrong with it, with the value and what would be right
    */
   constructor(
     kind: ProtocolErrorKind,
-    request: number,
+    request: number | null,
     reason: string,
     options?: ErrorOptions,
   ) {
-    super(`Cannot serve ${messageName(request)}: ${reason}`, options);
+    const what = request === null ? "a message" : messageName(request);
+    super(`Cannot serve ${what}: ${reason}`, options);
     this.kind = kind;
     this.request = request;
   }

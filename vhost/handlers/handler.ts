@@ -1,0 +1,57 @@
+/**
+ * What a handler of a front-end message is.
+ *
+ * @module
+ */
+
+import type { OwnedFd } from "../../sys/fd.ts";
+import type { Message } from "../connection.ts";
+import { ProtocolError } from "../errors.ts";
+import type { SessionState } from "../state.ts";
+
+/** Payload of a reply, or nothing for messages without one of their own. */
+export type HandlerResult = Uint8Array | void;
+
+/** How one message is served. */
+export interface Handler {
+  /** Protocol feature bit that must be acknowledged before the message. */
+  readonly requires?: number;
+  /** The message demands a reply of its own, whatever its flags say. */
+  readonly replies?: boolean;
+  /** Most descriptors that may come along; none where it is absent. */
+  readonly maxFds?: number;
+  /**
+   * Does what the message asks. Descriptors that it does not take are closed.
+   *
+   * @throws {ProtocolError} to refuse it
+   */
+  run(
+    state: SessionState,
+    message: Message,
+  ): HandlerResult | Promise<HandlerResult>;
+}
+
+/** Handlers by message number. */
+export type HandlerTable = readonly (readonly [number, Handler])[];
+
+/**
+ * The one descriptor that must come with a message.
+ *
+ * @throws {ProtocolError} of kind `fd-count`
+ */
+export function takeFd(message: Message): OwnedFd {
+  if (message.fdCount !== 1) {
+    throw new ProtocolError(
+      "fd-count",
+      message.request,
+      `${message.fdCount} file descriptors came along, not 1`,
+    );
+  }
+  return message.takeFds()[0];
+}
+
+/** Refuses a message for what is wrong with a descriptor. */
+export function badFd(message: Message, cause: unknown): ProtocolError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new ProtocolError("fd-kind", message.request, reason, { cause });
+}

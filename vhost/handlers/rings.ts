@@ -1,0 +1,232 @@
+/**
+ * Messages about rings.
+ *
+ * @module
+ */
+
+import type { OwnedFd } from "../../sys/fd.ts";
+import type { Message } from "../connection.ts";
+import { FrontEndMessage, MAX_RING_SIZE } from "../constants.ts";
+import { ProtocolError } from "../errors.ts";
+import {
+  decodeVringAddress,
+  decodeVringFd,
+  decodeVringState,
+  encodeVringState,
+} from "../message.ts";
+import { ringAt, startRings, stopRing } from "../rings.ts";
+import type { SessionState } from "../state.ts";
+import type { Vring } from "../vring.ts";
+import { badFd, type HandlerTable, takeFd } from "./handler.ts";
+
+function requireStopped(message: Message, ring: Vring): void {
+  if (!ring.running) return;
+  throw new ProtocolError(
+    "ring-busy",
+    message.request,
+    `ring ${ring.index} is running`,
+  );
+}
+
+async function setVringNum(
+  state: SessionState,
+  message: Message,
+): Promise<void> {
+  const { index, num } = decodeVringState(message.request, message.payload);
+  const ring = ringAt(state, message.request, index);
+  if (num < 1 || num > MAX_RING_SIZE || (num & (num - 1)) !== 0) {
+    throw new ProtocolError(
+      "ring-size",
+      message.request,
+      `ring size ${num} is not a power of two from 1 to ${MAX_RING_SIZE}`,
+    );
+  }
+  if (ring.size === num) return;
+  requireStopped(message, ring);
+  ring.size = num;
+  await startRings(state, message.request, [ring]);
+}
+
+/**
+ * A running ring may be told its addresses again (to log its changes or not);
+ * where they differ, it stops and goes on at the new ones.
+ */
+async function setVringAddr(
+  state: SessionState,
+  message: Message,
+): Promise<void> {
+  const { index, descriptor, available, used } = decodeVringAddress(
+    message.request,
+    message.payload,
+  );
+  const ring = ringAt(state, message.request, index);
+  checkAlignment(message, "descriptor table", descriptor, 16);
+  checkAlignment(message, "available ring", available, 2);
+  checkAlignment(message, "used ring", used, 4);
+  const old = ring.addresses;
+  if (
+    old?.descriptor === descriptor && old.available === available &&
+    old.used === used
+  ) return;
+  await stopRing(state, ring);
+  ring.addresses = { descriptor, available, used };
+  await startRings(state, message.request, [ring]);
+}
+
+function checkAlignment(
+  message: Message,
+  part: string,
+  address: number,
+  alignment: number,
+): void {
+  if (address % alignment === 0) return;
+  throw new ProtocolError(
+    "ring-address",
+    message.request,
+    `${part} address 0x${
+      address.toString(16)
+    } is not a multiple of ${alignment}`,
+  );
+}
+
+function setVringBase(state: SessionState, message: Message): void {
+  const { index, num } = decodeVringState(message.request, message.payload);
+  const ring = ringAt(state, message.request, index);
+  if (num > 0xffff) {
+    throw new ProtocolError(
+      "value",
+      message.request,
+      `available index ${num} does not fit 16 bits`,
+    );
+  }
+  requireStopped(message, ring);
+  ring.position = num;
+}
+
+/** Stops the ring; whether it is enabled stays as it is. */
+async function getVringBase(
+  state: SessionState,
+  message: Message,
+): Promise<Uint8Array> {
+  const { index } = decodeVringState(message.request, message.payload);
+  const ring = ringAt(state, message.request, index);
+  await stopRing(state, ring);
+  ring.stop();
+  return encodeVringState({ index, num: ring.position });
+}
+
+interface RingAndFd {
+  readonly ring: Vring;
+  /** `null`: the front-end said that there is none. */
+  readonly fd: OwnedFd | null;
+}
+
+function ringAndFd(state: SessionState, message: Message): RingAndFd {
+  const { index, noFd } = decodeVringFd(message.request, message.payload);
+  const ring = ringAt(state, message.request, index);
+  if (!noFd) return { ring, fd: takeFd(message) };
+  if (message.fdCount > 0) {
+    throw new ProtocolError(
+      "fd-count",
+      message.request,
+      "a file descriptor came along with the invalid-fd flag",
+    );
+  }
+  return { ring, fd: null };
+}
+
+/**
+ * Starts the ring. Where the front-end does not enable rings itself (bit 30 is
+ * not negotiated), it is enabled with this.
+ */
+async function setVringKick(
+  state: SessionState,
+  message: Message,
+): Promise<void> {
+  const { ring, fd } = ringAndFd(state, message);
+  try {
+    await stopRing(state, ring);
+  } catch (error) {
+    fd?.close();
+    throw error;
+  }
+  ring.start(fd);
+  if (!state.enablesRings) ring.enabled = true;
+  await startRings(state, message.request, [ring]);
+}
+
+/**
+ * Replaces the call descriptor, whatever the ring is doing; the old one is
+ * closed when nobody can signal it any more.
+ */
+async function setVringCall(
+  state: SessionState,
+  message: Message,
+): Promise<void> {
+  const { ring, fd } = ringAndFd(state, message);
+  const old = replace(message, () => ring.setCall(fd));
+  try {
+    if (ring.running) await state.plane.setCall(ring.index, ring.callFd);
+  } catch (error) {
+    ring.setCall(old)?.close();
+    throw error;
+  }
+  old?.close();
+}
+
+/** As {@linkcode setVringCall}, for the error descriptor. */
+async function setVringErr(
+  state: SessionState,
+  message: Message,
+): Promise<void> {
+  const { ring, fd } = ringAndFd(state, message);
+  const old = replace(message, () => ring.setError(fd));
+  try {
+    if (ring.running) await state.plane.setError(ring.index, ring.errorFd);
+  } catch (error) {
+    ring.setError(old)?.close();
+    throw error;
+  }
+  old?.close();
+}
+
+function replace(
+  message: Message,
+  set: () => OwnedFd | null,
+): OwnedFd | null {
+  try {
+    return set();
+  } catch (error) {
+    throw badFd(message, error);
+  }
+}
+
+async function setVringEnable(
+  state: SessionState,
+  message: Message,
+): Promise<void> {
+  const { index, num } = decodeVringState(message.request, message.payload);
+  const ring = ringAt(state, message.request, index);
+  if (num > 1) {
+    throw new ProtocolError(
+      "value",
+      message.request,
+      `enable value ${num} is neither 0 nor 1`,
+    );
+  }
+  ring.enabled = num === 1;
+  if (ring.enabled) await startRings(state, message.request, [ring]);
+  else await stopRing(state, ring);
+}
+
+/** Handlers of this theme. */
+export const RING_HANDLERS: HandlerTable = [
+  [FrontEndMessage.SET_VRING_NUM, { run: setVringNum }],
+  [FrontEndMessage.SET_VRING_ADDR, { run: setVringAddr }],
+  [FrontEndMessage.SET_VRING_BASE, { run: setVringBase }],
+  [FrontEndMessage.GET_VRING_BASE, { replies: true, run: getVringBase }],
+  [FrontEndMessage.SET_VRING_KICK, { maxFds: 1, run: setVringKick }],
+  [FrontEndMessage.SET_VRING_CALL, { maxFds: 1, run: setVringCall }],
+  [FrontEndMessage.SET_VRING_ERR, { maxFds: 1, run: setVringErr }],
+  [FrontEndMessage.SET_VRING_ENABLE, { run: setVringEnable }],
+];

@@ -1,0 +1,161 @@
+/**
+ * Starting and stopping of rings.
+ *
+ * Theory of operation: handlers change what the front-end may change, then ask
+ * for {@linkcode startRings}; it starts every ring that is configured, is not
+ * running and whose parts lie in memory that is there. So it does not matter
+ * in which order size, addresses, kick, enable and memory arrive. A ring that
+ * stops keeps its position, and goes on from it.
+ *
+ * @module
+ */
+
+import { hasFeature, VIRTIO_F_EVENT_IDX } from "../virtqueue/constants.ts";
+import { messageName } from "./constants.ts";
+import type { RingSetup } from "./data_plane.ts";
+import { ProtocolError } from "./errors.ts";
+import type { GuestRegion } from "./memory_table.ts";
+import { PROTOCOL_FEATURES_BIT, type SessionState } from "./state.ts";
+import { ringLengths, type Vring } from "./vring.ts";
+
+/**
+ * The ring that a message names.
+ *
+ * @throws {ProtocolError} of kind `ring-index`
+ */
+export function ringAt(
+  state: SessionState,
+  request: number,
+  index: number,
+): Vring {
+  if (index >= state.rings.length) {
+    throw new ProtocolError(
+      "ring-index",
+      request,
+      `ring index ${index} is not below ${state.rings.length}`,
+    );
+  }
+  return state.rings[index];
+}
+
+/** Tells the data plane of the acknowledged features, if it does not know. */
+export async function announceFeatures(state: SessionState): Promise<void> {
+  const features = state.features & ~PROTOCOL_FEATURES_BIT;
+  if (state.announced === features) return;
+  await state.plane.negotiate(features);
+  state.announced = features;
+}
+
+/** Translates the parts of a ring; `null` while not all of them are there. */
+function locate(state: SessionState, ring: Vring): RingSetup | null {
+  if (ring.addresses === null) return null;
+  const lengths = ringLengths(
+    ring.size,
+    hasFeature(state.features, VIRTIO_F_EVENT_IDX),
+  );
+  const { descriptor, available, used } = ring.addresses;
+  const { memory } = state;
+  const descriptorTable = memory.toGuest(descriptor, lengths.descriptor);
+  const availableRing = memory.toGuest(available, lengths.available);
+  const usedRing = memory.toGuest(used, lengths.used);
+  if (descriptorTable < 0 || availableRing < 0 || usedRing < 0) return null;
+  return {
+    index: ring.index,
+    size: ring.size,
+    descriptorTable,
+    availableRing,
+    usedRing,
+    position: ring.position,
+    kickFd: ring.kickFd,
+    callFd: ring.callFd,
+    errorFd: ring.errorFd,
+  };
+}
+
+/**
+ * Starts every ring that can run.
+ *
+ * @param request number of the message that made it possible, for errors
+ * @param rings those to look at
+ * @throws {ProtocolError} of kind `ring-start` when the data plane refuses one
+ */
+export async function startRings(
+  state: SessionState,
+  request: number,
+  rings: readonly Vring[] = state.rings,
+): Promise<void> {
+  for (const ring of rings) {
+    if (!ring.running && ring.configured) await startRing(state, request, ring);
+  }
+}
+
+async function startRing(
+  state: SessionState,
+  request: number,
+  ring: Vring,
+): Promise<void> {
+  const setup = locate(state, ring);
+  if (setup === null) {
+    state.log.debug(`ring ${ring.index} waits for its memory`);
+    return;
+  }
+  await announceFeatures(state);
+  try {
+    await state.plane.startRing(setup);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ProtocolError(
+      "ring-start",
+      request,
+      `ring ${ring.index} does not start: ${reason}`,
+      { cause },
+    );
+  }
+  ring.running = true;
+  state.log.debug(`ring ${ring.index} runs`, {
+    size: ring.size,
+    position: ring.position,
+    after: messageName(request),
+  });
+  state.channel.flush();
+}
+
+/** Drains and stops a ring, if it runs; nothing touches its memory after. */
+export async function stopRing(
+  state: SessionState,
+  ring: Vring,
+): Promise<void> {
+  if (!ring.running) return;
+  ring.position = await state.plane.stopRing(ring.index);
+  ring.running = false;
+  state.log.debug(`ring ${ring.index} stopped`, { position: ring.position });
+}
+
+/** Stops all rings. */
+export async function stopRings(state: SessionState): Promise<void> {
+  for (const ring of state.rings) await stopRing(state, ring);
+}
+
+/** Stops the rings of which a part begins in a region. */
+export async function stopRingsIn(
+  state: SessionState,
+  region: GuestRegion,
+): Promise<void> {
+  for (const ring of state.rings) {
+    const at = ring.addresses;
+    if (
+      at !== null && (region.holds(at.descriptor, 1) ||
+        region.holds(at.available, 1) || region.holds(at.used, 1))
+    ) await stopRing(state, ring);
+  }
+}
+
+/** What a ring is doing, for people. */
+export function ringActivity(state: SessionState, ring: Vring): string {
+  if (ring.running) return "running";
+  if (!ring.started) return "stopped";
+  if (!ring.enabled) return "disabled";
+  if (ring.size === 0) return "waits for its size";
+  if (ring.addresses === null) return "waits for its addresses";
+  return locate(state, ring) === null ? "waits for its memory" : "refused";
+}

@@ -1,0 +1,360 @@
+/**
+ * A vhost-user session: one connection of a front-end, from its first message
+ * to the last descriptor that is closed.
+ *
+ * Theory of operation: {@linkcode Session.run} takes one message at a time
+ * from the connection, has its handler change the state and the data plane,
+ * and answers; the next message is not looked at before. When the front-end
+ * leaves, breaks the protocol, or {@linkcode Session.stop} is called, memory
+ * leaves in order: every ring is drained and stopped, every region is given up
+ * by the data plane and then unmapped, descriptors are closed, the device is
+ * reset, and the socket is closed last, so that a front-end that connects
+ * again finds everything free.
+ *
+ * @module
+ */
+
+import type { Connection, Message } from "./connection.ts";
+import {
+  FrontEndMessage,
+  messageName,
+  ProtocolFeature,
+  protocolFeatureList,
+} from "./constants.ts";
+import type { DataPlane, DataPlaneEvents } from "./data_plane.ts";
+import { ProtocolError } from "./errors.ts";
+import { CONFIG_HANDLERS } from "./handlers/config.ts";
+import type { Handler } from "./handlers/handler.ts";
+import { MEMORY_HANDLERS, removeRegion } from "./handlers/memory.ts";
+import { NEGOTIATION_HANDLERS } from "./handlers/negotiation.ts";
+import { RING_HANDLERS } from "./handlers/rings.ts";
+import { encodeReply, encodeU64 } from "./message.ts";
+import { ringActivity, stopRing } from "./rings.ts";
+import { type SessionLog, SessionState } from "./state.ts";
+
+const HANDLERS: ReadonlyMap<number, Handler> = new Map([
+  ...NEGOTIATION_HANDLERS,
+  ...CONFIG_HANDLERS,
+  ...MEMORY_HANDLERS,
+  ...RING_HANDLERS,
+]);
+
+/** Not served, and a front-end that sends one waits for a payload. */
+const UNANSWERABLE: ReadonlySet<number> = new Set([
+  FrontEndMessage.IOTLB_MSG,
+  FrontEndMessage.CREATE_CRYPTO_SESSION,
+  FrontEndMessage.POSTCOPY_ADVISE,
+  FrontEndMessage.POSTCOPY_END,
+  FrontEndMessage.GET_INFLIGHT_FD,
+  FrontEndMessage.GET_SHARED_OBJECT,
+  FrontEndMessage.SET_DEVICE_STATE_FD,
+  FrontEndMessage.CHECK_DEVICE_STATE,
+]);
+
+const SUCCESS = encodeU64(0n);
+const FAILURE = encodeU64(1n);
+
+/** Lines about ignored messages that a session writes at most. */
+const MAX_IGNORED_LINES = 16;
+
+/** What a session may be given beside connection and data plane. */
+export interface SessionOptions {
+  /** Where log lines go. Default: nowhere. */
+  readonly log?: SessionLog;
+}
+
+const SILENT: SessionLog = {
+  debug() {},
+  info() {},
+  warn() {},
+  error() {},
+};
+
+/** A ring as {@linkcode Session.status} tells of it. */
+export interface RingStatus {
+  readonly index: number;
+  readonly size: number;
+  readonly enabled: boolean;
+  readonly started: boolean;
+  readonly running: boolean;
+  /** What it is doing, or what it waits for. */
+  readonly activity: string;
+  /** Next entry of the available ring; `null` while the ring runs. */
+  readonly position: number | null;
+}
+
+/** The facts of a session, JSON values only. */
+export interface SessionStatus {
+  /** Virtio features acknowledged, hexadecimal, without bit 30. */
+  readonly features: string;
+  /** Names of the protocol features acknowledged. */
+  readonly protocolFeatures: readonly string[];
+  readonly owned: boolean;
+  /** Virtio device status as the front-end reported it. */
+  readonly deviceStatus: number;
+  readonly rings: readonly RingStatus[];
+  readonly regions: readonly {
+    readonly guestAddress: number;
+    readonly size: number;
+    readonly pageSize: number;
+  }[];
+  readonly backendChannel: boolean;
+  /** Messages served, by name. */
+  readonly messages: Readonly<Record<string, number>>;
+  /** Requests that were answered with a failure. */
+  readonly refused: number;
+  /** Messages that are not served and asked for no answer. */
+  readonly ignored: number;
+  /** The last thing that went wrong. */
+  readonly lastError: string | null;
+}
+
+/**
+ * One connection of a front-end.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { Reactor } from "../sys/reactor.ts";
+ * import { UnixSocket } from "../sys/unix_socket.ts";
+ * import { Connection } from "./connection.ts";
+ * import { Session } from "./session.ts";
+ * import { FrontEnd } from "./testing/front_end.ts";
+ * import { RecordingPlane } from "./testing/recording_plane.ts";
+ *
+ * using reactor = new Reactor();
+ * const [ours, theirs] = UnixSocket.pair();
+ * const plane = new RecordingPlane({ queueCount: 2 });
+ * const session = new Session(new Connection(ours, reactor), plane);
+ * const done = session.run();
+ *
+ * const frontEnd = FrontEnd.adopt(theirs, reactor);
+ * await frontEnd.handshake();
+ * assertEquals(await frontEnd.getQueueNum(), 2);
+ * frontEnd.close();
+ * await done;
+ * ```
+ */
+export class Session implements DataPlaneEvents {
+  readonly #connection: Connection;
+  readonly #state: SessionState;
+  readonly #served = new Map<number, number>();
+  #refused = 0;
+  #ignored = 0;
+  #lastError: string | null = null;
+  #run: Promise<void> | null = null;
+
+  /**
+   * Takes over the connection. The data plane serves this session alone until
+   * {@linkcode Session.run} is over.
+   *
+   * @throws {RangeError} when the data plane has more than 256 queues
+   */
+  constructor(
+    connection: Connection,
+    plane: DataPlane,
+    options: SessionOptions = {},
+  ) {
+    this.#connection = connection;
+    this.#state = new SessionState(
+      plane,
+      options.log ?? SILENT,
+      connection.reactor,
+    );
+  }
+
+  /**
+   * Serves the front-end until it leaves, breaks the protocol, or
+   * {@linkcode Session.stop} is called. Then nothing of it is left.
+   *
+   * @throws what the data plane threw: it cannot be relied on any more. Memory
+   * that it did not give up stays mapped.
+   */
+  run(): Promise<void> {
+    this.#run ??= this.#serve();
+    return this.#run;
+  }
+
+  /**
+   * Drains the rings and closes the connection.
+   *
+   * @returns when {@linkcode Session.run} is over, in the same way
+   */
+  stop(): Promise<void> {
+    this.#connection.interrupt();
+    return this.run();
+  }
+
+  /** The configuration space changed: the front-end is told when it may be. */
+  configChanged(): void {
+    this.#state.channel.configChanged();
+  }
+
+  async #serve(): Promise<void> {
+    const { log } = this.#state;
+    const failures: unknown[] = [];
+    try {
+      log.info("front-end connected");
+      while (await this.#next());
+      log.info("front-end disconnected");
+    } catch (error) {
+      this.#lastError = error instanceof Error ? error.message : String(error);
+      log.error("connection dropped", { reason: this.#lastError });
+      if (!(error instanceof ProtocolError)) failures.push(error);
+    }
+    failures.push(...await this.#tearDown());
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** Receives and serves one message; false when there are no more. */
+  async #next(): Promise<boolean> {
+    using message = await this.#connection.receive();
+    if (message === null) return false;
+    let reply: Uint8Array | null;
+    try {
+      reply = await this.#handle(message);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      reply = this.#refuse(message, error);
+    }
+    // Nothing of the message is left when its answer arrives.
+    message.close();
+    if (reply === null) return true;
+    return await this.#connection.send(encodeReply(message.request, reply));
+  }
+
+  /** Has a message served; its answer, or `null` where none is due. */
+  async #handle(message: Message): Promise<Uint8Array | null> {
+    const handler = this.#handlerOf(message);
+    const result = await handler.run(this.#state, message);
+    this.#served.set(
+      message.request,
+      (this.#served.get(message.request) ?? 0) + 1,
+    );
+    if (handler.replies) return result ?? new Uint8Array(0);
+    return this.#wantsAck(message) ? SUCCESS : null;
+  }
+
+  #handlerOf(message: Message): Handler {
+    const { request } = message;
+    if (message.isReply) {
+      throw new ProtocolError(
+        "unexpected-reply",
+        request,
+        "it is a reply to nothing",
+      );
+    }
+    const handler = HANDLERS.get(request);
+    if (handler === undefined) {
+      throw new ProtocolError(
+        "unsupported",
+        request,
+        "it was not negotiated and is not served",
+      );
+    }
+    if (
+      handler.requires !== undefined &&
+      !this.#state.negotiated(handler.requires)
+    ) {
+      const [name] = protocolFeatureList(1n << BigInt(handler.requires));
+      throw new ProtocolError(
+        "not-negotiated",
+        request,
+        `protocol feature ${name} was not negotiated`,
+      );
+    }
+    const maxFds = handler.maxFds ?? 0;
+    if (message.fdCount > maxFds) {
+      throw new ProtocolError(
+        "fd-count",
+        request,
+        `${message.fdCount} file descriptors came along, more than ${maxFds}`,
+      );
+    }
+    return handler;
+  }
+
+  #wantsAck(message: Message): boolean {
+    return message.needReply &&
+      this.#state.negotiated(ProtocolFeature.REPLY_ACK);
+  }
+
+  /** Answers a failed request where that is possible, else throws. */
+  #refuse(message: Message, error: ProtocolError): Uint8Array | null {
+    this.#lastError = error.message;
+    const { request } = message;
+    const demandsReply = UNANSWERABLE.has(request) ||
+      HANDLERS.get(request)?.replies === true;
+    if (error.consequence === "drop" || demandsReply) throw error;
+    if (this.#wantsAck(message)) {
+      this.#refused++;
+      this.#state.log.warn("request refused", { reason: error.message });
+      return FAILURE;
+    }
+    if (error.consequence === "refuse") throw error;
+    this.#ignored++;
+    if (this.#ignored <= MAX_IGNORED_LINES) {
+      this.#state.log.warn("message ignored", { reason: error.message });
+    }
+    return null;
+  }
+
+  /** Gives everything back; what goes wrong is collected. */
+  async #tearDown(): Promise<unknown[]> {
+    const state = this.#state;
+    const failures: unknown[] = [];
+    const attempt = async (step: () => void | Promise<void>): Promise<void> => {
+      try {
+        await step();
+      } catch (error) {
+        failures.push(error);
+      }
+    };
+    for (const ring of state.rings) await attempt(() => stopRing(state, ring));
+    // Memory that a ring may still be using stays mapped.
+    if (failures.length === 0) {
+      for (const region of [...state.memory.regions]) {
+        await attempt(() => removeRegion(state, region));
+      }
+    }
+    await attempt(() => state.channel.detach());
+    if (failures.length === 0) {
+      for (const ring of state.rings) await attempt(() => ring.close());
+      await attempt(() => state.plane.reset());
+    }
+    await attempt(() => this.#connection.close());
+    return failures;
+  }
+
+  /** The facts of the session as it is now. */
+  status(): SessionStatus {
+    const state = this.#state;
+    return {
+      features: `0x${(state.features & ~(1n << 30n)).toString(16)}`,
+      protocolFeatures: protocolFeatureList(state.protocolFeatures),
+      owned: state.owned,
+      deviceStatus: state.deviceStatus,
+      rings: state.rings.map((ring) => ({
+        index: ring.index,
+        size: ring.size,
+        enabled: ring.enabled,
+        started: ring.started,
+        running: ring.running,
+        activity: ringActivity(state, ring),
+        position: ring.running ? null : ring.position,
+      })),
+      regions: state.memory.regions.map((region) => ({
+        guestAddress: region.guestAddress,
+        size: region.size,
+        pageSize: region.pageSize,
+      })),
+      backendChannel: state.channel.attached,
+      messages: Object.fromEntries(
+        [...this.#served].map(([request, n]) => [messageName(request), n]),
+      ),
+      refused: this.#refused,
+      ignored: this.#ignored,
+      lastError: this.#lastError,
+    };
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * What a session knows: everything that the messages of one connection change.
+ *
+ * @module
+ */
+
+import type { Reactor } from "../sys/reactor.ts";
+import { BackendChannel } from "./backend_channel.ts";
+import {
+  MAX_QUEUES,
+  ProtocolFeature,
+  VHOST_USER_F_PROTOCOL_FEATURES,
+} from "./constants.ts";
+import type { DataPlane } from "./data_plane.ts";
+import { MemoryTable } from "./memory_table.ts";
+import { Vring } from "./vring.ts";
+
+/** Bit 30 of the virtio features, which is the transport's, as a mask. */
+export const PROTOCOL_FEATURES_BIT: bigint = 1n <<
+  BigInt(VHOST_USER_F_PROTOCOL_FEATURES);
+
+/** Where a session writes its log lines. */
+export interface SessionLog {
+  debug(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  info(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  warn(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  error(message: string, fields?: Readonly<Record<string, unknown>>): void;
+}
+
+/** The state of one connection. */
+export class SessionState {
+  readonly plane: DataPlane;
+  readonly log: SessionLog;
+  readonly rings: readonly Vring[];
+  readonly channel: BackendChannel;
+  readonly memory = new MemoryTable();
+  /** Virtio features acknowledged, bit 30 included. */
+  features = 0n;
+  /** What the data plane was last told of them; `null`: nothing yet. */
+  announced: bigint | null = null;
+  /** Protocol features acknowledged. */
+  protocolFeatures = 0n;
+  /** `SET_OWNER` came. */
+  owned = false;
+  /** Virtio device status as the front-end reports it; informative only. */
+  deviceStatus = 0;
+
+  /** The state of a connection on which nothing was said yet. */
+  constructor(plane: DataPlane, log: SessionLog, reactor: Reactor) {
+    if (plane.queueCount > MAX_QUEUES) {
+      throw new RangeError(
+        `Cannot serve ${plane.queueCount} queues: ` +
+          `vhost-user can name at most ${MAX_QUEUES}`,
+      );
+    }
+    this.plane = plane;
+    this.log = log;
+    this.rings = Array.from(
+      { length: plane.queueCount },
+      (_, index) => new Vring(index),
+    );
+    this.channel = new BackendChannel(
+      reactor,
+      () =>
+        this.negotiated(ProtocolFeature.CONFIG) &&
+        this.rings.some((ring) => ring.running),
+    );
+  }
+
+  /** Virtio features offered, bit 30 included. */
+  get offered(): bigint {
+    return this.plane.features | PROTOCOL_FEATURES_BIT;
+  }
+
+  /** Whether a protocol feature was acknowledged. */
+  negotiated(bit: number): boolean {
+    return (this.protocolFeatures >> BigInt(bit) & 1n) === 1n;
+  }
+
+  /** Whether the front-end acknowledged bit 30 and will enable rings itself. */
+  get enablesRings(): boolean {
+    return (this.features & PROTOCOL_FEATURES_BIT) !== 0n;
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * The state of one ring, as the messages of the front-end make it.
+ *
+ * Theory of operation: started and enabled are independent. A ring is started
+ * by `SET_VRING_KICK` and stopped by `GET_VRING_BASE`; it is enabled and
+ * disabled by `SET_VRING_ENABLE`, which is remembered while it is stopped. It
+ * runs (in the data plane) while it is started and enabled, knows its size and
+ * its addresses, and these lie in memory that is there. Whatever of this
+ * changes, `rings.ts` starts or stops it.
+ *
+ * @module
+ */
+
+import { fdKind, type OwnedFd, setNonblocking } from "../sys/fd.ts";
+
+/** Where the parts of a ring are, in user addresses. */
+export interface RingAddresses {
+  readonly descriptor: number;
+  readonly available: number;
+  readonly used: number;
+}
+
+/** Lengths in bytes of the parts of a split ring. */
+export interface RingLengths {
+  readonly descriptor: number;
+  readonly available: number;
+  readonly used: number;
+}
+
+/**
+ * How long the parts of a split ring are. Source: virtio 1.4, section 2.7.
+ *
+ * @param eventIdx `VIRTIO_F_EVENT_IDX` is negotiated: two bytes more each
+ */
+export function ringLengths(size: number, eventIdx: boolean): RingLengths {
+  const event = eventIdx ? 2 : 0;
+  return {
+    descriptor: 16 * size,
+    available: 4 + 2 * size + event,
+    used: 4 + 8 * size + event,
+  };
+}
+
+/** One ring. Owns its descriptors. */
+export class Vring {
+  /** Queue index. */
+  readonly index: number;
+  /** Number of entries; 0 before `SET_VRING_NUM`. */
+  size = 0;
+  /** Next entry of the available ring; out of date while the ring runs. */
+  position = 0;
+  /** `null` before `SET_VRING_ADDR`. */
+  addresses: RingAddresses | null = null;
+  /** `SET_VRING_ENABLE`. */
+  enabled = false;
+  /** `SET_VRING_KICK` came, and `GET_VRING_BASE` did not since. */
+  started = false;
+  /** The data plane serves the ring. */
+  running = false;
+  #kick: OwnedFd | null = null;
+  #call: OwnedFd | null = null;
+  #error: OwnedFd | null = null;
+
+  /** A ring that is stopped, disabled and not configured. */
+  constructor(index: number) {
+    this.index = index;
+  }
+
+  /** Number of the kick descriptor; -1: there is none. */
+  get kickFd(): number {
+    return this.#kick?.fd ?? -1;
+  }
+
+  /** Number of the call descriptor; -1: there is none. */
+  get callFd(): number {
+    return this.#call?.fd ?? -1;
+  }
+
+  /** Number of the error descriptor; -1: there is none. */
+  get errorFd(): number {
+    return this.#error?.fd ?? -1;
+  }
+
+  /** The front-end did all that is needed to run the ring, memory aside. */
+  get configured(): boolean {
+    return this.started && this.enabled && this.size > 0 &&
+      this.addresses !== null;
+  }
+
+  /** Replaces the kick descriptor, closing the old one, and starts the ring. */
+  start(kick: OwnedFd | null): void {
+    this.#kick?.close();
+    this.#kick = kick;
+    this.started = true;
+  }
+
+  /** The ring is stopped; a new kick descriptor starts it again. */
+  stop(): void {
+    this.#kick?.close();
+    this.#kick = null;
+    this.started = false;
+  }
+
+  /**
+   * Replaces the call descriptor.
+   *
+   * @param call taken over, closed when it is refused
+   * @returns the old one, for the caller to close when nobody uses it any more
+   * @throws {SystemError} when it is no descriptor that can be written to
+   */
+  setCall(call: OwnedFd | null): OwnedFd | null {
+    const next = call === null ? null : neverBlocking(call);
+    const old = this.#call;
+    this.#call = next;
+    return old;
+  }
+
+  /** Replaces the error descriptor; as {@linkcode Vring.setCall}. */
+  setError(error: OwnedFd | null): OwnedFd | null {
+    const next = error === null ? null : neverBlocking(error);
+    const old = this.#error;
+    this.#error = next;
+    return old;
+  }
+
+  /**
+   * Back to the initial state, but for the call and error descriptors, which
+   * front-ends hand over once at connect. The ring does not run.
+   */
+  reset(): void {
+    this.stop();
+    this.size = 0;
+    this.position = 0;
+    this.addresses = null;
+    this.enabled = false;
+  }
+
+  /** Closes all descriptors. The ring does not run. */
+  close(): void {
+    this.stop();
+    this.setCall(null)?.close();
+    this.setError(null)?.close();
+  }
+}
+
+/**
+ * Sees to it that signalling never blocks a thread of ours. An eventfd blocks
+ * only at 2^64-2 unread signals, and its flags are shared with the front-end,
+ * which may well read it blockingly: it stays as it is. A pipe is full soon,
+ * and its ends have flags of their own.
+ */
+function neverBlocking(fd: OwnedFd): OwnedFd {
+  try {
+    if (fdKind(fd.fd) !== "eventfd") setNonblocking(fd.fd, true);
+    return fd;
+  } catch (error) {
+    fd.close();
+    throw error;
+  }
+}
