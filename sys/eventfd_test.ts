@@ -1,0 +1,52 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { SystemError } from "./errno.ts";
+import { drainEventFd, EventFd, signalEventFd } from "./eventfd.ts";
+import { isCloexec, isNonblocking } from "./fd.ts";
+import { libc } from "./libc.ts";
+
+Deno.test("signals add up until they are drained", () => {
+  using event = EventFd.create();
+  assertEquals(event.drain(), 0);
+  event.signal();
+  assert(signalEventFd(event.fd));
+  assertEquals(drainEventFd(event.fd), 2);
+  assertEquals(event.drain(), 0);
+});
+
+Deno.test("an eventfd is close-on-exec, and nonblocking unless told not to be", () => {
+  using event = EventFd.create();
+  assert(isCloexec(event.fd));
+  assert(isNonblocking(event.fd));
+  using blocking = EventFd.create({ nonblocking: false });
+  assert(isCloexec(blocking.fd));
+  assert(!isNonblocking(blocking.fd));
+  blocking.signal();
+  assertEquals(blocking.drain(), 1);
+});
+
+Deno.test("a semaphore is drained one by one", () => {
+  using event = EventFd.create({ semaphore: true });
+  event.signal();
+  event.signal();
+  assertEquals(event.drain(), 1);
+  assertEquals(event.drain(), 1);
+  assertEquals(event.drain(), 0);
+});
+
+Deno.test("a full counter is a signal, and is read in full", () => {
+  using event = EventFd.create();
+  assertEquals(libc().eventfd_write(event.fd, 0xffff_ffff_ffff_fffen), 0);
+  assert(signalEventFd(event.fd));
+  assertEquals(event.drain(), 2 ** 64);
+  assertEquals(libc().eventfd_write(event.fd, 0x1_0000_0005n), 0);
+  assertEquals(event.drain(), 2 ** 32 + 5);
+});
+
+Deno.test("what is not an eventfd cannot be signalled", () => {
+  assert(!signalEventFd(-1));
+  assertThrows(() => drainEventFd(-1), SystemError, "EBADF");
+  const event = EventFd.create();
+  event.close();
+  assertThrows(() => event.signal(), SystemError, "after it was closed");
+  assertThrows(() => event.drain(), SystemError, "after it was closed");
+});

@@ -1,0 +1,34 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { SystemError } from "./errno.ts";
+import { countOpenFds, readLink, readTextFile } from "./proc.ts";
+
+Deno.test("files longer than one read are whole", () => {
+  const path = Deno.makeTempFileSync();
+  try {
+    const text = "é line\n".repeat(30_000);
+    Deno.writeTextFileSync(path, text);
+    assertEquals(readTextFile(path), text);
+  } finally {
+    Deno.removeSync(path);
+  }
+});
+
+Deno.test("missing names are system errors", () => {
+  const error = assertThrows(() => readTextFile("/nowhere"), SystemError);
+  assertEquals(error.kind, "ENOENT");
+  assertThrows(() => readLink("/proc/self/maps"), SystemError, "EINVAL");
+});
+
+Deno.test("a link's target is its text", () => {
+  assertEquals(readLink("/proc/self"), String(Deno.pid));
+});
+
+Deno.test("descriptors are counted without the one that counts", () => {
+  const before = countOpenFds();
+  assertEquals(before, [...Deno.readDirSync("/proc/self/fd")].length - 1);
+  const files = Array.from({ length: 40 }, () => Deno.openSync("/dev/null"));
+  assertEquals(countOpenFds(), before + 40);
+  for (const file of files) file.close();
+  assertEquals(countOpenFds(), before);
+  assert(before > 2);
+});
