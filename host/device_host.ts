@@ -1,0 +1,272 @@
+/**
+ * One served device: its data plane, its socket, and the session with the
+ * front-end that is connected.
+ *
+ * Theory of operation
+ * -------------------
+ * The device lives as long as the host; front-ends come and go. At most one is
+ * connected: vhost-user gives a device to one guest. A second one is closed with
+ * a log line, unless the first one has hung up already and its session is just
+ * being wound up: then the newcomer waits for the end of that (a restarted QEMU
+ * reconnects faster than requests drain). A session that ends, for whatever
+ * reason, leaves the device reset and the socket listening.
+ *
+ * A host that was given a connected socket serves it and is done when the
+ * front-end leaves.
+ *
+ * @module
+ */
+
+import { SystemError } from "../sys/errno.ts";
+import type { Reactor, Watch } from "../sys/reactor.ts";
+import { Epoll, EPOLLIN, EPOLLRDHUP } from "../sys/epoll.ts";
+import { UnixListener, UnixSocket } from "../sys/unix_socket.ts";
+import { Connection } from "../vhost/connection.ts";
+import { Session } from "../vhost/session.ts";
+import type { Logger } from "./log.ts";
+import { type DeviceError, WorkerPlane } from "./worker_plane.ts";
+
+/** How long a listener rests after it could not accept, in ms. */
+const ACCEPT_PAUSE = 100;
+
+/** What to serve, and where. */
+export interface DeviceSpec {
+  /** Name for people and for management, unique in the process (`blk0`). */
+  readonly name: string;
+  /** Type of the device (`blk`, …). */
+  readonly type: string;
+  /** URL of the device module; its default export is a `CreateDevice`. */
+  readonly module: string;
+  /** Options of the device: JSON values. */
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Path of the socket to listen on. */
+  readonly socket?: string;
+  /** Descriptor of a socket that listens, or is connected, already. */
+  readonly fd?: number;
+  /** Permission bits of the socket file (default 0o600). */
+  readonly mode?: number;
+  /** Group ID of the socket file. */
+  readonly group?: number;
+  /** Offer `VIRTIO_F_EVENT_IDX` (default true). */
+  readonly eventIdx?: boolean;
+  /** Offer `VIRTIO_F_INDIRECT_DESC` (default true). */
+  readonly indirect?: boolean;
+}
+
+/** Serves one device. */
+export class DeviceHost {
+  /** What is served. */
+  readonly spec: DeviceSpec;
+  /** Resolves when the device failed: it serves nothing any more. */
+  readonly failed: Promise<DeviceError>;
+  /** Resolves when there is nothing left to serve. */
+  readonly done: Promise<void>;
+  #finish!: () => void;
+  readonly #plane: WorkerPlane;
+  readonly #log: Logger;
+  readonly #reactor: Reactor;
+  #listener: UnixListener | null = null;
+  #watch: Watch | null = null;
+  #current: { session: Session; socket: UnixSocket } | null = null;
+  #waiting: UnixSocket | null = null;
+  #serving: Promise<void> = Promise.resolve();
+  #connections = 0;
+  #refused = 0;
+  #stopped = false;
+
+  private constructor(
+    spec: DeviceSpec,
+    plane: WorkerPlane,
+    log: Logger,
+    reactor: Reactor,
+  ) {
+    this.spec = spec;
+    this.#plane = plane;
+    this.#log = log;
+    this.#reactor = reactor;
+    this.failed = plane.failed;
+    this.done = new Promise((resolve) => this.#finish = resolve);
+    plane.events = {
+      configChanged: () => this.#current?.session.configChanged(),
+    };
+  }
+
+  /**
+   * Makes the device and listens.
+   *
+   * @throws {DeviceError} when the device refuses its options
+   * @throws {SystemError} when the socket cannot be had
+   */
+  static async start(
+    spec: DeviceSpec,
+    log: Logger,
+    reactor: Reactor,
+  ): Promise<DeviceHost> {
+    if ((spec.socket === undefined) === (spec.fd === undefined)) {
+      throw new TypeError(
+        `Cannot serve "${spec.name}": give a socket path or a descriptor, one of them`,
+      );
+    }
+    const child = log.child({ device: spec.name });
+    const plane = await WorkerPlane.start({
+      module: spec.module,
+      options: spec.options,
+      eventIdx: spec.eventIdx,
+      indirect: spec.indirect,
+      log: (level, message) => child[level](message),
+    });
+    const host = new DeviceHost(spec, plane, child, reactor);
+    try {
+      host.#open();
+    } catch (error) {
+      await plane.close();
+      throw error;
+    }
+    return host;
+  }
+
+  /** Name of the device. */
+  get name(): string {
+    return this.spec.name;
+  }
+
+  /** Facts and counters: a JSON object. */
+  async status(): Promise<Record<string, unknown>> {
+    const { rings, device } = await this.#plane.status();
+    const { name, type, socket } = this.spec;
+    return {
+      name,
+      type,
+      socket: socket ?? null,
+      connected: this.#current !== null,
+      connections: this.#connections,
+      refusedConnections: this.#refused,
+      session: this.#current?.session.status() ?? null,
+      rings,
+      device,
+    };
+  }
+
+  /** A management command of the device. */
+  command(
+    name: string,
+    parameters: Readonly<Record<string, unknown>>,
+  ): Promise<unknown> {
+    return this.#plane.command(name, parameters);
+  }
+
+  /** Drains every ring, lets the front-end go, closes and removes the socket. */
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#watch?.close();
+    this.#waiting?.close();
+    this.#waiting = null;
+    await this.#current?.session.stop();
+    await this.#serving;
+    this.#listener?.close();
+    await this.#plane.close();
+    this.#finish();
+  }
+
+  #open(): void {
+    const { socket, fd, mode = 0o600, group } = this.spec;
+    const endpoint = socket !== undefined
+      ? UnixListener.listen(socket, { mode, group })
+      : adoptSocket(fd!);
+    if (endpoint instanceof UnixSocket) {
+      this.#serving = this.#serve(endpoint).then(this.#finish);
+      return;
+    }
+    this.#listener = endpoint;
+    this.#listen(endpoint);
+  }
+
+  #listen(listener: UnixListener): void {
+    this.#watch = this.#reactor.watch(listener.fd, EPOLLIN, () => {
+      try {
+        for (;;) {
+          const accepted = listener.tryAccept();
+          if (accepted === null) return;
+          this.#admit(accepted);
+        }
+      } catch (error) {
+        this.#pauseListening(listener, error);
+      }
+    });
+  }
+
+  /** No descriptor is free for a connection: let it wait for a while. */
+  #pauseListening(listener: UnixListener, error: unknown): void {
+    this.#log.error(`Cannot accept a front-end: ${messageOf(error)}`);
+    this.#watch?.close();
+    setTimeout(() => {
+      if (!this.#stopped) this.#listen(listener);
+    }, ACCEPT_PAUSE);
+  }
+
+  #admit(socket: UnixSocket): void {
+    const free = this.#current === null || hasHungUp(this.#current.socket.fd);
+    if (free && this.#waiting === null && !this.#stopped) {
+      this.#waiting = socket;
+      this.#serving = this.#serving.then(() => this.#serveWaiting());
+    } else {
+      this.#refused++;
+      const { pid } = socket.peerCredentials();
+      this.#log.warn(
+        `Refused a second front-end (pid ${pid}): the socket serves another one`,
+      );
+      socket.close();
+    }
+  }
+
+  async #serveWaiting(): Promise<void> {
+    const socket = this.#waiting;
+    this.#waiting = null;
+    if (socket !== null) await this.#serve(socket);
+  }
+
+  async #serve(socket: UnixSocket): Promise<void> {
+    this.#connections++;
+    const { pid } = socket.peerCredentials();
+    this.#log.info(`Front-end connected (pid ${pid})`);
+    const session = new Session(
+      new Connection(socket, this.#reactor),
+      this.#plane,
+      { log: this.#log },
+    );
+    this.#current = { session, socket };
+    try {
+      await session.run();
+      this.#log.info("Front-end left");
+    } catch (error) {
+      this.#log.error(`Front-end dropped: ${messageOf(error)}`);
+    } finally {
+      this.#current = null;
+      socket.close();
+    }
+  }
+}
+
+/** True when the peer of a stream socket has closed its end. */
+function hasHungUp(fd: number): boolean {
+  using epoll = new Epoll();
+  epoll.add(fd, EPOLLRDHUP, 0);
+  return epoll.wait(0) > 0;
+}
+
+/** Takes over an inherited socket, whether it listens or is connected. */
+function adoptSocket(fd: number): UnixListener | UnixSocket {
+  try {
+    return UnixListener.adopt(fd);
+  } catch (error) {
+    if (error instanceof SystemError && error.kind === "EINVAL") {
+      return UnixSocket.adopt(fd);
+    }
+    throw error;
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,122 @@
+/**
+ * Serving one device from a program: what `mod.ts` exports.
+ *
+ * @module
+ */
+
+import { Reactor } from "../sys/reactor.ts";
+import { requirePlatform } from "../sys/platform.ts";
+import { raiseNofileLimit } from "../sys/process.ts";
+import { DeviceHost } from "./device_host.ts";
+import { Logger } from "./log.ts";
+
+/** What {@linkcode serve} serves, and how. */
+export interface ServeOptions {
+  /**
+   * The device module: its default export is a {@linkcode CreateDevice}. It is
+   * imported by a Worker, so a module may name itself with `import.meta.url`.
+   */
+  readonly device: string | URL;
+  /** Options of the device: JSON values. */
+  readonly options?: Readonly<Record<string, unknown>>;
+  /** Path of the Unix socket to listen on, at most 107 bytes. */
+  readonly socket: string;
+  /** Permission bits of the socket file (default 0o600). */
+  readonly mode?: number;
+  /** Name of the device in log lines (default `device`). */
+  readonly name?: string;
+  /** Offer `VIRTIO_F_EVENT_IDX` (default true). */
+  readonly eventIdx?: boolean;
+  /** Offer `VIRTIO_F_INDIRECT_DESC` (default true). */
+  readonly indirect?: boolean;
+  /** Stop on SIGINT and SIGTERM (default true). */
+  readonly signals?: boolean;
+}
+
+/** A device that is being served. */
+export interface Server extends AsyncDisposable {
+  /** Resolves after {@linkcode stop}; rejects when the device failed. */
+  readonly finished: Promise<void>;
+  /** Facts and counters of the device and its connection: a JSON object. */
+  status(): Promise<Record<string, unknown>>;
+  /** A management command of the device. */
+  command(
+    name: string,
+    parameters?: Readonly<Record<string, unknown>>,
+  ): Promise<unknown>;
+  /** Drains every ring, lets the front-end go, removes the socket. Idempotent. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Serves a virtio device on a Unix socket, until it is stopped.
+ *
+ * @throws {DeviceError} when the device refuses its options
+ * @throws {SystemError} when the platform or the socket path does not serve
+ *
+ * @example A block device
+ * ```ts no-assert
+ * import { serve } from "@vhostd/vhostd";
+ *
+ * await using server = await serve({
+ *   device: new URL("./backends/blk/mod.ts", import.meta.url),
+ *   options: { path: "disk.img" },
+ *   socket: "./blk.sock",
+ * });
+ * await server.finished;
+ * ```
+ */
+export async function serve(options: ServeOptions): Promise<Server> {
+  requirePlatform();
+  raiseNofileLimit();
+  const { device, socket, mode, eventIdx, indirect, name = "device" } = options;
+  const reactor = new Reactor();
+  let host: DeviceHost;
+  try {
+    host = await DeviceHost.start(
+      {
+        name,
+        type: name,
+        module: String(device),
+        options: options.options ?? {},
+        socket,
+        mode,
+        eventIdx,
+        indirect,
+      },
+      new Logger(),
+      reactor,
+    );
+  } catch (error) {
+    reactor.close();
+    throw error;
+  }
+  const signals: Deno.Signal[] = options.signals === false
+    ? []
+    : ["SIGINT", "SIGTERM"];
+  const onSignal = () => void stop();
+  for (const signal of signals) Deno.addSignalListener(signal, onSignal);
+
+  let stopping: Promise<void> | null = null;
+  const stop = (): Promise<void> => {
+    stopping ??= host.stop().finally(() => {
+      for (const signal of signals) Deno.removeSignalListener(signal, onSignal);
+      reactor.close();
+    });
+    return stopping;
+  };
+  const finished = Promise.race([
+    host.done.then(stop),
+    host.failed.then(async (error) => {
+      await stop();
+      throw error;
+    }),
+  ]);
+  return {
+    finished,
+    status: () => host.status(),
+    command: (name, parameters = {}) => host.command(name, parameters),
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}

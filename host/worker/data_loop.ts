@@ -1,0 +1,332 @@
+/**
+ * The loop of a data Worker: it owns every ring of a device and sleeps in one
+ * place.
+ *
+ * Theory of operation
+ * -------------------
+ * A ring is *active* while there may be work on it, and only active rings are
+ * looked at. A kick, a start and {@linkcode DeviceContext.resume} activate it.
+ * One turn does, in this order:
+ *
+ * 1. serve: each active ring gives up to {@linkcode BUDGET} chains to the
+ *    device. Small batches beat draining the ring: the driver sees the first
+ *    completions while we work on the next ones.
+ * 2. poll: the device submits what it prepared and completes what is done.
+ * 3. publish: completions become visible, then the driver is notified where it
+ *    asked for it.
+ *
+ * A turn without progress prepares for sleep: notifications are enabled on each
+ * active ring and the ring is looked at once more; one that stays empty and has
+ * nothing in flight is no longer active. A ring that cannot be served although
+ * chains wait (the device parked it, or all chain objects are in flight) keeps
+ * notifications off, because a kick would change nothing.
+ *
+ * Sleeping is one `epoll_wait` over the kick descriptors (edge-triggered, never
+ * read), the descriptors that the device watches, and the control eventfd. The
+ * main thread increments a shared counter before it signals that eventfd, so a
+ * busy loop notices commands without a system call.
+ *
+ * Nothing here is concurrent: commands are handled between two calls of
+ * {@linkcode DataLoop.run}.
+ *
+ * @module
+ */
+
+import { Epoll, EPOLLET, EPOLLIN } from "../../sys/epoll.ts";
+import { drainEventFd } from "../../sys/eventfd.ts";
+import { detachMemory, viewMemory } from "../../sys/mapping.ts";
+import type { RingSetup } from "../../vhost/data_plane.ts";
+import {
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_INDIRECT_DESC,
+} from "../../virtqueue/constants.ts";
+import type { VirtioDevice, VirtQueue } from "../../virtqueue/device.ts";
+import { GuestMemory } from "../../virtqueue/memory.ts";
+import { SplitQueue } from "../../virtqueue/split_queue.ts";
+import type { RegionAddress } from "./messages.ts";
+import { Ring } from "./ring.ts";
+
+/** Chains that one ring may take in one turn. */
+export const BUDGET = 8;
+/** How long the loop sleeps at most while a ring without kick descriptor runs, in ms. */
+const POLL_INTERVAL = 1;
+const TOKEN_CONTROL = 0x1_0000;
+const TOKEN_WATCH = 0x2_0000;
+
+/** Runs the rings of one device. */
+export class DataLoop implements Disposable {
+  /** The guest's memory. */
+  readonly memory: GuestMemory = new GuestMemory();
+  #device: VirtioDevice | null = null;
+  #features = 0n;
+  readonly #slotsPerQueue: number;
+  readonly #controlFd: number;
+  readonly #posted: Int32Array;
+  readonly #epoll = new Epoll();
+  readonly #rings = new Map<number, Ring>();
+  readonly #active: Ring[] = [];
+  readonly #watched = new Map<number, () => void>();
+  #polledRings = 0;
+
+  /**
+   * @param controlFd eventfd that ends the sleep
+   * @param posted shared counter of commands, see `messages.ts`
+   * @param slotsPerQueue chain objects for each queue
+   */
+  constructor(controlFd: number, posted: Int32Array, slotsPerQueue: number) {
+    this.#controlFd = controlFd;
+    this.#posted = posted;
+    this.#slotsPerQueue = slotsPerQueue;
+    this.#epoll.add(controlFd, EPOLLIN, TOKEN_CONTROL);
+  }
+
+  /** The device; set once, before the first ring starts. */
+  get device(): VirtioDevice {
+    if (this.#device === null) throw new Error("The loop has no device yet");
+    return this.#device;
+  }
+
+  set device(device: VirtioDevice) {
+    this.#device = device;
+  }
+
+  /** Rings that run, by index. */
+  get rings(): ReadonlyMap<number, Ring> {
+    return this.#rings;
+  }
+
+  /** The driver acknowledged `features`: rings that start from now on follow them. */
+  negotiate(features: bigint): void {
+    this.#features = features;
+    this.device.negotiate?.(features);
+  }
+
+  /** Maps a region into the guest memory of this thread. */
+  addRegion(region: RegionAddress): void {
+    const { guestAddress, size, hostAddress } = region;
+    const buffer = viewMemory(hostAddress, size);
+    try {
+      this.memory.add({ guestAddress, size, hostAddress, buffer });
+    } catch (error) {
+      detachMemory(buffer);
+      throw error;
+    }
+  }
+
+  /** Forgets a region: nothing in this thread refers to it afterwards. */
+  removeRegion(region: RegionAddress): void {
+    for (const ring of this.#rings.values()) this.#drain(ring);
+    detachMemory(this.memory.remove(region.guestAddress, region.size));
+    for (const ring of this.#rings.values()) {
+      ring.queue.rebind();
+      this.#activate(ring);
+    }
+  }
+
+  /** Starts a ring and looks at it, kicked or not. */
+  startRing(setup: RingSetup): void {
+    if (this.#rings.has(setup.index)) {
+      throw new Error(`Ring ${setup.index} runs already`);
+    }
+    const { index, size, descriptorTable, availableRing, usedRing, position } =
+      setup;
+    const device = this.device;
+    if (this.#rings.size === 0) device.activate?.();
+    try {
+      const queue = new SplitQueue({
+        index,
+        size,
+        memory: this.memory,
+        descriptorTable,
+        availableRing,
+        usedRing,
+        position,
+        eventIdx: (this.#features & bit(VIRTIO_F_EVENT_IDX)) !== 0n,
+        indirect: (this.#features & bit(VIRTIO_F_INDIRECT_DESC)) !== 0n,
+        maxSegments: device.maxSegments,
+        slots: this.#slotsPerQueue,
+        slotBase: index * this.#slotsPerQueue,
+      });
+      if (setup.kickFd >= 0) {
+        this.#epoll.add(setup.kickFd, EPOLLIN | EPOLLET, index);
+      } else {
+        this.#polledRings++;
+      }
+      const ring = new Ring(queue, setup.kickFd, setup.callFd, setup.errorFd);
+      this.#rings.set(index, ring);
+      this.#activate(ring);
+      // A predecessor may have died between publishing and notifying: one
+      // notification too many is harmless, one too few stalls the driver.
+      if (position !== 0) ring.notify();
+    } catch (error) {
+      if (this.#rings.size === 0) device.deactivate?.();
+      throw error;
+    }
+  }
+
+  /**
+   * Drains a ring and stops it.
+   *
+   * @returns where to go on in the available ring
+   */
+  stopRing(index: number): number {
+    const ring = this.#ring(index);
+    this.#drain(ring);
+    if (ring.kickFd >= 0) this.#epoll.remove(ring.kickFd);
+    else this.#polledRings--;
+    this.#rings.delete(index);
+    this.#deactivate(ring);
+    if (this.#rings.size === 0) this.device.deactivate?.();
+    return ring.queue.position;
+  }
+
+  /** Replaces the used-buffer notification descriptor. */
+  setCall(index: number, fd: number): void {
+    this.#ring(index).callFd = fd;
+  }
+
+  /** Replaces the error descriptor. */
+  setError(index: number, fd: number): void {
+    this.#ring(index).errorFd = fd;
+  }
+
+  /** See {@linkcode DeviceContext.resume}. */
+  resume(queue: VirtQueue): void {
+    const ring = this.#rings.get(queue.index);
+    if (ring !== undefined) this.#activate(ring);
+  }
+
+  /** See {@linkcode DeviceContext.watch}. */
+  watch(fd: number, ready: (() => void) | null): void {
+    if (this.#watched.has(fd)) this.#epoll.remove(fd);
+    this.#watched.delete(fd);
+    if (ready === null) return;
+    this.#epoll.add(fd, EPOLLIN | EPOLLET, TOKEN_WATCH + fd);
+    this.#watched.set(fd, ready);
+  }
+
+  /**
+   * Serves until a command was posted.
+   *
+   * @param handled number of commands that were handled so far
+   * @param once return after one turn and one sleep of at most 1 ms: somebody
+   * waits for JavaScript's own event loop
+   */
+  run(handled: number, once = false): void {
+    this.#publish();
+    while (Atomics.load(this.#posted, 0) === handled) {
+      if (!this.#turn() && !this.#rearm()) this.#sleep(once ? 1 : -1);
+      if (once) return;
+    }
+  }
+
+  /** Stops every ring and gives the descriptors of the loop back. */
+  [Symbol.dispose](): void {
+    for (const index of [...this.#rings.keys()]) this.stopRing(index);
+    for (const fd of [...this.#watched.keys()]) this.watch(fd, null);
+    this.#epoll[Symbol.dispose]();
+  }
+
+  /** One turn; true when there was progress. */
+  #turn(): boolean {
+    const active = this.#active, device = this.#device!;
+    let progress = false;
+    for (let i = 0; i < active.length; i++) {
+      const ring = active[i];
+      if (!ring.parked && ring.queue.ready) {
+        ring.parked = !device.serve(ring.queue, BUDGET);
+        progress = true;
+      }
+    }
+    if (device.poll !== undefined && device.poll() > 0) progress = true;
+    for (let i = 0; i < active.length; i++) active[i].publish();
+    return progress;
+  }
+
+  /** Prepares for sleep; true when there is something to do instead. */
+  #rearm(): boolean {
+    const active = this.#active;
+    let again = false;
+    for (let i = active.length - 1; i >= 0; i--) {
+      const ring = active[i], queue = ring.queue;
+      const blocked = ring.parked || (queue.available && !queue.ready);
+      if (!blocked && queue.enableNotification()) again = true;
+      else if (queue.inFlight === 0) this.#deactivate(ring);
+    }
+    return again;
+  }
+
+  #sleep(limit: number): void {
+    const timeout = this.#polledRings > 0 ? POLL_INTERVAL : limit;
+    const count = this.#epoll.wait(timeout);
+    let called = false;
+    for (let i = 0; i < count; i++) {
+      const token = this.#epoll.token(i);
+      if (token === TOKEN_CONTROL) {
+        drainEventFd(this.#controlFd);
+      } else if (token >= TOKEN_WATCH) {
+        this.#watched.get(token - TOKEN_WATCH)?.();
+        called = true;
+      } else {
+        this.#kicked(token);
+      }
+    }
+    if (called) this.#publish();
+    if (this.#polledRings > 0) this.#activatePolled();
+  }
+
+  /** Publishes what was completed outside of a turn, on whatever ring. */
+  #publish(): void {
+    for (const ring of this.#rings.values()) ring.publish();
+  }
+
+  #kicked(index: number): void {
+    const ring = this.#rings.get(index);
+    if (ring === undefined) return;
+    ring.queue.counters.kicks++;
+    this.#activate(ring);
+  }
+
+  #activatePolled(): void {
+    for (const ring of this.#rings.values()) {
+      if (ring.kickFd < 0) this.#activate(ring);
+    }
+  }
+
+  #activate(ring: Ring): void {
+    ring.parked = false;
+    if (ring.active) return;
+    ring.active = true;
+    ring.queue.disableNotification();
+    this.#active.push(ring);
+  }
+
+  #deactivate(ring: Ring): void {
+    if (!ring.active) return;
+    ring.active = false;
+    const last = this.#active.pop()!;
+    if (last !== ring) this.#active[this.#active.indexOf(ring)] = last;
+  }
+
+  /** Waits until the device has nothing of this ring any more. */
+  #drain(ring: Ring): void {
+    const device = this.device;
+    device.quiesce?.(ring.queue);
+    while (ring.queue.inFlight > 0) {
+      const progress = device.poll !== undefined && device.poll() > 0;
+      ring.publish();
+      if (!progress && ring.queue.inFlight > 0) this.#sleep(POLL_INTERVAL);
+    }
+    ring.publish();
+  }
+
+  #ring(index: number): Ring {
+    const ring = this.#rings.get(index);
+    if (ring === undefined) throw new Error(`Ring ${index} does not run`);
+    return ring;
+  }
+}
+
+function bit(number: number): bigint {
+  return 1n << BigInt(number);
+}

@@ -1,0 +1,142 @@
+/**
+ * What the main thread and a data Worker say to each other.
+ *
+ * Each command is answered exactly once. The Worker sleeps in a
+ * blocking system call, so posting a message does not wake it: whoever posts
+ * also increments the counter that both share and signals the control eventfd
+ * (see `worker_plane.ts`).
+ *
+ * @module
+ */
+
+import type { RingSetup } from "../../vhost/data_plane.ts";
+import type { LogLevel } from "../../virtqueue/device.ts";
+
+/** First command: import the device module and make the device. */
+export interface CreateCommand {
+  readonly type: "create";
+  /** URL of the device module; its default export is a `CreateDevice`. */
+  readonly module: string;
+  /** Options of the device: JSON values. */
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Chain objects for each queue: how many requests it may have in flight. */
+  readonly slotsPerQueue: number;
+  /** The eventfd that wakes the Worker. */
+  readonly controlFd: number;
+  /** Commands posted so far, as an Int32Array of one element. */
+  readonly posted: SharedArrayBuffer;
+}
+
+/** A region of guest memory, as a Worker needs it. */
+export interface RegionAddress {
+  /** Guest physical address. */
+  readonly guestAddress: number;
+  /** Bytes. */
+  readonly size: number;
+  /** Address in this process. */
+  readonly hostAddress: number;
+}
+
+/** Everything that may be asked of a data Worker. */
+export type Command =
+  | CreateCommand
+  | { readonly type: "negotiate"; readonly features: bigint }
+  | {
+    readonly type: "write-config";
+    readonly offset: number;
+    readonly data: Uint8Array;
+  }
+  | { readonly type: "add-region"; readonly region: RegionAddress }
+  | { readonly type: "remove-region"; readonly region: RegionAddress }
+  | { readonly type: "start-ring"; readonly ring: RingSetup }
+  | { readonly type: "stop-ring"; readonly index: number }
+  | {
+    readonly type: "set-call" | "set-error";
+    readonly index: number;
+    readonly fd: number;
+  }
+  | { readonly type: "reset" }
+  | {
+    readonly type: "command";
+    readonly name: string;
+    readonly parameters: Readonly<Record<string, unknown>>;
+  }
+  | { readonly type: "status" }
+  | { readonly type: "close" };
+
+/** A command with the number that its answer carries. */
+export interface Request {
+  /** Chosen by the main thread, unique for the Worker. */
+  readonly id: number;
+  /** What is asked. */
+  readonly command: Command;
+}
+
+/** The answer to `create`. */
+export interface DeviceFacts {
+  /** Virtio device ID. */
+  readonly deviceId: number;
+  /** Device feature bits. */
+  readonly features: bigint;
+  /** Number of virtqueues. */
+  readonly queueCount: number;
+  /** Configuration space. */
+  readonly config: Uint8Array;
+}
+
+/** What a ring looks like from outside. */
+export interface RingStatus {
+  /** Queue index. */
+  readonly index: number;
+  /** Entries. */
+  readonly size: number;
+  /** Position in the available ring. */
+  readonly position: number;
+  /** Chains that the device works on. */
+  readonly inFlight: number;
+  /** Chains handed back. */
+  readonly completed: number;
+  /** Chains that broke a rule. */
+  readonly badChains: number;
+  /** Used-buffer notifications sent. */
+  readonly notifications: number;
+  /** Available-buffer notifications received. */
+  readonly kicks: number;
+  /** Why the ring is not served any more. */
+  readonly broken: string | null;
+  /** The last chain error. */
+  readonly lastError: string | null;
+}
+
+/** The answer to `status`. */
+export interface WorkerStatus {
+  /** Rings that run. */
+  readonly rings: readonly RingStatus[];
+  /** What the device says of itself. */
+  readonly device: Readonly<Record<string, unknown>>;
+}
+
+/** What a Worker posts. */
+export type WorkerMessage =
+  | {
+    readonly type: "answer";
+    readonly id: number;
+    readonly value: unknown;
+  }
+  | {
+    readonly type: "refusal";
+    readonly id: number;
+    readonly message: string;
+    readonly kind: string;
+  }
+  | {
+    readonly type: "config-changed";
+    readonly config: Uint8Array;
+    /** False: the driver caused it and knows already. */
+    readonly notify: boolean;
+  }
+  | {
+    readonly type: "log";
+    readonly level: LogLevel;
+    readonly message: string;
+  };
