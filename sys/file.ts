@@ -191,7 +191,7 @@ export class DataFile implements Disposable {
       words[0] = iov;
       words[1] = iov / TWO_32;
       words[2] = offset;
-      words[3] = offset / TWO_32;
+      words[3] = Math.floor(offset / TWO_32);
       const n = libc().preadv(this.#fd, wide[0], count, wide[1]);
       if (n >= 0) return n;
       const e = errno();
@@ -215,7 +215,7 @@ export class DataFile implements Disposable {
       words[0] = iov;
       words[1] = iov / TWO_32;
       words[2] = offset;
-      words[3] = offset / TWO_32;
+      words[3] = Math.floor(offset / TWO_32);
       const n = libc().pwritev(this.#fd, wide[0], count, wide[1]);
       if (n >= 0) return n;
       const e = errno();
@@ -276,9 +276,9 @@ export class DataFile implements Disposable {
   #fallocate(mode: number, offset: number, length: number): number {
     for (;;) {
       words[2] = offset;
-      words[3] = offset / TWO_32;
+      words[3] = Math.floor(offset / TWO_32);
       words[4] = length;
-      words[5] = length / TWO_32;
+      words[5] = Math.floor(length / TWO_32);
       if (libc().fallocate(this.#fd, mode, wide[1], wide[2]) >= 0) return 0;
       const e = errno();
       if (e !== Errno.EINTR) return -e;
