@@ -1,0 +1,171 @@
+/**
+ * The management methods about devices: `status` and `resize`.
+ *
+ * @module
+ */
+
+import { z } from "zod";
+import { HostError, messageOf } from "../error.ts";
+import { featureNames } from "../features.ts";
+import { didYouMean } from "../options/suggest.ts";
+import type { Methods } from "./methods.ts";
+
+/** What management asks of a device. */
+export interface ManagedDevice {
+  /** Its name. */
+  readonly name: string;
+  /** Facts and counters: a JSON object. */
+  status(): Promise<Record<string, unknown>>;
+  /** A command of the device; returns a JSON value. */
+  command(
+    name: string,
+    parameters: Readonly<Record<string, unknown>>,
+  ): Promise<unknown>;
+}
+
+/** Means every device where a name is asked for. */
+export const ALL = "all";
+
+const Count = z.int().check(z.nonnegative());
+
+const Session = z.looseObject({
+  features: z.string().meta({
+    description: "virtio features acknowledged, hexadecimal",
+  }),
+  featureNames: z.array(z.string()).meta({
+    description: "their names in the specification, without prefix",
+  }),
+  protocolFeatures: z.array(z.string()).meta({
+    description: "vhost-user protocol features acknowledged",
+  }),
+});
+
+const Device = z.looseObject({
+  name: z.string(),
+  type: z.string(),
+  socket: z.nullable(z.string()).meta({
+    description: "path of the socket; null: an inherited descriptor",
+  }),
+  connected: z.boolean(),
+  connections: Count.meta({ description: "front-ends served so far" }),
+  refusedConnections: Count.meta({
+    description: "front-ends refused because another one was served",
+  }),
+  session: z.nullable(Session).meta({
+    description: "the front-end that is connected",
+  }),
+  rings: z.array(z.looseObject({ index: Count, size: Count })).meta({
+    description: "rings that run, with their counters",
+  }),
+  device: z.record(z.string(), z.unknown()).meta({
+    description: "what the device says of itself",
+  }),
+});
+
+/** The result of `status`. */
+export const Status = z.object({
+  version: z.string(),
+  pid: z.int(),
+  uptime: z.number().meta({ description: "seconds since the start" }),
+  devices: z.array(Device),
+});
+
+const Resized = z.object({
+  name: z.string(),
+  capacity: Count.meta({ description: "bytes" }),
+  previousCapacity: Count.meta({ description: "bytes" }),
+});
+
+/** The result of `resize`. */
+export const Resize = z.object({ devices: z.array(Resized) });
+
+const Selection = z.string().meta({
+  description: `name of a device, or "${ALL}"`,
+});
+
+/** Registers the methods for these devices. */
+export function registerDeviceMethods(
+  methods: Methods,
+  devices: readonly ManagedDevice[],
+  version: string,
+): void {
+  const started = performance.now();
+  methods.register("status", {
+    summary: "Tells of the devices, their connections, rings and counters",
+    params: z.strictObject({ name: z.optional(Selection) }),
+    result: Status,
+    handler: async ({ name = ALL }) => ({
+      version,
+      pid: Deno.pid,
+      uptime: Math.round((performance.now() - started) / 1000),
+      devices: await Promise.all(select(devices, name).map(statusOf)),
+    }),
+  });
+  methods.register("resize", {
+    summary: "Looks at the size of images again and tells the guests",
+    params: z.strictObject({ name: Selection }),
+    result: Resize,
+    handler: async ({ name }) => ({
+      devices: await resizeDevices(select(devices, name)),
+    }),
+  });
+}
+
+/**
+ * Makes devices look at the size of their images again, one after the other.
+ *
+ * @throws {HostError} of kind `device` when some refuse; the others are done
+ */
+export async function resizeDevices(
+  devices: readonly ManagedDevice[],
+): Promise<z.infer<typeof Resized>[]> {
+  const resized: z.infer<typeof Resized>[] = [];
+  const problems: string[] = [];
+  for (const device of devices) {
+    const { name } = device;
+    try {
+      const sizes = await device.command("resize", {}) as Record<
+        string,
+        unknown
+      >;
+      resized.push(Resized.parse({ ...sizes, name }));
+    } catch (error) {
+      problems.push(`Cannot resize "${name}": ${messageOf(error)}`);
+    }
+  }
+  if (problems.length === 0) return resized;
+  throw new HostError("device", problems.join("; "));
+}
+
+function select(
+  devices: readonly ManagedDevice[],
+  name: string,
+): readonly ManagedDevice[] {
+  if (name === ALL) return devices;
+  const device = devices.find((each) => each.name === name);
+  if (device !== undefined) return [device];
+  const names = devices.map((each) => each.name);
+  throw new HostError(
+    "usage",
+    `There is no device "${name}"${
+      didYouMean(name, names) || `: ${names.join(", ")}`
+    }`,
+  );
+}
+
+async function statusOf(
+  device: ManagedDevice,
+): Promise<z.infer<typeof Device>> {
+  const status = await device.status();
+  const session = status.session as { features: string } | null;
+  if (session !== null) {
+    status.session = {
+      ...session,
+      featureNames: featureNames(
+        String(status.type),
+        BigInt(session.features),
+      ),
+    };
+  }
+  return Device.parse(status);
+}
