@@ -148,10 +148,13 @@ export class DescriptorChain {
    * @returns the value, or -1 when the position lies outside of the part.
    */
   readUint8(position: number): number {
+    if (this.#inFirst(position, 1)) {
+      return this.#memory.view(this.regions[0])
+        .getUint8(this.offsets[0] + position);
+    }
     const segment = this.#locate(position, 1, false);
-    return segment < 0
-      ? -1
-      : this.#memory.view(this.regions[segment]).getUint8(found[0]);
+    if (segment < 0) return -1;
+    return this.#memory.view(this.regions[segment]).getUint8(found[0]);
   }
 
   /**
@@ -161,11 +164,13 @@ export class DescriptorChain {
    * @returns the value, or -1 when a byte lies outside of the part.
    */
   readUint16(position: number): number {
+    if (this.#inFirst(position, 2)) {
+      return this.#memory.view(this.regions[0])
+        .getUint16(this.offsets[0] + position, true);
+    }
     const segment = this.#locate(position, 2, false);
-    return segment < 0
-      ? this.#readSlowly(position, 2)
-      : this.#memory.view(this.regions[segment])
-        .getUint16(found[0], true);
+    if (segment < 0) return this.#readSlowly(position, 2);
+    return this.#memory.view(this.regions[segment]).getUint16(found[0], true);
   }
 
   /**
@@ -175,11 +180,13 @@ export class DescriptorChain {
    * @returns the value, or -1 when a byte lies outside of the part.
    */
   readUint32(position: number): number {
+    if (this.#inFirst(position, 4)) {
+      return this.#memory.view(this.regions[0])
+        .getUint32(this.offsets[0] + position, true);
+    }
     const segment = this.#locate(position, 4, false);
-    return segment < 0
-      ? this.#readSlowly(position, 4)
-      : this.#memory.view(this.regions[segment])
-        .getUint32(found[0], true);
+    if (segment < 0) return this.#readSlowly(position, 4);
+    return this.#memory.view(this.regions[segment]).getUint32(found[0], true);
   }
 
   /**
@@ -188,6 +195,16 @@ export class DescriptorChain {
    * @returns false when the position lies outside of the part.
    */
   writeUint8(position: number, value: number): boolean {
+    const last = this.count - 1;
+    if (last >= this.readableCount) {
+      const size = this.lengths[last];
+      const into = position - (this.totals[1] - size);
+      if (into >= 0 && into < size) {
+        this.#memory.view(this.regions[last])
+          .setUint8(this.offsets[last] + into, value);
+        return true;
+      }
+    }
     const segment = this.#locate(position, 1, true);
     if (segment < 0) return false;
     this.#memory.view(this.regions[segment]).setUint8(found[0], value);
@@ -344,6 +361,12 @@ export class DescriptorChain {
       size = this.lengths[segment];
     }
     return -1;
+  }
+
+  /** True when the first segment holds a range of the readable part. */
+  #inFirst(position: number, length: number): boolean {
+    return this.readableCount > 0 && position >= 0 &&
+      position + length <= this.lengths[0];
   }
 
   /**

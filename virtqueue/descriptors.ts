@@ -25,7 +25,7 @@ import {
   VIRTQ_DESC_SIZE,
   VIRTQ_MAX_SIZE,
 } from "./constants.ts";
-import type { GuestMemory } from "./memory.ts";
+import { type GuestMemory, WINDOW_STEP } from "./memory.ts";
 
 const TWO_32 = 4294967296;
 const MAX_LENGTH = 0xffffffff;
@@ -112,7 +112,7 @@ export class DescriptorReader {
    */
   read(chain: OpenChain, head: number): number {
     const memory = this.#memory;
-    const maxSegments = this.#maxSegments;
+    const { regions, offsets, lengths, capacity } = chain;
     let table = this.#table;
     let base = 0;
     let entries = this.#size;
@@ -123,13 +123,13 @@ export class DescriptorReader {
     let writable = false;
     let readableLength = 0;
     let writableLength = 0;
-    chain.count = 0;
-    chain.readableCount = 0;
+    let count = 0;
+    let readableCount = 0;
     chain.truncated = false;
     for (;;) {
       if (steps === entries) return CHAIN_LOOP;
       steps++;
-      const at = base + index * VIRTQ_DESC_SIZE;
+      const at = (base + index * VIRTQ_DESC_SIZE) | 0;
       const address = table.getUint32(at, true) +
         table.getUint32(at + 4, true) * TWO_32;
       const length = table.getUint32(at + 8, true);
@@ -144,8 +144,9 @@ export class DescriptorReader {
         ) return CHAIN_INDIRECT_SIZE;
         const region = memory.find(address, length);
         if (region >= 0) {
-          table = memory.view(region);
-          base = address - memory.regionAddress(region);
+          const offset = address - memory.regionAddress(region);
+          table = memory.window(region, offset);
+          base = offset & (WINDOW_STEP - 1);
         } else {
           const copy = this.#copyTable(address, length);
           if (copy === null) return CHAIN_INDIRECT_ADDRESS;
@@ -161,7 +162,7 @@ export class DescriptorReader {
       if ((word & VIRTQ_DESC_F_WRITE) !== 0) {
         if (!writable) {
           writable = true;
-          chain.readableCount = chain.count;
+          readableCount = count;
         }
         writableLength += length;
       } else {
@@ -170,23 +171,28 @@ export class DescriptorReader {
       }
       if (length !== 0) {
         if (readableLength + writableLength > MAX_LENGTH) return CHAIN_LENGTH;
-        if (++buffers > maxSegments) chain.truncated = true;
+        buffers++;
         const region = memory.find(address, length);
-        const i = chain.count;
-        if (region >= 0 && i < chain.capacity) {
-          chain.regions[i] = region;
-          chain.offsets[i] = address - memory.regionAddress(region);
-          chain.lengths[i] = length;
-          chain.count = i + 1;
-        } else if (!this.#noteSlowly(chain, address, length)) {
-          return CHAIN_ADDRESS;
+        if (region >= 0 && count < capacity) {
+          regions[count] = region;
+          offsets[count] = address - memory.regionAddress(region);
+          lengths[count] = length;
+          count++;
+        } else {
+          chain.count = count;
+          chain.readableCount = readableCount;
+          if (!this.#noteSlowly(chain, address, length)) return CHAIN_ADDRESS;
+          count = chain.count;
+          readableCount = chain.readableCount;
         }
       }
       if ((word & VIRTQ_DESC_F_NEXT) === 0) break;
       index = word >>> 16;
       if (index >= entries) return CHAIN_NEXT;
     }
-    if (!writable) chain.readableCount = chain.count;
+    if (buffers > this.#maxSegments) chain.truncated = true;
+    chain.count = count;
+    chain.readableCount = writable ? readableCount : count;
     chain.totals[0] = readableLength;
     chain.totals[1] = writableLength;
     return CHAIN_OK;

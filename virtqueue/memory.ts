@@ -62,6 +62,11 @@ export interface RegionInfo {
   readonly hostAddress: number;
 }
 
+/** Distance of two windows of a region in bytes; see {@linkcode GuestMemory.window}. */
+export const WINDOW_STEP = 2 ** 30;
+/** Bytes that a window goes on behind the start of the next one. */
+const WINDOW_OVERLAP = 2 ** 20;
+
 const EMPTY = new DataView(new ArrayBuffer(0));
 const EMPTY_BYTES = new Uint8Array(0);
 
@@ -86,6 +91,7 @@ export class GuestMemory {
   readonly #probe = new Float64Array(1);
   readonly #views: DataView<ArrayBuffer>[];
   readonly #bytes: Uint8Array<ArrayBuffer>[];
+  readonly #windows: DataView<ArrayBuffer>[][];
   readonly #used: boolean[];
   #count = 0;
   #last = 0;
@@ -104,6 +110,7 @@ export class GuestMemory {
     this.#bytes = new Array<Uint8Array<ArrayBuffer>>(maxRegions).fill(
       EMPTY_BYTES,
     );
+    this.#windows = new Array<DataView<ArrayBuffer>[]>(maxRegions).fill([]);
     this.#used = new Array<boolean>(maxRegions).fill(false);
   }
 
@@ -169,6 +176,7 @@ export class GuestMemory {
     this.#hosts[id] = hostAddress;
     this.#views[id] = new DataView(buffer, byteOffset, size);
     this.#bytes[id] = new Uint8Array(buffer, byteOffset, size);
+    this.#windows[id] = makeWindows(buffer, byteOffset, size);
     this.#used[id] = true;
     this.#order.copyWithin(at + 1, at, this.#count);
     this.#order[at] = id;
@@ -203,6 +211,7 @@ export class GuestMemory {
     this.#hosts[id] = 0;
     this.#views[id] = EMPTY;
     this.#bytes[id] = EMPTY_BYTES;
+    this.#windows[id] = [];
     this.#used[id] = false;
     return buffer;
   }
@@ -231,6 +240,17 @@ export class GuestMemory {
   /** All bytes of a region, by offset. */
   bytes(id: number): Uint8Array<ArrayBuffer> {
     return this.#bytes[id];
+  }
+
+  /**
+   * A view of the bytes around an offset of a region, in which all offsets are
+   * small integers: it starts at `offset` rounded down to a multiple of
+   * {@linkcode WINDOW_STEP} and reaches at least 1 MiB beyond `offset` or to
+   * the end of the region. Reading a table through it is faster than through
+   * {@linkcode view}, where offsets can be too large for 32-bit arithmetic.
+   */
+  window(id: number, offset: number): DataView<ArrayBuffer> {
+    return this.#windows[id][(offset / WINDOW_STEP) | 0];
   }
 
   /** Guest physical address of the first byte of a region. */
@@ -329,6 +349,19 @@ export class GuestMemory {
     }
     return true;
   }
+}
+
+function makeWindows(
+  buffer: ArrayBuffer,
+  byteOffset: number,
+  size: number,
+): DataView<ArrayBuffer>[] {
+  const windows: DataView<ArrayBuffer>[] = [];
+  for (let at = 0; at < size; at += WINDOW_STEP) {
+    const length = Math.min(size - at, WINDOW_STEP + WINDOW_OVERLAP);
+    windows.push(new DataView(buffer, byteOffset + at, length));
+  }
+  return windows;
 }
 
 function checkRange(address: number, size: number, what: string): void {
