@@ -128,7 +128,7 @@ export interface SessionStatus {
  * const session = new Session(new Connection(ours, reactor), plane);
  * const done = session.run();
  *
- * const frontEnd = FrontEnd.adopt(theirs, reactor);
+ * const frontEnd = FrontEnd.connect(theirs, reactor);
  * await frontEnd.handshake();
  * assertEquals(await frontEnd.getQueueNum(), 2);
  * frontEnd.close();

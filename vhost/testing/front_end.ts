@@ -1,0 +1,607 @@
+/**
+ * A vhost-user front-end: what QEMU is to a back-end, for tests and for load.
+ *
+ * Theory of operation: one request at a time. With `REPLY_ACK` negotiated,
+ * requests ask for an answer and wait for it, unless `acks` is false, when
+ * they are sent as QEMU sends most: without. Every wait has an end.
+ *
+ * @module
+ */
+
+import { EventFd } from "../../sys/eventfd.ts";
+import { Reactor } from "../../sys/reactor.ts";
+import { UnixSocket } from "../../sys/unix_socket.ts";
+import { Connection, type Message } from "../connection.ts";
+import {
+  BackEndMessage,
+  FrontEndMessage,
+  messageName,
+  ProtocolFeature,
+  VHOST_USER_NEED_REPLY,
+  VHOST_USER_VERSION,
+} from "../constants.ts";
+import {
+  encodeConfig,
+  encodeMemoryRegion,
+  encodeMemoryTable,
+  encodeMessage,
+  encodeU64,
+  encodeVringAddress,
+  encodeVringFd,
+  encodeVringState,
+} from "../message.ts";
+import { type SharedRegion, USER_OFFSET } from "./shared_region.ts";
+
+export { SharedRegion, USER_OFFSET } from "./shared_region.ts";
+
+/** The back-end answered a request with a failure, or with nonsense. */
+export class FrontEndError extends Error {
+  override readonly name = "FrontEndError";
+}
+
+/** Where a ring is, in guest addresses; a fake driver is one of these. */
+export interface RingLayout {
+  /** Number of entries. */
+  readonly size: number;
+  readonly descriptorTable: number;
+  readonly availableRing: number;
+  readonly usedRing: number;
+}
+
+/** The event descriptors of a ring, the front-end's ends. */
+export interface RingEvents {
+  readonly kick: EventFd;
+  readonly call: EventFd;
+  readonly error: EventFd;
+}
+
+/** What {@linkcode FrontEnd.handshake} negotiates. */
+export interface HandshakeOptions {
+  /** Virtio features to accept of those offered. Default: all. */
+  readonly features?: bigint;
+  /** Protocol features to accept of those offered. Default: all. */
+  readonly protocolFeatures?: bigint;
+}
+
+/** Options of {@linkcode FrontEnd.start}. */
+export interface StartOptions {
+  /** Position to start from, for each ring. Default: 0. */
+  readonly positions?: Readonly<Record<number, number>>;
+}
+
+/** Milliseconds after which a wait is given up. */
+const PATIENCE = 10_000;
+
+async function within<T>(promise: Promise<T>, what: string): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () => reject(new FrontEndError(`No ${what} within ${PATIENCE} ms`)),
+    PATIENCE,
+  );
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The front-end's end of a connection. */
+export class FrontEnd implements Disposable {
+  /** Ask for answers where `REPLY_ACK` is negotiated. */
+  acks = true;
+  /** Virtio features that {@linkcode FrontEnd.start} acknowledges. */
+  features = 0n;
+  /** Protocol features acknowledged. */
+  protocolFeatures = 0n;
+  /** Queues that the back-end has. */
+  queueCount = 1;
+  readonly #connection: Connection;
+  readonly #reactor: Reactor;
+  readonly #ownsReactor: boolean;
+  readonly #rings = new Map<number, RingEvents>();
+  readonly #started = new Set<number>();
+  readonly #regions: SharedRegion[] = [];
+  #channel: Connection | null = null;
+
+  private constructor(socket: UnixSocket, reactor: Reactor | undefined) {
+    this.#reactor = reactor ?? new Reactor();
+    this.#ownsReactor = reactor === undefined;
+    this.#connection = new Connection(socket, this.#reactor);
+  }
+
+  /**
+   * Connects to a back-end.
+   *
+   * @param target path of its socket, or a connected socket, which is taken over
+   * @param reactor watches the sockets; default: one of its own
+   */
+  static connect(target: string | UnixSocket, reactor?: Reactor): FrontEnd {
+    const socket = typeof target === "string"
+      ? UnixSocket.connect(target)
+      : target;
+    return new FrontEnd(socket, reactor);
+  }
+
+  /** Whether a protocol feature was acknowledged. */
+  negotiated(bit: number): boolean {
+    return (this.protocolFeatures >> BigInt(bit) & 1n) === 1n;
+  }
+
+  // Messages.
+
+  /** Sends bytes as they are. */
+  async sendRaw(bytes: Uint8Array, fds: readonly number[] = []): Promise<void> {
+    if (
+      !await within(this.#connection.send(bytes, fds), "room in the socket")
+    ) {
+      throw new FrontEndError("The back-end closed the connection");
+    }
+  }
+
+  /** The next message of the back-end; `null` when it closed the connection. */
+  receive(): Promise<Message | null> {
+    return within(this.#connection.receive(), "message of the back-end");
+  }
+
+  /** Resolves when the back-end closed the connection, throwing away replies. */
+  async closedByPeer(): Promise<void> {
+    for (;;) {
+      using message = await this.receive();
+      if (message === null) return;
+    }
+  }
+
+  /** Sends a request that has a reply of its own; its payload. */
+  async get(
+    request: number,
+    payload: Uint8Array = new Uint8Array(0),
+    fds: readonly number[] = [],
+  ): Promise<Uint8Array> {
+    await this.sendRaw(
+      encodeMessage(request, VHOST_USER_VERSION, payload),
+      fds,
+    );
+    return await this.#reply(request);
+  }
+
+  async #reply(request: number): Promise<Uint8Array> {
+    using message = await this.receive();
+    if (message === null) {
+      throw new FrontEndError(
+        `The back-end closed the connection after ${messageName(request)}`,
+      );
+    }
+    if (message.request !== request || !message.isReply || message.needReply) {
+      throw new FrontEndError(
+        `The reply to ${messageName(request)} is message ${message.request} ` +
+          `with flags 0x${message.flags.toString(16)}`,
+      );
+    }
+    return message.payload;
+  }
+
+  /**
+   * Sends a request without a reply of its own; waits for the answer where
+   * there will be one.
+   *
+   * @throws {FrontEndError} when it was refused
+   */
+  async set(
+    request: number,
+    payload: Uint8Array = new Uint8Array(0),
+    fds: readonly number[] = [],
+  ): Promise<void> {
+    const ack = this.acks && this.negotiated(ProtocolFeature.REPLY_ACK);
+    const flags = VHOST_USER_VERSION | (ack ? VHOST_USER_NEED_REPLY : 0);
+    await this.sendRaw(encodeMessage(request, flags, payload), fds);
+    if (!ack) return;
+    const result = u64(await this.#reply(request));
+    if (result !== 0n) {
+      throw new FrontEndError(
+        `The back-end refused ${messageName(request)} with ${result}`,
+      );
+    }
+  }
+
+  // Negotiation.
+
+  /** `VHOST_USER_GET_FEATURES`. */
+  async getFeatures(): Promise<bigint> {
+    return u64(await this.get(FrontEndMessage.GET_FEATURES));
+  }
+
+  /** `VHOST_USER_SET_FEATURES`. */
+  setFeatures(features: bigint): Promise<void> {
+    return this.set(FrontEndMessage.SET_FEATURES, encodeU64(features));
+  }
+
+  /** `VHOST_USER_GET_PROTOCOL_FEATURES`. */
+  async getProtocolFeatures(): Promise<bigint> {
+    return u64(await this.get(FrontEndMessage.GET_PROTOCOL_FEATURES));
+  }
+
+  /** `VHOST_USER_SET_PROTOCOL_FEATURES`; never waits for an answer. */
+  async setProtocolFeatures(features: bigint): Promise<void> {
+    await this.sendRaw(
+      encodeMessage(
+        FrontEndMessage.SET_PROTOCOL_FEATURES,
+        VHOST_USER_VERSION,
+        encodeU64(features),
+      ),
+    );
+    this.protocolFeatures = features;
+  }
+
+  /** `VHOST_USER_GET_QUEUE_NUM`. */
+  async getQueueNum(): Promise<number> {
+    return Number(u64(await this.get(FrontEndMessage.GET_QUEUE_NUM)));
+  }
+
+  /** `VHOST_USER_GET_MAX_MEM_SLOTS`. */
+  async getMaxMemSlots(): Promise<number> {
+    return Number(u64(await this.get(FrontEndMessage.GET_MAX_MEM_SLOTS)));
+  }
+
+  /** `VHOST_USER_SET_OWNER`. */
+  setOwner(): Promise<void> {
+    return this.set(FrontEndMessage.SET_OWNER);
+  }
+
+  /** `VHOST_USER_RESET_DEVICE`. */
+  resetDevice(): Promise<void> {
+    return this.set(FrontEndMessage.RESET_DEVICE);
+  }
+
+  /** `VHOST_USER_GET_STATUS`. */
+  async getStatus(): Promise<number> {
+    return Number(u64(await this.get(FrontEndMessage.GET_STATUS)));
+  }
+
+  /** `VHOST_USER_SET_STATUS`. */
+  setStatus(status: number): Promise<void> {
+    return this.set(FrontEndMessage.SET_STATUS, encodeU64(BigInt(status)));
+  }
+
+  /** Opens a back-end channel; an older one of this side is closed after. */
+  async setBackendReqFd(): Promise<void> {
+    const [ours, theirs] = UnixSocket.pair();
+    const channel = new Connection(ours, this.#reactor);
+    try {
+      await this.set(
+        FrontEndMessage.SET_BACKEND_REQ_FD,
+        undefined,
+        [theirs.fd],
+      );
+    } catch (error) {
+      channel.close();
+      throw error;
+    } finally {
+      theirs.close();
+    }
+    this.#channel?.close();
+    this.#channel = channel;
+  }
+
+  /** The next message on the back-end channel; `null` when it was closed. */
+  receiveFromChannel(): Promise<Message | null> {
+    if (this.#channel === null) {
+      throw new FrontEndError("There is no back-end channel");
+    }
+    return within(this.#channel.receive(), "message on the back-end channel");
+  }
+
+  /** Waits for the back-end to say that the configuration changed. */
+  async configChange(): Promise<void> {
+    using message = await this.receiveFromChannel();
+    if (message?.request !== BackEndMessage.CONFIG_CHANGE_MSG) {
+      throw new FrontEndError(
+        `The back-end sent ${message?.request ?? "the end of the stream"} ` +
+          "instead of a configuration change",
+      );
+    }
+  }
+
+  /**
+   * Everything that QEMU does when it has connected, in its order, up to the
+   * call and error descriptors of all queues.
+   */
+  async handshake(options: HandshakeOptions = {}): Promise<void> {
+    const offered = await this.getFeatures();
+    const protocol = await this.getProtocolFeatures();
+    await this.setProtocolFeatures(
+      protocol & (options.protocolFeatures ?? protocol),
+    );
+    if (this.negotiated(ProtocolFeature.MQ)) {
+      this.queueCount = await this.getQueueNum();
+    }
+    if (this.negotiated(ProtocolFeature.CONFIGURE_MEM_SLOTS)) {
+      await this.getMaxMemSlots();
+    }
+    if (this.negotiated(ProtocolFeature.BACKEND_REQ)) {
+      await this.setBackendReqFd();
+    }
+    await this.setOwner();
+    this.features = await this.getFeatures();
+    if (this.features !== offered) {
+      throw new FrontEndError("The features changed within a connection");
+    }
+    this.features &= options.features ?? offered;
+    for (let index = 0; index < this.queueCount; index++) {
+      await this.setVringCall(index);
+      await this.setVringErr(index);
+    }
+  }
+
+  // Memory.
+
+  /** `VHOST_USER_ADD_MEM_REG`. */
+  async addMemReg(region: SharedRegion): Promise<void> {
+    await this.set(
+      FrontEndMessage.ADD_MEM_REG,
+      encodeMemoryRegion(region.description),
+      [region.fd],
+    );
+    this.#regions.push(region);
+  }
+
+  /**
+   * `VHOST_USER_REM_MEM_REG`.
+   *
+   * @param withFd send the descriptor along, as some front-ends do
+   */
+  async remMemReg(region: SharedRegion, withFd = false): Promise<void> {
+    await this.set(
+      FrontEndMessage.REM_MEM_REG,
+      encodeMemoryRegion(region.description),
+      withFd ? [region.fd] : [],
+    );
+    const at = this.#regions.indexOf(region);
+    if (at >= 0) this.#regions.splice(at, 1);
+  }
+
+  /** `VHOST_USER_SET_MEM_TABLE`. */
+  async setMemTable(regions: readonly SharedRegion[]): Promise<void> {
+    await this.set(
+      FrontEndMessage.SET_MEM_TABLE,
+      encodeMemoryTable(regions.map((region) => region.description)),
+      regions.map((region) => region.fd),
+    );
+    this.#regions.splice(0, Infinity, ...regions);
+  }
+
+  /** The user address of a guest address. */
+  userAddress(guestAddress: number): number {
+    const region = this.#regions.find((region) =>
+      guestAddress >= region.guestAddress &&
+      guestAddress < region.guestAddress + region.size
+    );
+    const offset = region === undefined
+      ? USER_OFFSET
+      : region.userAddress - region.guestAddress;
+    return guestAddress + offset;
+  }
+
+  // Rings.
+
+  /** The event descriptors of a ring, made when first asked for. */
+  events(index: number): RingEvents {
+    let events = this.#rings.get(index);
+    if (events === undefined) {
+      events = {
+        kick: EventFd.create(),
+        call: EventFd.create(),
+        error: EventFd.create(),
+      };
+      this.#rings.set(index, events);
+    }
+    return events;
+  }
+
+  /** `VHOST_USER_SET_VRING_NUM`. */
+  setVringNum(index: number, num: number): Promise<void> {
+    return this.set(
+      FrontEndMessage.SET_VRING_NUM,
+      encodeVringState({ index, num }),
+    );
+  }
+
+  /** `VHOST_USER_SET_VRING_ADDR`. */
+  setVringAddr(index: number, layout: RingLayout): Promise<void> {
+    return this.set(
+      FrontEndMessage.SET_VRING_ADDR,
+      encodeVringAddress({
+        index,
+        flags: 0,
+        descriptor: this.userAddress(layout.descriptorTable),
+        used: this.userAddress(layout.usedRing),
+        available: this.userAddress(layout.availableRing),
+        log: 0n,
+      }),
+    );
+  }
+
+  /** `VHOST_USER_SET_VRING_BASE`. */
+  setVringBase(index: number, num: number): Promise<void> {
+    return this.set(
+      FrontEndMessage.SET_VRING_BASE,
+      encodeVringState({ index, num }),
+    );
+  }
+
+  /** `VHOST_USER_GET_VRING_BASE`: stops the ring; its position. */
+  async getVringBase(index: number): Promise<number> {
+    const reply = await this.get(
+      FrontEndMessage.GET_VRING_BASE,
+      encodeVringState({ index, num: 0 }),
+    );
+    this.#started.delete(index);
+    return new DataView(reply.buffer, reply.byteOffset).getUint32(4, true);
+  }
+
+  /** `VHOST_USER_SET_VRING_KICK`; -1: none, the ring is polled. */
+  async setVringKick(
+    index: number,
+    fd: number = this.events(index).kick.fd,
+  ): Promise<void> {
+    await this.#setVringFd(FrontEndMessage.SET_VRING_KICK, index, fd);
+    this.#started.add(index);
+  }
+
+  /** `VHOST_USER_SET_VRING_CALL`; -1: none. */
+  setVringCall(
+    index: number,
+    fd: number = this.events(index).call.fd,
+  ): Promise<void> {
+    return this.#setVringFd(FrontEndMessage.SET_VRING_CALL, index, fd);
+  }
+
+  /** `VHOST_USER_SET_VRING_ERR`; -1: none. */
+  setVringErr(
+    index: number,
+    fd: number = this.events(index).error.fd,
+  ): Promise<void> {
+    return this.#setVringFd(FrontEndMessage.SET_VRING_ERR, index, fd);
+  }
+
+  #setVringFd(request: number, index: number, fd: number): Promise<void> {
+    const noFd = fd < 0;
+    return this.set(request, encodeVringFd({ index, noFd }), noFd ? [] : [fd]);
+  }
+
+  /** `VHOST_USER_SET_VRING_ENABLE`. */
+  setVringEnable(index: number, enable: boolean): Promise<void> {
+    return this.set(
+      FrontEndMessage.SET_VRING_ENABLE,
+      encodeVringState({ index, num: enable ? 1 : 0 }),
+    );
+  }
+
+  /** Size, position, addresses and kick of a ring, in QEMU's order. */
+  async setupRing(
+    index: number,
+    layout: RingLayout,
+    position = 0,
+  ): Promise<void> {
+    await this.setVringNum(index, layout.size);
+    await this.setVringBase(index, position);
+    await this.setVringAddr(index, layout);
+    await this.setVringKick(index);
+  }
+
+  /**
+   * Everything that QEMU does when the driver is ready, in its order: features,
+   * memory, the rings that the driver configured, then all queues enabled.
+   *
+   * @param layouts by queue index
+   */
+  async start(
+    regions: readonly SharedRegion[],
+    layouts: ReadonlyMap<number, RingLayout>,
+    options: StartOptions = {},
+  ): Promise<void> {
+    const status = this.negotiated(ProtocolFeature.STATUS);
+    await this.setFeatures(this.features);
+    if (status) await this.setStatus(await this.getStatus() | 8);
+    for (let i = 0; i < this.queueCount; i++) await this.setVringCall(i);
+    await this.setFeatures(this.features);
+    if (this.negotiated(ProtocolFeature.CONFIGURE_MEM_SLOTS)) {
+      for (const region of regions) {
+        if (!this.#regions.includes(region)) await this.addMemReg(region);
+      }
+    } else await this.setMemTable(regions);
+    for (const [index, layout] of layouts) {
+      await this.setupRing(index, layout, options.positions?.[index] ?? 0);
+    }
+    for (let i = 0; i < this.queueCount; i++) {
+      await this.setVringEnable(i, true);
+    }
+    if (status) await this.setStatus(0xf);
+  }
+
+  /**
+   * Everything that QEMU does when the guest resets the device.
+   *
+   * @returns the positions of the rings that were started
+   */
+  async stop(): Promise<Record<number, number>> {
+    for (let i = 0; i < this.queueCount; i++) {
+      await this.setVringEnable(i, false);
+    }
+    const positions: Record<number, number> = {};
+    for (const index of [...this.#started]) {
+      positions[index] = await this.getVringBase(index);
+    }
+    if (this.negotiated(ProtocolFeature.STATUS)) await this.setStatus(0);
+    if (this.negotiated(ProtocolFeature.RESET_DEVICE)) await this.resetDevice();
+    return positions;
+  }
+
+  /** Tells the back-end that buffers are available. */
+  kick(index: number): void {
+    this.events(index).kick.signal();
+  }
+
+  /**
+   * Waits until the back-end has signalled the call descriptor of a ring.
+   *
+   * @returns how often it did
+   */
+  async waitCall(index: number): Promise<number> {
+    const { call } = this.events(index);
+    await within(this.#reactor.readable(call.fd), `call of ring ${index}`);
+    return call.drain();
+  }
+
+  // Configuration space.
+
+  /** `VHOST_USER_GET_CONFIG`: the bytes; none when it was refused. */
+  async getConfig(offset: number, size: number): Promise<Uint8Array> {
+    const asked = encodeConfig(offset, 0, new Uint8Array(size));
+    const reply = await this.get(FrontEndMessage.GET_CONFIG, asked);
+    if (reply.length === 0) return reply;
+    const head = asked.subarray(0, 12);
+    if (
+      reply.length !== asked.length ||
+      !head.every((byte, i) => byte === reply[i])
+    ) {
+      throw new FrontEndError(
+        `The reply to a read of ${size} bytes at ${offset} of the ` +
+          `configuration space is ${reply.length} bytes: ${reply}`,
+      );
+    }
+    return reply.subarray(12);
+  }
+
+  /** `VHOST_USER_SET_CONFIG`. */
+  setConfig(offset: number, data: Uint8Array): Promise<void> {
+    return this.set(
+      FrontEndMessage.SET_CONFIG,
+      encodeConfig(offset, 0, data),
+    );
+  }
+
+  /** Leaves: closes the connection and all descriptors of this side. */
+  close(): void {
+    this.#channel?.close();
+    this.#connection.close();
+    for (const { kick, call, error } of this.#rings.values()) {
+      kick.close();
+      call.close();
+      error.close();
+    }
+    this.#rings.clear();
+    if (this.#ownsReactor) this.#reactor.close();
+  }
+
+  /** As `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function u64(payload: Uint8Array): bigint {
+  if (payload.length !== 8) {
+    throw new FrontEndError(`A number is ${payload.length} bytes, not 8`);
+  }
+  return new DataView(payload.buffer, payload.byteOffset).getBigUint64(0, true);
+}
