@@ -10,7 +10,7 @@ import { SystemError } from "./errno.ts";
 import { EventFd } from "./eventfd.ts";
 import { openFdCount } from "./fd.ts";
 import { Reactor, readable, type Watch } from "./reactor.ts";
-import { within } from "./testing/within.ts";
+import { until, within } from "./testing/within.ts";
 import { UnixSocket } from "./unix_socket.ts";
 
 Deno.test("callbacks are called with the events of their descriptors", async () => {
@@ -188,12 +188,8 @@ Deno.test("a closed reactor rejects and frees its descriptors", async () => {
   );
   second.close();
   // The outstanding poll returns on another thread: its descriptors follow.
-  await within("descriptors", until(() => openFdCount() === before));
+  await until("descriptors", () => openFdCount() === before);
 });
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
-}
 
 Deno.test("a reactor without watches lets the process end", async () => {
   const program = `

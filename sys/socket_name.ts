@@ -39,7 +39,7 @@ const LOCK_EX = 2;
 const LOCK_NB = 4;
 const PRIVATE_MODE = 0o600;
 
-const LOCK_TRIES = 200;
+const LOCK_TRIES = 100;
 const LOCK_PAUSE_MS = 5;
 
 /** A socket file that this process made. */
@@ -77,7 +77,7 @@ export class BoundName {
         path,
       );
     }
-    if (mode !== PRIVATE_MODE) {
+    if (mode !== this.#metadata.mode) {
       // An O_PATH descriptor takes no fchmod; its name in /proc does.
       const alias = cString(`/proc/self/fd/${file.fd}`);
       check(libc().chmod(alias, mode), "chmod", path);
@@ -120,6 +120,14 @@ export function bindPrivately(
   const slash = path.lastIndexOf("/");
   const parent = slash < 0 ? "." : path.slice(0, slash + 1);
   const base = path.slice(slash + 1);
+  if (base === "" || base === "." || base === "..") {
+    throw new SystemError(
+      Errno.EISDIR,
+      "bind",
+      `Cannot listen on ${JSON.stringify(path)}: ` +
+        "the name is that of a directory",
+    );
+  }
   const flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
   const directory = new OwnedFd(
     check(libc().open(cString(parent), flags, 0), "open", parent),
@@ -137,7 +145,7 @@ export function bindPrivately(
   }
 }
 
-/** An exclusive lock on a directory; none if it cannot be had in a second. */
+/** An exclusive lock on a directory; none if it cannot be had in half a second. */
 function lockDirectory(parent: string): OwnedFd | undefined {
   const flags = O_DIRECTORY | O_CLOEXEC;
   const fd = libc().openat(AT_FDCWD, cString(parent), flags, 0);

@@ -1,5 +1,5 @@
 /**
- * A Worker that listens on a path when told to, and closes when told again.
+ * A Worker that listens on the path it is told, or closes what it listens on.
  *
  * @module
  */
@@ -10,15 +10,15 @@ import { UnixListener } from "../unix_socket.ts";
 const scope = self as unknown as {
   onmessage: ((event: MessageEvent<string>) => void) | null;
   postMessage(message: unknown): void;
-  close(): void;
 };
 
 let listener: UnixListener | undefined;
 
 scope.onmessage = (event) => {
-  if (event.data === "") {
+  if (event.data === "close") {
     listener?.close();
-    scope.close();
+    listener = undefined;
+    scope.postMessage("closed");
     return;
   }
   try {

@@ -37,3 +37,18 @@ export function nextMessage(worker: Worker): Promise<unknown> {
   };
   return promise;
 }
+
+/** Resolves when `condition` holds; rejects if it does not in time. */
+export async function until(
+  what: string,
+  condition: () => boolean,
+  ms = 20_000,
+): Promise<void> {
+  const end = performance.now() + ms;
+  while (!condition()) {
+    if (performance.now() > end) {
+      throw new Error(`${what}: not so within ${ms} ms`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
