@@ -206,7 +206,7 @@ export class DeviceHost {
   }
 
   #admit(socket: UnixSocket): void {
-    const free = this.#current === null || hasHungUp(this.#current.socket.fd);
+    const free = this.#current === null || hasHungUp(this.#current.socket);
     if (free && this.#waiting === null && !this.#stopped) {
       this.#waiting = socket;
       this.#serving = this.#serving.then(() => this.#serveWaiting());
@@ -228,30 +228,25 @@ export class DeviceHost {
 
   async #serve(socket: UnixSocket): Promise<void> {
     this.#connections++;
-    const { pid } = socket.peerCredentials();
-    this.#log.info(`Front-end connected (pid ${pid})`);
-    const session = new Session(
-      new Connection(socket, this.#reactor),
-      this.#plane,
-      { log: this.#log },
-    );
+    const log = this.#log.child({ pid: socket.peerCredentials().pid });
+    const connection = new Connection(socket, this.#reactor);
+    const session = new Session(connection, this.#plane, { log });
     this.#current = { session, socket };
     try {
       await session.run();
-      this.#log.info("Front-end left");
     } catch (error) {
-      this.#log.error(`Front-end dropped: ${messageOf(error)}`);
+      log.error(`The device gave up: ${messageOf(error)}`);
     } finally {
       this.#current = null;
-      socket.close();
     }
   }
 }
 
 /** True when the peer of a stream socket has closed its end. */
-function hasHungUp(fd: number): boolean {
+function hasHungUp(socket: UnixSocket): boolean {
+  if (socket.closed) return true;
   using epoll = new Epoll();
-  epoll.add(fd, EPOLLRDHUP, 0);
+  epoll.add(socket.fd, EPOLLRDHUP, 0);
   return epoll.wait(0) > 0;
 }
 
