@@ -1,10 +1,6 @@
 /**
  * A vhost-user front-end: what QEMU is to a back-end, for tests and for load.
  *
- * Theory of operation: one request at a time. With `REPLY_ACK` negotiated,
- * requests ask for an answer and wait for it, unless `acks` is false, when
- * they are sent as QEMU sends most: without. Every wait has an end.
- *
  * @module
  */
 
@@ -15,9 +11,7 @@ import { Connection, type Message } from "../connection.ts";
 import {
   BackEndMessage,
   FrontEndMessage,
-  messageName,
   ProtocolFeature,
-  VHOST_USER_NEED_REPLY,
   VHOST_USER_VERSION,
 } from "../constants.ts";
 import {
@@ -30,14 +24,11 @@ import {
   encodeVringFd,
   encodeVringState,
 } from "../message.ts";
+import { FrontEndError, Requester, u64, within } from "./requester.ts";
 import { type SharedRegion, USER_OFFSET } from "./shared_region.ts";
 
+export { FrontEndError } from "./requester.ts";
 export { SharedRegion, USER_OFFSET } from "./shared_region.ts";
-
-/** The back-end answered a request with a failure, or with nonsense. */
-export class FrontEndError extends Error {
-  override readonly name = "FrontEndError";
-}
 
 /** Where a ring is, in guest addresses; a fake driver is one of these. */
 export interface RingLayout {
@@ -69,33 +60,12 @@ export interface StartOptions {
   readonly positions?: Readonly<Record<number, number>>;
 }
 
-/** Milliseconds after which a wait is given up. */
-const PATIENCE = 10_000;
-
-async function within<T>(promise: Promise<T>, what: string): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(
-    () => reject(new FrontEndError(`No ${what} within ${PATIENCE} ms`)),
-    PATIENCE,
-  );
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 /** The front-end's end of a connection. */
-export class FrontEnd implements Disposable {
-  /** Ask for answers where `REPLY_ACK` is negotiated. */
-  acks = true;
+export class FrontEnd extends Requester {
   /** Virtio features that {@linkcode FrontEnd.start} acknowledges. */
   features = 0n;
-  /** Protocol features acknowledged. */
-  protocolFeatures = 0n;
   /** Queues that the back-end has. */
   queueCount = 1;
-  readonly #connection: Connection;
   readonly #reactor: Reactor;
   readonly #ownsReactor: boolean;
   readonly #rings = new Map<number, RingEvents>();
@@ -103,10 +73,14 @@ export class FrontEnd implements Disposable {
   readonly #regions: SharedRegion[] = [];
   #channel: Connection | null = null;
 
-  private constructor(socket: UnixSocket, reactor: Reactor | undefined) {
-    this.#reactor = reactor ?? new Reactor();
-    this.#ownsReactor = reactor === undefined;
-    this.#connection = new Connection(socket, this.#reactor);
+  private constructor(
+    socket: UnixSocket,
+    reactor: Reactor,
+    ownsReactor: boolean,
+  ) {
+    super(new Connection(socket, reactor));
+    this.#reactor = reactor;
+    this.#ownsReactor = ownsReactor;
   }
 
   /**
@@ -119,88 +93,11 @@ export class FrontEnd implements Disposable {
     const socket = typeof target === "string"
       ? UnixSocket.connect(target)
       : target;
-    return new FrontEnd(socket, reactor);
-  }
-
-  /** Whether a protocol feature was acknowledged. */
-  negotiated(bit: number): boolean {
-    return (this.protocolFeatures >> BigInt(bit) & 1n) === 1n;
-  }
-
-  // Messages.
-
-  /** Sends bytes as they are. */
-  async sendRaw(bytes: Uint8Array, fds: readonly number[] = []): Promise<void> {
-    if (
-      !await within(this.#connection.send(bytes, fds), "room in the socket")
-    ) {
-      throw new FrontEndError("The back-end closed the connection");
-    }
-  }
-
-  /** The next message of the back-end; `null` when it closed the connection. */
-  receive(): Promise<Message | null> {
-    return within(this.#connection.receive(), "message of the back-end");
-  }
-
-  /** Resolves when the back-end closed the connection, throwing away replies. */
-  async closedByPeer(): Promise<void> {
-    for (;;) {
-      using message = await this.receive();
-      if (message === null) return;
-    }
-  }
-
-  /** Sends a request that has a reply of its own; its payload. */
-  async get(
-    request: number,
-    payload: Uint8Array = new Uint8Array(0),
-    fds: readonly number[] = [],
-  ): Promise<Uint8Array> {
-    await this.sendRaw(
-      encodeMessage(request, VHOST_USER_VERSION, payload),
-      fds,
+    return new FrontEnd(
+      socket,
+      reactor ?? new Reactor(),
+      reactor === undefined,
     );
-    return await this.#reply(request);
-  }
-
-  async #reply(request: number): Promise<Uint8Array> {
-    using message = await this.receive();
-    if (message === null) {
-      throw new FrontEndError(
-        `The back-end closed the connection after ${messageName(request)}`,
-      );
-    }
-    if (message.request !== request || !message.isReply || message.needReply) {
-      throw new FrontEndError(
-        `The reply to ${messageName(request)} is message ${message.request} ` +
-          `with flags 0x${message.flags.toString(16)}`,
-      );
-    }
-    return message.payload;
-  }
-
-  /**
-   * Sends a request without a reply of its own; waits for the answer where
-   * there will be one.
-   *
-   * @throws {FrontEndError} when it was refused
-   */
-  async set(
-    request: number,
-    payload: Uint8Array = new Uint8Array(0),
-    fds: readonly number[] = [],
-  ): Promise<void> {
-    const ack = this.acks && this.negotiated(ProtocolFeature.REPLY_ACK);
-    const flags = VHOST_USER_VERSION | (ack ? VHOST_USER_NEED_REPLY : 0);
-    await this.sendRaw(encodeMessage(request, flags, payload), fds);
-    if (!ack) return;
-    const result = u64(await this.#reply(request));
-    if (result !== 0n) {
-      throw new FrontEndError(
-        `The back-end refused ${messageName(request)} with ${result}`,
-      );
-    }
   }
 
   // Negotiation.
@@ -581,9 +478,9 @@ export class FrontEnd implements Disposable {
   }
 
   /** Leaves: closes the connection and all descriptors of this side. */
-  close(): void {
+  override close(): void {
     this.#channel?.close();
-    this.#connection.close();
+    super.close();
     for (const { kick, call, error } of this.#rings.values()) {
       kick.close();
       call.close();
@@ -592,16 +489,4 @@ export class FrontEnd implements Disposable {
     this.#rings.clear();
     if (this.#ownsReactor) this.#reactor.close();
   }
-
-  /** As `close`. */
-  [Symbol.dispose](): void {
-    this.close();
-  }
-}
-
-function u64(payload: Uint8Array): bigint {
-  if (payload.length !== 8) {
-    throw new FrontEndError(`A number is ${payload.length} bytes, not 8`);
-  }
-  return new DataView(payload.buffer, payload.byteOffset).getBigUint64(0, true);
 }
