@@ -1,0 +1,90 @@
+/**
+ * Whether a write must be durable before it completes.
+ *
+ * Theory of operation. virtio 1.4, section 5.2.6.2, knows three ways in which a
+ * write becomes stable. Which one holds follows from what the driver negotiated:
+ *
+ * - CONFIG_WCE: from the `writeback` field, which the driver may write. 0 means
+ *   that a write is stable when it completes.
+ * - FLUSH without CONFIG_WCE: the driver flushes. The option `wce=off` makes
+ *   writes durable all the same.
+ * - neither: nobody will ever flush, so every write is durable.
+ *
+ * A reset does not raise `writeback` again: front-ends keep a copy of the field
+ * (QEMU does) and go on showing it to the driver, so a mode that is weaker than
+ * the copy would break a promise. The specification leaves the mode after a
+ * reset open.
+ *
+ * @module
+ */
+
+import { hasFeature, VIRTIO_F_VERSION_1 } from "../../virtqueue/constants.ts";
+import { VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH } from "./protocol.ts";
+
+/** The cache mode of a block device. */
+export class CacheMode {
+  readonly #initial: boolean;
+  #writeback: boolean;
+  #features = 0n;
+  #writethrough = true;
+
+  /** @param writeback the option `wce` */
+  constructor(writeback: boolean) {
+    this.#initial = writeback;
+    this.#writeback = writeback;
+  }
+
+  /** The field `writeback`: 0 or 1. */
+  get writeback(): number {
+    return this.#writeback ? 1 : 0;
+  }
+
+  /** True when a write must be durable before it completes. */
+  get writethrough(): boolean {
+    return this.#writethrough;
+  }
+
+  /** The driver acknowledged features. */
+  negotiate(features: bigint): void {
+    if (
+      features !== this.#features &&
+      hasFeature(features, VIRTIO_F_VERSION_1) &&
+      hasFeature(features, VIRTIO_BLK_F_CONFIG_WCE) &&
+      !hasFeature(features, VIRTIO_BLK_F_FLUSH)
+    ) {
+      this.#writeback = false;
+    }
+    this.#features = features;
+    this.#decide();
+  }
+
+  /**
+   * The driver wrote `writeback`. Before features are known that is taken too:
+   * legacy drivers may write early.
+   */
+  write(value: number): void {
+    if (
+      this.#features !== 0n &&
+      !hasFeature(this.#features, VIRTIO_BLK_F_CONFIG_WCE)
+    ) return;
+    this.#writeback = value !== 0;
+    this.#decide();
+  }
+
+  /** The driver reset the device. */
+  reset(): void {
+    this.#writeback = this.#writeback && this.#initial;
+    this.#features = 0n;
+    this.#decide();
+  }
+
+  #decide(): void {
+    if (hasFeature(this.#features, VIRTIO_BLK_F_CONFIG_WCE)) {
+      this.#writethrough = !this.#writeback;
+    } else if (hasFeature(this.#features, VIRTIO_BLK_F_FLUSH)) {
+      this.#writethrough = !this.#initial;
+    } else {
+      this.#writethrough = true;
+    }
+  }
+}

@@ -1,0 +1,459 @@
+/**
+ * The virtio block device.
+ *
+ * Theory of operation. `serve` takes chains, judges each request and starts it;
+ * the storage tells of its end, at once or from `poll`, and then the request is
+ * answered. A request that needs several storage operations, one after the
+ * other (the ranges of a discard, a write and the flush that makes it durable),
+ * is a small state machine: its phase is noted under the slot of its chain, and
+ * the end of each operation starts the next one. So it does not matter whether
+ * an engine completes inside `submit` or later and in any order.
+ *
+ *     IN            reading ----------------------------------> answered
+ *     OUT           writing --> (writethrough: syncing) ------> answered
+ *     FLUSH         flushing ---------------------------------> answered
+ *     DISCARD       ranging --> ranging ... ------------------> answered
+ *     WRITE_ZEROES  ranging ... --> (writethrough: syncing) --> answered
+ *
+ * All state of a request lies in arrays made at the start: nothing is allocated
+ * for a request.
+ *
+ * Ranges are read from guest memory twice: all of them are judged before any is
+ * worked on, and each is read again, judged again, and used from then on. So no
+ * room for copies is needed, and what the driver changes in between is caught.
+ *
+ * Length of the answer: the bytes written, status included. An answer without
+ * data has length 1, also where the driver gave room for data.
+ *
+ * Source: virtio 1.4, section 5.2.
+ *
+ * @module
+ */
+
+import { Errno } from "../../sys/errno.ts";
+import { IovecTable } from "../../sys/iovec.ts";
+import type { DescriptorChain } from "../../virtqueue/chain.ts";
+import { hasFeature, VIRTIO_F_VERSION_1 } from "../../virtqueue/constants.ts";
+import type {
+  DeviceContext,
+  VirtioDevice,
+  VirtQueue,
+} from "../../virtqueue/device.ts";
+import {
+  type Storage,
+  STORAGE_DISCARD,
+  STORAGE_FLUSH,
+  STORAGE_READ,
+  STORAGE_WRITE,
+  STORAGE_WRITE_ZEROES,
+  STORAGE_WRITE_ZEROES_UNMAP,
+} from "../storage/storage.ts";
+import { CacheMode } from "./cache_mode.ts";
+import { describeConfig, offeredFeatures } from "./describe.ts";
+import { BlkMetrics } from "./metrics.ts";
+import { REGION_CROSSINGS, type ResolvedBlkOptions } from "./options.ts";
+import {
+  CONFIG_SIZE,
+  CONFIG_WRITEBACK,
+  DEVICE_ID_SIZE,
+  encodeConfig,
+  RANGE_FLAG_UNMAP,
+  RANGE_SIZE,
+  REQUEST_HEADER_SIZE,
+  SECTOR_SIZE,
+  VIRTIO_BLK_S_IOERR,
+  VIRTIO_BLK_S_OK,
+  VIRTIO_BLK_T_DISCARD,
+  VIRTIO_BLK_T_FLUSH,
+  VIRTIO_BLK_T_GET_ID,
+  VIRTIO_BLK_T_IN,
+  VIRTIO_BLK_T_OUT,
+  VIRTIO_BLK_T_WRITE_ZEROES,
+  VIRTIO_ID_BLOCK,
+} from "./protocol.ts";
+import {
+  BlkRequest,
+  countBuffers,
+  REQUEST_NO_STATUS,
+  REQUEST_OK,
+  REQUEST_READ_ONLY,
+  REQUEST_TOO_MANY_SEGMENTS,
+  REQUEST_UNSUPPORTED,
+  statusOf,
+} from "./request.ts";
+
+/** No request in this slot. */
+const IDLE = 0;
+const READING = 1;
+const WRITING = 2;
+const FLUSHING = 3;
+const DISCARDING = 4;
+const ZEROING = 5;
+/** The data is written; a flush makes it durable. */
+const SYNCING = 6;
+
+/** Descriptors beyond the data's: a header in single bytes, and a status. */
+const FRAMING_DESCRIPTORS = REQUEST_HEADER_SIZE + 1;
+
+/** A virtio block device over any {@linkcode Storage}. */
+export class BlkDevice implements VirtioDevice {
+  readonly deviceId: number = VIRTIO_ID_BLOCK;
+  readonly features: bigint;
+  readonly queueCount: number;
+  readonly maxSegments: number;
+  readonly config: Uint8Array<ArrayBuffer> = new Uint8Array(CONFIG_SIZE);
+  /** What was counted since the device was made. */
+  readonly metrics: BlkMetrics = new BlkMetrics();
+  readonly #options: ResolvedBlkOptions;
+  readonly #storage: Storage;
+  readonly #context: DeviceContext;
+  readonly #cache: CacheMode;
+  readonly #request = new BlkRequest();
+  readonly #iovecs: IovecTable;
+  readonly #id = new Uint8Array(DEVICE_ID_SIZE);
+  readonly #blockSize: number;
+  readonly #discards: boolean;
+  /** Capacity in sectors. */
+  #capacity = 0;
+  #legacy = true;
+  // The requests in flight, by the slots of their chains.
+  readonly #chains: (DescriptorChain | null)[];
+  readonly #phases: Uint8Array<ArrayBuffer>;
+  /** Bytes that the storage operation is about. */
+  readonly #lengths: Uint32Array<ArrayBuffer>;
+  /** The range to work on next. */
+  readonly #ranges: Uint16Array<ArrayBuffer>;
+
+  /** Makes a device of a storage, which it closes in the end. */
+  constructor(
+    options: ResolvedBlkOptions,
+    storage: Storage,
+    context: DeviceContext,
+  ) {
+    this.#options = options;
+    this.#storage = storage;
+    this.#context = context;
+    this.#cache = new CacheMode(options.wce);
+    this.#blockSize = storage.blockSize;
+    this.#discards = options.discard && storage.canDiscard;
+    this.features = offeredFeatures(options, storage);
+    this.queueCount = options.queues;
+    this.maxSegments = options.segMax + FRAMING_DESCRIPTORS;
+    new TextEncoder().encodeInto(options.serial, this.#id);
+    this.#iovecs = new IovecTable(
+      context.slots,
+      options.segMax + REGION_CROSSINGS,
+    );
+    this.#chains = new Array(context.slots).fill(null);
+    this.#phases = new Uint8Array(context.slots);
+    this.#lengths = new Uint32Array(context.slots);
+    this.#ranges = new Uint16Array(context.slots);
+    storage.onComplete = (slot, result) => this.#finished(slot, result);
+    this.#describe();
+  }
+
+  writeConfig(offset: number, data: Uint8Array): void {
+    const at = CONFIG_WRITEBACK - offset;
+    if (at < 0 || at >= data.length) return;
+    this.#cache.write(data[at]);
+    this.#describe();
+  }
+
+  negotiate(features: bigint): void {
+    this.#legacy = !hasFeature(features, VIRTIO_F_VERSION_1);
+    this.#cache.negotiate(features);
+    this.#describe();
+  }
+
+  activate(): void {
+    this.#storage.acquire();
+  }
+
+  serve(queue: VirtQueue, budget: number): boolean {
+    for (let i = 0; i < budget; i++) {
+      const chain = queue.take();
+      if (chain === null) break;
+      const verdict = this.#start(chain);
+      if (verdict !== REQUEST_OK) this.#refuse(chain, verdict);
+    }
+    return true;
+  }
+
+  poll(): number {
+    const before = this.metrics.completed;
+    this.#storage.poll();
+    return this.metrics.completed - before;
+  }
+
+  deactivate(): void {
+    this.#storage.release();
+  }
+
+  reset(): void {
+    this.#legacy = true;
+    this.#cache.reset();
+    this.#describe();
+  }
+
+  /**
+   * Serves the command `resize`: looks at the size of the image again and tells
+   * the driver when it changed.
+   *
+   * @returns the new and the previous capacity in bytes
+   * @throws {Error} for any other command
+   */
+  command(name: string): Record<string, unknown> {
+    if (name !== "resize") {
+      throw new Error(
+        `Cannot do "${name}": a block device has the command resize only`,
+      );
+    }
+    const previousCapacity = this.#capacity * SECTOR_SIZE;
+    const capacity = this.#storage.refresh();
+    if (capacity !== previousCapacity) {
+      this.#describe();
+      this.#context.configChanged();
+      this.#context.log(
+        capacity < previousCapacity ? "warn" : "info",
+        `capacity changed from ${previousCapacity} to ${capacity} bytes`,
+      );
+    }
+    return { capacity, previousCapacity };
+  }
+
+  status(): Record<string, unknown> {
+    return {
+      capacity: this.#capacity * SECTOR_SIZE,
+      blockSize: this.#blockSize,
+      readOnly: this.#storage.readOnly,
+      serial: this.#options.serial,
+      segMax: this.#options.segMax,
+      discard: this.#discards,
+      writeZeroes: this.#options.writeZeroes && !this.#storage.readOnly,
+      cache: this.#cache.writethrough ? "writethrough" : "writeback",
+      storage: this.#storage.status(),
+      requests: this.metrics.toJSON(),
+    };
+  }
+
+  close(): void {
+    this.#storage.close();
+    this.#iovecs[Symbol.dispose]();
+  }
+
+  /** Starts a request, or says why not. */
+  #start(chain: DescriptorChain): number {
+    const request = this.#request;
+    const verdict = request.readHeader(chain, this.#legacy);
+    if (verdict !== REQUEST_OK) return verdict;
+    switch (request.type) {
+      case VIRTIO_BLK_T_IN:
+        return this.#startTransfer(chain, false);
+      case VIRTIO_BLK_T_OUT:
+        return this.#startTransfer(chain, true);
+      case VIRTIO_BLK_T_FLUSH:
+        this.#enter(chain, FLUSHING);
+        this.#flush(chain.slot);
+        return REQUEST_OK;
+      case VIRTIO_BLK_T_GET_ID:
+        this.#answerId(chain);
+        return REQUEST_OK;
+      case VIRTIO_BLK_T_DISCARD:
+        return this.#startRanges(chain, true);
+      case VIRTIO_BLK_T_WRITE_ZEROES:
+        return this.#startRanges(chain, false);
+      default:
+        return REQUEST_UNSUPPORTED;
+    }
+  }
+
+  #startTransfer(chain: DescriptorChain, writing: boolean): number {
+    const request = this.#request, slot = chain.slot;
+    if (writing && this.#storage.readOnly) return REQUEST_READ_ONLY;
+    const length = writing
+      ? chain.readableLength - REQUEST_HEADER_SIZE
+      : chain.writableLength - 1;
+    const verdict = request.judgeTransfer(
+      length,
+      this.#capacity,
+      this.#blockSize,
+    );
+    if (verdict !== REQUEST_OK) return verdict;
+    const segMax = this.#options.segMax;
+    const position = writing ? REQUEST_HEADER_SIZE : 0;
+    const count = chain.iovec(
+      this.#iovecs.words,
+      this.#iovecs.wordOffset(slot),
+      segMax + REGION_CROSSINGS,
+      !writing,
+      position,
+      length,
+    );
+    if (
+      count < 0 || (count > segMax &&
+        countBuffers(chain, !writing, position, length) > segMax)
+    ) return REQUEST_TOO_MANY_SEGMENTS;
+    this.#enter(chain, writing ? WRITING : READING);
+    this.#lengths[slot] = length;
+    this.#storage.submit(
+      slot,
+      writing ? STORAGE_WRITE : STORAGE_READ,
+      request.sector * SECTOR_SIZE,
+      length,
+      this.#iovecs.address(slot),
+      count,
+    );
+    return REQUEST_OK;
+  }
+
+  #startRanges(chain: DescriptorChain, discard: boolean): number {
+    if (this.#storage.readOnly) return REQUEST_READ_ONLY;
+    if (!(discard ? this.#discards : this.#options.writeZeroes)) {
+      return REQUEST_UNSUPPORTED;
+    }
+    const verdict = this.#request.judgeRanges(
+      chain,
+      discard,
+      this.#capacity,
+      this.#blockSize,
+    );
+    if (verdict !== REQUEST_OK) return verdict;
+    this.#enter(chain, discard ? DISCARDING : ZEROING);
+    this.#ranges[chain.slot] = 0;
+    this.#nextRange(chain);
+    return REQUEST_OK;
+  }
+
+  /** Works on the next range that is not empty, or ends the request. */
+  #nextRange(chain: DescriptorChain): void {
+    const request = this.#request, slot = chain.slot;
+    const discard = this.#phases[slot] === DISCARDING;
+    const count = (chain.readableLength - REQUEST_HEADER_SIZE) / RANGE_SIZE;
+    while (this.#ranges[slot] < count) {
+      request.readRange(chain, this.#ranges[slot]++);
+      const verdict = request.judgeRange(
+        discard,
+        this.#capacity,
+        this.#blockSize,
+      );
+      if (verdict !== REQUEST_OK) return this.#refuse(chain, verdict);
+      if (request.rangeSectors === 0) continue;
+      const length = request.rangeSectors * SECTOR_SIZE;
+      this.#lengths[slot] = length;
+      this.#storage.submit(
+        slot,
+        this.#rangeOperation(discard),
+        request.rangeSector * SECTOR_SIZE,
+        length,
+        0,
+        0,
+      );
+      return;
+    }
+    if (discard) {
+      this.metrics.discards++;
+      this.#answer(chain, VIRTIO_BLK_S_OK, 1);
+    } else {
+      this.metrics.writeZeroes++;
+      this.#written(chain);
+    }
+  }
+
+  #rangeOperation(discard: boolean): 3 | 4 | 5 {
+    if (discard) return STORAGE_DISCARD;
+    return this.#discards && (this.#request.rangeFlags & RANGE_FLAG_UNMAP) !== 0
+      ? STORAGE_WRITE_ZEROES_UNMAP
+      : STORAGE_WRITE_ZEROES;
+  }
+
+  #answerId(chain: DescriptorChain): void {
+    const room = Math.min(chain.writableLength - 1, DEVICE_ID_SIZE);
+    const written = chain.write(0, this.#id, 0, room);
+    this.metrics.getIds++;
+    this.#answer(chain, VIRTIO_BLK_S_OK, written + 1);
+  }
+
+  #enter(chain: DescriptorChain, phase: number): void {
+    this.#chains[chain.slot] = chain;
+    this.#phases[chain.slot] = phase;
+  }
+
+  #flush(slot: number): void {
+    this.#storage.submit(slot, STORAGE_FLUSH, 0, 0, 0, 0);
+  }
+
+  /** A storage operation ended. */
+  #finished(slot: number, result: number): void {
+    const chain = this.#chains[slot];
+    if (chain === null) {
+      throw new Error(`Slot ${slot} was completed without a request in it`);
+    }
+    if (result < 0) return this.#fail(chain, -result);
+    const length = this.#lengths[slot];
+    switch (this.#phases[slot]) {
+      case READING:
+        if (result !== length) return this.#fail(chain, Errno.EIO);
+        this.metrics.reads++;
+        this.metrics.bytesRead += length;
+        return this.#answer(chain, VIRTIO_BLK_S_OK, length + 1);
+      case WRITING:
+        if (result !== length) return this.#fail(chain, Errno.EIO);
+        this.metrics.writes++;
+        this.metrics.bytesWritten += length;
+        return this.#written(chain);
+      case FLUSHING:
+        this.metrics.flushes++;
+        return this.#answer(chain, VIRTIO_BLK_S_OK, 1);
+      case SYNCING:
+        this.metrics.durableWrites++;
+        return this.#answer(chain, VIRTIO_BLK_S_OK, 1);
+      case DISCARDING:
+        this.metrics.bytesDiscarded += length;
+        return this.#nextRange(chain);
+      default:
+        this.metrics.bytesZeroed += length;
+        return this.#nextRange(chain);
+    }
+  }
+
+  /** The data of a request is written: answer it, durable where it must be. */
+  #written(chain: DescriptorChain): void {
+    if (!this.#cache.writethrough) {
+      return this.#answer(chain, VIRTIO_BLK_S_OK, 1);
+    }
+    this.#phases[chain.slot] = SYNCING;
+    this.#flush(chain.slot);
+  }
+
+  #fail(chain: DescriptorChain, errno: number): void {
+    this.metrics.fail(errno);
+    this.#answer(chain, VIRTIO_BLK_S_IOERR, 1);
+  }
+
+  #refuse(chain: DescriptorChain, verdict: number): void {
+    this.metrics.refuse(verdict);
+    this.#answer(
+      chain,
+      statusOf(verdict),
+      verdict === REQUEST_NO_STATUS ? 0 : 1,
+    );
+  }
+
+  /** Hands a request back. */
+  #answer(chain: DescriptorChain, status: number, written: number): void {
+    if (written > 0) chain.writeUint8(chain.writableLength - 1, status);
+    this.#chains[chain.slot] = null;
+    this.#phases[chain.slot] = IDLE;
+    this.metrics.completed++;
+    chain.queue.complete(chain, written);
+  }
+
+  /** Fills the configuration space from what is true now. */
+  #describe(): void {
+    this.#capacity = Math.floor(this.#storage.capacity / SECTOR_SIZE);
+    encodeConfig(
+      describeConfig(this.#options, this.#storage, this.#cache.writeback),
+      this.config,
+    );
+  }
+}

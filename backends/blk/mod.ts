@@ -1,0 +1,42 @@
+/**
+ * The virtio block device: serves a raw image or a block device as a disk.
+ *
+ * @example Usage
+ * ```ts ignore
+ * import createBlk from "./mod.ts";
+ *
+ * const device = createBlk({ path: "disk.img" }, context);
+ * ```
+ *
+ * @module
+ */
+
+import type { CreateDevice, DeviceContext } from "../../virtqueue/device.ts";
+import { openStorage } from "../storage/open.ts";
+import { BlkDevice } from "./device.ts";
+import { resolveBlkOptions } from "./options.ts";
+
+export { BlkDevice } from "./device.ts";
+export { BLK_OPTIONS, BlkOptionError, type BlkOptions } from "./options.ts";
+
+/**
+ * Makes a block device.
+ *
+ * @throws {BlkOptionError} when an option is wrong
+ * @throws {StorageError} when the image cannot be served
+ */
+function createBlk(
+  options: Readonly<Record<string, unknown>>,
+  context: DeviceContext,
+): BlkDevice {
+  const resolved = resolveBlkOptions(options);
+  const storage = openStorage(resolved);
+  try {
+    return new BlkDevice(resolved, storage, context);
+  } catch (error) {
+    storage.close();
+    throw error;
+  }
+}
+
+export default createBlk satisfies CreateDevice;

@@ -1,0 +1,122 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
+import { StorageError } from "./error.ts";
+import { openStorage } from "./open.ts";
+import {
+  STORAGE_DISCARD,
+  STORAGE_FLUSH,
+  STORAGE_READ,
+  STORAGE_WRITE,
+  STORAGE_WRITE_ZEROES,
+  STORAGE_WRITE_ZEROES_UNMAP,
+} from "./storage.ts";
+import { pattern, TestBuffers } from "./testing/buffers.ts";
+import { StorageRunner } from "./testing/engine_suite.ts";
+
+const MEBIBYTE = 2 ** 20;
+
+/** A loop device over a file, as long as it lives. */
+class LoopDevice implements Disposable {
+  private constructor(readonly path: string) {}
+
+  /** Makes one, or tells why that is impossible here. */
+  static make(file: string, blockSize: number): LoopDevice | string {
+    try {
+      const { code, stdout, stderr } = new Deno.Command("losetup", {
+        args: ["--find", "--show", "--sector-size", `${blockSize}`, file],
+      }).outputSync();
+      const text = new TextDecoder();
+      return code === 0
+        ? new LoopDevice(text.decode(stdout).trim())
+        : text.decode(stderr).trim();
+    } catch (error) {
+      return String(error);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    new Deno.Command("losetup", { args: ["-d", this.path] }).outputSync();
+  }
+}
+
+for (const blockSize of [512, 4096]) {
+  for (const direct of [false, true]) {
+    const name = `${blockSize}-byte blocks, direct=${direct}`;
+    Deno.test(`openStorage() serves a block device, ${name}`, async (t) => {
+      using directory = TemporaryDirectory.make("loop");
+      const file = directory.file("backing");
+      Deno.writeFileSync(file, pattern(4 * MEBIBYTE, 1));
+      const made = LoopDevice.make(file, blockSize);
+      if (typeof made === "string") {
+        console.log(`skipped: no loop devices here (${made})`);
+        await t.step({ name: "loop device", ignore: true, fn() {} });
+        return;
+      }
+      using device = made;
+      serve(device.path, file, blockSize, direct);
+    });
+  }
+}
+
+function serve(
+  path: string,
+  backing: string,
+  blockSize: number,
+  direct: boolean,
+): void {
+  using buffers = new TestBuffers(MEBIBYTE);
+  if (direct && blockSize === 4096) {
+    const error = assertThrows(
+      () => openStorage({ path, direct, blockSize: 512 }),
+      StorageError,
+    );
+    assertEquals(error.kind, "block-size");
+    assertEquals(
+      error.message,
+      `Cannot serve "${path}": direct I/O on it needs blocks of 4096 bytes, ` +
+        "not 512; use block-size=4096 or direct=off",
+    );
+  }
+  const storage = openStorage({ path, direct });
+  try {
+    assertEquals(storage.capacity, 4 * MEBIBYTE);
+    assertEquals(storage.blockSize, blockSize);
+    assert(storage.optimalSize >= blockSize);
+    assert(storage.canDiscard);
+    assertEquals(storage.status().kind, "block");
+    assertEquals(storage.status().filesystem, "block");
+    storage.acquire();
+    const runner = new StorageRunner(storage);
+    const transfer = (operation: 0 | 1, at: number, start: number) => {
+      const length = buffers.scatter([[start, 8 * blockSize]]);
+      return runner.run(operation, at, length, buffers.iovecs, 1);
+    };
+    for (const start of [0, 1]) {
+      buffers.bytes.set(pattern(8 * blockSize, 2 + start), start);
+      assertEquals(transfer(STORAGE_WRITE, blockSize, start), 8 * blockSize);
+      buffers.bytes.fill(0);
+      assertEquals(transfer(STORAGE_READ, blockSize, start), 8 * blockSize);
+      assertEquals(
+        buffers.bytes.slice(start, start + 8 * blockSize),
+        pattern(8 * blockSize, 2 + start),
+      );
+    }
+    assertEquals(runner.run(STORAGE_FLUSH), 0);
+    const before = Deno.statSync(backing).blocks!;
+    assertEquals(runner.run(STORAGE_DISCARD, MEBIBYTE, MEBIBYTE), 0);
+    assert(Deno.statSync(backing).blocks! < before);
+    for (
+      const operation of [
+        STORAGE_WRITE_ZEROES,
+        STORAGE_WRITE_ZEROES_UNMAP,
+      ] as const
+    ) {
+      const at = operation * 512 * 1024;
+      assertEquals(runner.run(operation, at, 65536), 0);
+      assertEquals(transfer(STORAGE_READ, at, 0), 8 * blockSize);
+      assert(buffers.bytes.slice(0, 8 * blockSize).every((b) => b === 0));
+    }
+  } finally {
+    storage.close();
+  }
+}

@@ -1,0 +1,301 @@
+/**
+ * A storage engine of plain system calls: every operation is done, and
+ * completed, before `submit` returns.
+ *
+ * Theory of operation. One preadv or pwritev moves the data of a request
+ * between the image and guest memory. What it does not move at once is the rare
+ * case and handled apart: a short transfer goes on where it stopped; with direct
+ * I/O, EINVAL says that a buffer or a length is not aligned, and the transfer
+ * goes through a {@linkcode BounceBuffer}. A transfer ends with its whole length
+ * or with an error: reading beyond the end of an image that was truncated is
+ * EIO.
+ *
+ * Ranges are punched and zeroed with fallocate. What the file system lacks is
+ * learned from its answer and not tried again: then zeroes are written, and a
+ * discard, which promises nothing, does nothing.
+ *
+ * Source: preadv(2), fallocate(2), open(2) on O_DIRECT.
+ *
+ * @module
+ */
+
+import type { DataFile, ZeroOptions } from "../../sys/file.ts";
+import { Errno } from "../../sys/errno.ts";
+import { BounceBuffer } from "./bounce.ts";
+import { queueLimits } from "./block_device.ts";
+import { ImageLock } from "./lock.ts";
+import { ScatterList } from "./scatter.ts";
+import {
+  type Storage,
+  STORAGE_DISCARD,
+  STORAGE_FLUSH,
+  STORAGE_READ,
+  STORAGE_WRITE,
+  STORAGE_WRITE_ZEROES,
+  STORAGE_WRITE_ZEROES_UNMAP,
+  type StorageCompletion,
+  type StorageOperation,
+} from "./storage.ts";
+import { ZeroWriter } from "./zeroes.ts";
+
+/** Unit of I/O of files, in bytes: pages and file system blocks. */
+const FILE_UNIT = 4096;
+/** Distance beyond the end of a file at which punching holes is tried. */
+const PROBE_DISTANCE = 2 ** 30;
+/** Zeroing may extend a file that was truncated, as writing does. */
+const EXTEND: ZeroOptions = { keepSize: false };
+
+/** What a {@linkcode SyncEngine} is made with. */
+export interface SyncEngineOptions {
+  /** Logical block size in bytes. */
+  readonly blockSize: number;
+  /** Serve the image although others use it. */
+  readonly share: boolean;
+}
+
+/** Counters of what is not the common case. */
+interface RareCounters {
+  shortTransfers: number;
+  bouncedTransfers: number;
+  writtenZeroes: number;
+  ignoredDiscards: number;
+}
+
+/** Storage in a file or block device, by preadv, pwritev and fallocate. */
+export class SyncEngine implements Storage {
+  readonly blockSize: number;
+  readonly optimalSize: number;
+  readonly readOnly: boolean;
+  readonly discardGranularity: number;
+  onComplete: StorageCompletion = () => {};
+  readonly #file: DataFile;
+  readonly #lock: ImageLock;
+  readonly #scatter: ScatterList;
+  readonly #zeroes: ZeroWriter;
+  readonly #bounce: BounceBuffer | null;
+  readonly #rare: RareCounters = {
+    shortTransfers: 0,
+    bouncedTransfers: 0,
+    writtenZeroes: 0,
+    ignoredDiscards: 0,
+  };
+  #capacity: number;
+  #canPunch: boolean;
+  #canZero = true;
+
+  /** Makes an engine for an open image, which it closes in the end. */
+  constructor(file: DataFile, options: SyncEngineOptions) {
+    this.#file = file;
+    this.blockSize = options.blockSize;
+    this.readOnly = file.readOnly;
+    const limits = file.kind === "block" ? queueLimits(file) : null;
+    this.optimalSize = Math.max(
+      limits?.physicalBlockSize || FILE_UNIT,
+      this.blockSize,
+    );
+    this.discardGranularity = Math.max(
+      limits?.discardGranularity || FILE_UNIT,
+      this.blockSize,
+    );
+    this.#capacity = this.#measure();
+    this.#canPunch = !this.readOnly &&
+      (limits === null ? this.#probePunch() : limits.writeZeroesMaxBytes > 0);
+    this.#lock = new ImageLock(file, options.share);
+    this.#scatter = new ScatterList();
+    this.#zeroes = new ZeroWriter();
+    this.#bounce = file.direct ? new BounceBuffer(file, this.#scatter) : null;
+  }
+
+  get capacity(): number {
+    return this.#capacity;
+  }
+
+  get canDiscard(): boolean {
+    return this.#canPunch;
+  }
+
+  submit(
+    slot: number,
+    operation: StorageOperation,
+    offset: number,
+    length: number,
+    iovecs: number,
+    count: number,
+  ): void {
+    this.onComplete(
+      slot,
+      this.#run(operation, offset, length, iovecs, count),
+    );
+  }
+
+  poll(): number {
+    return 0;
+  }
+
+  acquire(): void {
+    this.#lock.acquire();
+  }
+
+  release(): void {
+    this.#lock.release();
+  }
+
+  refresh(): number {
+    this.#capacity = this.#measure();
+    return this.#capacity;
+  }
+
+  status(): Record<string, unknown> {
+    return {
+      path: this.#file.path,
+      kind: this.#file.kind,
+      engine: "sync",
+      filesystem: this.#file.filesystem(),
+      direct: this.#file.direct,
+      locked: this.#lock.held,
+      allocatedBytes: this.#file.kind === "file"
+        ? this.#file.blockBytes()
+        : this.#capacity,
+      ...this.#rare,
+    };
+  }
+
+  close(): void {
+    if (this.#file.closed) return;
+    this.#lock.release();
+    this.#bounce?.[Symbol.dispose]();
+    this.#scatter[Symbol.dispose]();
+    this.#zeroes[Symbol.dispose]();
+    this.#file.close();
+  }
+
+  #run(
+    operation: StorageOperation,
+    offset: number,
+    length: number,
+    iovecs: number,
+    count: number,
+  ): number {
+    switch (operation) {
+      case STORAGE_READ:
+        return this.#transfer(false, offset, length, iovecs, count);
+      case STORAGE_WRITE:
+        return this.#transfer(true, offset, length, iovecs, count);
+      case STORAGE_FLUSH:
+        return this.#file.datasync();
+      case STORAGE_DISCARD:
+        return this.#discard(offset, length);
+      case STORAGE_WRITE_ZEROES:
+        return this.#writeZeroes(offset, length);
+      case STORAGE_WRITE_ZEROES_UNMAP:
+        return this.#unmap(offset, length);
+    }
+  }
+
+  #transfer(
+    writing: boolean,
+    offset: number,
+    length: number,
+    iovecs: number,
+    count: number,
+  ): number {
+    if (length === 0) return 0;
+    const moved = writing
+      ? this.#file.writev(iovecs, count, offset)
+      : this.#file.readv(iovecs, count, offset);
+    if (moved === length) return moved;
+    return this.#goOn(writing, offset, length, iovecs, count, moved);
+  }
+
+  /** What to do when the first call did not do all. */
+  #goOn(
+    writing: boolean,
+    offset: number,
+    length: number,
+    iovecs: number,
+    count: number,
+    first: number,
+  ): number {
+    const file = this.#file;
+    let done = 0, moved = first, bounced = false;
+    for (;;) {
+      if (moved === -Errno.EINVAL && this.#bounce !== null && !bounced) {
+        bounced = true;
+        this.#rare.bouncedTransfers++;
+      } else if (moved < 0) {
+        return moved;
+      } else if (moved === 0) {
+        return -Errno.EIO;
+      } else {
+        done += moved;
+        if (done === length) return length;
+        if (!bounced) this.#rare.shortTransfers++;
+      }
+      const at = offset + done, left = length - done;
+      if (bounced) {
+        moved = this.#bounce!
+          .transfer(writing, iovecs, count, done, left, at);
+      } else {
+        const parts = this.#scatter.slice(iovecs, count, done, left);
+        moved = writing
+          ? file.writev(this.#scatter.address, parts, at)
+          : file.readv(this.#scatter.address, parts, at);
+      }
+    }
+  }
+
+  #discard(offset: number, length: number): number {
+    if (this.#canPunch) {
+      const result = this.#file.punchHole(offset, length);
+      if (!this.#lacksPunch(result)) return result;
+    }
+    this.#rare.ignoredDiscards++;
+    return 0;
+  }
+
+  #unmap(offset: number, length: number): number {
+    if (this.#canPunch) {
+      const result = this.#file.punchHole(offset, length);
+      if (!this.#lacksPunch(result)) return result;
+    }
+    return this.#writeZeroes(offset, length);
+  }
+
+  #writeZeroes(offset: number, length: number): number {
+    if (this.#canZero) {
+      const result = this.#file.zeroRange(offset, length, EXTEND);
+      if (!isUnsupported(result)) return result;
+      if (result !== -Errno.EINVAL) this.#canZero = false;
+    }
+    this.#rare.writtenZeroes++;
+    return this.#zeroes.write(this.#file, offset, length);
+  }
+
+  /** Remembers that holes cannot be punched when that is what the answer says. */
+  #lacksPunch(result: number): boolean {
+    if (!isUnsupported(result)) return false;
+    if (result !== -Errno.EINVAL) this.#canPunch = false;
+    return true;
+  }
+
+  /** Size in whole blocks; a part of a block at the end is not served. */
+  #measure(): number {
+    const size = Math.min(this.#file.size(), Number.MAX_SAFE_INTEGER);
+    return size - size % this.blockSize;
+  }
+
+  /** Tries to punch a hole where no data is, far beyond the end of the file. */
+  #probePunch(): boolean {
+    const at = this.#capacity + PROBE_DISTANCE;
+    return !isUnsupported(this.#file.punchHole(at, FILE_UNIT));
+  }
+}
+
+/**
+ * Whether an answer of fallocate means that this cannot be done here, on this
+ * range at least (a block device refuses ranges that are no whole blocks).
+ */
+function isUnsupported(result: number): boolean {
+  return result === -Errno.EOPNOTSUPP || result === -Errno.ENOSYS ||
+    result === -Errno.EINVAL || result === -Errno.ENODEV;
+}
