@@ -9,6 +9,7 @@ import { Errno, SystemError } from "./errno.ts";
 import { isCloexec, isNonblocking, openFdCount } from "./fd.ts";
 import { DataFile } from "./file.ts";
 import { IovecTable } from "./iovec.ts";
+import { run, RUN_INPUT, runSource, source } from "./testing/run.ts";
 
 const MIB = 1 << 20;
 
@@ -168,38 +169,42 @@ Deno.test("failures of requests are negative error numbers", () => {
   });
 });
 
-Deno.test("a full file system is an error number", () => {
-  withPath((path) => {
-    const program = `
-      import { DataFile } from "${new URL("./file.ts", import.meta.url)}";
-      import { IovecTable } from "${new URL("./iovec.ts", import.meta.url)}";
-      using file = DataFile.open(Deno.args[0], { create: true });
-      using table = new IovecTable(1, 256);
-      for (let i = 0; i < 1024; i += 4) {
-        table.words[i] = table.address(0);
-        table.words[i + 1] = table.address(0) / 2 ** 32;
-        table.words[i + 2] = 4096;
-      }
-      const full = file.writev(table.address(0), 256, 0);
-      console.log(full, file.writev(table.address(0), 1, full));
-    `;
-    const directory = path.slice(0, path.lastIndexOf("/"));
-    const script = `${directory}/full.ts`;
-    Deno.writeTextFileSync(script, program);
+Deno.test("a full file system is an error number", async () => {
+  const program = source(`
+    import { DataFile } from "./file.ts";
+    import { IovecTable } from "./iovec.ts";
+    using file = DataFile.open(Deno.args[0], { create: true });
+    using table = new IovecTable(1, 256);
+    for (let i = 0; i < 1024; i += 4) {
+      table.words[i] = table.address(0);
+      table.words[i + 1] = table.address(0) / 2 ** 32;
+      table.words[i + 2] = 4096;
+    }
+    const full = file.writev(table.address(0), 256, 0);
+    console.log(full, file.writev(table.address(0), 1, full));
+  `);
+  const directory = Deno.makeTempDirSync();
+  try {
     // A file system of 16 pages, in a mount namespace of its own.
-    const mount = `mount -t tmpfs -o size=64k none "$1/small" || exit 9
-      exec "$0" run --no-lock --no-check -A "$1/full.ts" "$1/small/disk.img"`;
-    Deno.mkdirSync(`${directory}/small`);
-    const { code, stdout, stderr } = new Deno.Command("unshare", {
-      args: ["-rm", "sh", "-c", mount, Deno.execPath(), directory],
-    }).outputSync();
-    const [out, err] = [stdout, stderr].map((b) => new TextDecoder().decode(b));
-    if (code !== 0 && out === "" && /unshare|mount/.test(err)) {
-      console.log(`not tested: a full file system (${err.trim()})`);
+    const script = `mount -t tmpfs -o size=64k none "$0" || exit 9
+      exec "$@" "$0/disk.img"`;
+    const { code, stdout, stderr } = await run("unshare", [
+      "-rm",
+      "sh",
+      "-c",
+      script,
+      directory,
+      Deno.execPath(),
+      ...RUN_INPUT,
+    ], program);
+    if (code !== 0 && stdout === "" && /unshare|mount/.test(stderr)) {
+      console.log(`not tested: a full file system (${stderr.trim()})`);
       return;
     }
-    assertEquals(out, `65536 -${Errno.ENOSPC}\n`, err);
-  });
+    assertEquals(stdout, `65536 -${Errno.ENOSPC}\n`, stderr);
+  } finally {
+    Deno.removeSync(directory);
+  }
 });
 
 Deno.test("flat buffers are read and written whole", () => {
@@ -361,24 +366,27 @@ Deno.test("write locks exclude others, read locks exclude writers", () => {
   });
 });
 
-Deno.test("a lock beyond 2^32 is another one, and holds against processes", () => {
-  withFile(4096, (one, path) => {
+Deno.test("a lock beyond 2^32 is another one, and holds against processes", async () => {
+  const path = Deno.makeTempFileSync();
+  try {
+    using one = DataFile.open(path);
     using two = DataFile.open(path);
     assert(one.tryLock("write", 2 ** 40, 1));
     assert(two.tryLock("write", 0, 2 ** 40));
     assert(!two.tryLock("write", 2 ** 40, 1));
-    const program = `
-      import { DataFile } from "${new URL("./file.ts", import.meta.url)}";
+    const { stdout, stderr } = await runSource(
+      `
+      import { DataFile } from "./file.ts";
       using file = DataFile.open(Deno.args[0]);
-      console.log(file.tryLock("write", ${2 ** 40}, 1),
-        file.tryLock("write", ${2 ** 41}, 1));
-    `;
-    Deno.writeTextFileSync(`${path}.ts`, program);
-    const { stdout } = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--no-lock", "--no-check", "-A", `${path}.ts`, path],
-    }).outputSync();
-    assertEquals(new TextDecoder().decode(stdout), "false true\n");
-  });
+      console.log(file.tryLock("write", 2 ** 40, 1),
+        file.tryLock("write", 2 ** 41, 1));
+    `,
+      [path],
+    );
+    assertEquals(stdout, "false true\n", stderr);
+  } finally {
+    Deno.removeSync(path);
+  }
 });
 
 Deno.test("a file is the same under all its names", () => {

@@ -10,6 +10,7 @@ import { SystemError } from "./errno.ts";
 import { EventFd } from "./eventfd.ts";
 import { openFdCount } from "./fd.ts";
 import { Reactor, readable, type Watch } from "./reactor.ts";
+import { runSource } from "./testing/run.ts";
 import { until, within } from "./testing/within.ts";
 import { UnixSocket } from "./unix_socket.ts";
 
@@ -192,28 +193,14 @@ Deno.test("a closed reactor rejects and frees its descriptors", async () => {
 });
 
 Deno.test("a reactor without watches lets the process end", async () => {
-  const program = `
-    import { EventFd } from "${new URL("./eventfd.ts", import.meta.url)}";
-    import { Reactor } from "${new URL("./reactor.ts", import.meta.url)}";
+  const { code, stdout, stderr } = await runSource(`
+    import { EventFd } from "./eventfd.ts";
+    import { Reactor } from "./reactor.ts";
     const reactor = new Reactor();
     const event = EventFd.create();
     const watch = reactor.watch(event.fd, 1, () => { throw "not signalled"; });
     setTimeout(() => { watch.close(); console.log("closed"); }, 1);
-  `;
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--allow-ffi", "--no-lock", "-"],
-    stdin: "piped",
-    stdout: "piped",
-  }).spawn();
-  const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(program));
-  await writer.close();
-  try {
-    const { code, stdout } = await within("exit", child.output());
-    assertEquals(new TextDecoder().decode(stdout), "closed\n");
-    assertEquals(code, 0);
-  } catch (error) {
-    child.kill("SIGKILL");
-    throw error;
-  }
+  `);
+  assertEquals(stdout, "closed\n", stderr);
+  assertEquals(code, 0);
 });

@@ -5,7 +5,8 @@ import { isCloexec, isNonblocking, openFdCount, OwnedFd } from "./fd.ts";
 import { cString, type Libc, libc } from "./libc.ts";
 import { readable } from "./reactor.ts";
 import { encodeAddress } from "./sockaddr.ts";
-import { nextMessage, until, within } from "./testing/within.ts";
+import { run } from "./testing/run.ts";
+import { within } from "./testing/within.ts";
 import { UnixListener, UnixSocket } from "./unix_socket.ts";
 
 const SOCK_CLOEXEC = 0o2000000;
@@ -321,40 +322,18 @@ Deno.test("a directory that somebody keeps locked does not stop a server", async
 });
 
 Deno.test("of many who replace a stale file at once, one wins", async () => {
+  const program = new URL("./testing/listening_race.ts", import.meta.url).href;
   const directory = Deno.makeTempDirSync();
-  const path = `${directory}/s`;
-  const url = new URL("./testing/listening_worker.ts", import.meta.url);
-  const before = openFdCount();
-  const workers = Array.from(
-    { length: 4 },
-    () => new Worker(url, { type: "module" }),
-  );
   try {
-    await within("start", Promise.all(workers.map(nextMessage)));
-    for (let round = 0; round < 5; round++) {
-      makeStale(path);
-      const answers = workers.map((worker) => {
-        worker.postMessage(path);
-        return nextMessage(worker);
-      });
-      const results = await within("answers", Promise.all(answers));
-      assertEquals(results.sort(), [
-        "EADDRINUSE",
-        "EADDRINUSE",
-        "EADDRINUSE",
-        "listening",
-      ]);
-      UnixSocket.connect(path).close();
-      const closed = workers.map((worker) => {
-        worker.postMessage("close");
-        return nextMessage(worker);
-      });
-      await within("close", Promise.all(closed));
-      assert(!exists(path));
-    }
+    const { code, stdout, stderr } = await run(Deno.execPath(), [
+      ...["run", "-A", "--no-check", "--no-lock", program],
+      ...[`${directory}/s`, "4", "9"],
+    ]);
+    const line = "EADDRINUSE EADDRINUSE EADDRINUSE listening\n";
+    assertEquals(stdout, line.repeat(9), stderr);
+    assertEquals(code, 0);
+    assert(!exists(`${directory}/s`));
   } finally {
-    for (const worker of workers) worker.terminate();
-    await until("descriptors of Workers", () => openFdCount() <= before);
     Deno.removeSync(directory, { recursive: true });
   }
 });

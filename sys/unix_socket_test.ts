@@ -6,6 +6,7 @@ import { libc } from "./libc.ts";
 import { mapFile } from "./mapping.ts";
 import { createMemfd } from "./memfd.ts";
 import { Reactor } from "./reactor.ts";
+import { runSource } from "./testing/run.ts";
 import { until, within } from "./testing/within.ts";
 import { UnixSocket } from "./unix_socket.ts";
 
@@ -131,16 +132,13 @@ Deno.test("more descriptors than allowed: all are closed, and it is said", async
   });
 });
 
-Deno.test("no room for descriptors: all are closed, and it is said", () => {
+Deno.test("no room for descriptors: all are closed, and it is said", async () => {
   // In a process of its own: the limit holds for all threads.
-  const program = `
-    import { libc } from "${new URL("./libc.ts", import.meta.url)}";
-    import { EventFd } from "${new URL("./eventfd.ts", import.meta.url)}";
-    import { openFdCount } from "${new URL("./fd.ts", import.meta.url)}";
-    import { UnixSocket } from "${new URL(
-    "./unix_socket.ts",
-    import.meta.url,
-  )}";
+  const { stdout, stderr } = await runSource(`
+    import { libc } from "./libc.ts";
+    import { EventFd } from "./eventfd.ts";
+    import { openFdCount } from "./fd.ts";
+    import { UnixSocket } from "./unix_socket.ts";
     const [left, right] = UnixSocket.pair();
     const event = EventFd.create();
     left.trySend(new Uint8Array(1), new Array(9).fill(event.fd));
@@ -159,24 +157,8 @@ Deno.test("no room for descriptors: all are closed, and it is said", () => {
     limit[0] = limit[1];
     libc().setrlimit(7, limit);
     console.log(kind, fds.length, openFdCount() - open);
-  `;
-  const directory = Deno.makeTempDirSync();
-  try {
-    Deno.writeTextFileSync(`${directory}/room.ts`, program);
-    const { stdout, stderr } = new Deno.Command(Deno.execPath(), {
-      args: [
-        "run",
-        "--no-lock",
-        "--no-check",
-        "--allow-ffi",
-        `${directory}/room.ts`,
-      ],
-    }).outputSync();
-    const text = new TextDecoder();
-    assertEquals(text.decode(stdout), "EMFILE 0 0\n", text.decode(stderr));
-  } finally {
-    Deno.removeSync(directory, { recursive: true });
-  }
+  `);
+  assertEquals(stdout, "EMFILE 0 0\n", stderr);
 });
 
 Deno.test("nothing to send and nowhere to receive", async () => {

@@ -1,5 +1,6 @@
 /**
- * A Worker that listens on the path it is told, or closes what it listens on.
+ * A Worker that listens on the path it is told, or closes what it
+ * listens on.
  *
  * @module
  */
