@@ -45,7 +45,11 @@ export class Arena implements Disposable {
   readonly #mapping: Mapping;
   #used = 0;
 
-  /** @param size bytes; rounded up to a multiple of 8 */
+  /**
+   * Maps memory filled with zeros.
+   *
+   * @param size bytes; rounded up to a multiple of 8
+   */
   constructor(size: number) {
     this.size = Math.ceil(size / 8) * 8;
     this.#mapping = mapAnonymous(this.size);

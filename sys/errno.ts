@@ -118,6 +118,8 @@ export class SystemError extends Error {
   readonly syscall: string;
 
   /**
+   * An error with the name and, if no message is given, the text of `errno`.
+   *
    * @param errno error number, see {@linkcode Errno}
    * @param syscall the system call or the function of this layer
    * @param message the whole text; made from `errno` and `syscall` if left out

@@ -70,7 +70,7 @@ export interface FileIdentity {
 }
 
 /** Which lock {@linkcode DataFile.tryLock} takes. */
-export type LockKind = keyof typeof LOCK_TYPES;
+export type LockKind = "read" | "write" | "none";
 
 /** An open regular file or block device. */
 export class DataFile implements Disposable {

@@ -43,6 +43,8 @@ export class IovecTable implements Disposable {
   readonly #base: number;
 
   /**
+   * Maps memory for all arrays, filled with zeros.
+   *
    * @throws {RangeError} unless there is at least one slot and from 1 to
    * {@linkcode IOV_MAX} segments in each
    */

@@ -16,7 +16,8 @@
  * @module
  */
 
-const SYMBOLS = {
+/** Names and types of the functions, see the prototypes. */
+export const SYMBOLS = {
   // int *__errno_location(void);
   __errno_location: { parameters: [], result: "pointer" },
 

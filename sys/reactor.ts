@@ -92,6 +92,7 @@ export class Watch implements Disposable {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
+ * import { EPOLLIN } from "./epoll.ts";
  * import { EventFd } from "./eventfd.ts";
  *
  * using event = EventFd.create();

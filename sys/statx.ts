@@ -50,7 +50,7 @@ export interface Metadata {
 }
 
 /** `dirfd` that stands for the working directory. */
-export const AT_FDCWD = -100;
+export const AT_FDCWD: number = -100;
 /** The descriptor itself is meant, the name is empty. */
 export const AT_EMPTY_PATH = 0x1000;
 /** A symbolic link itself is meant. */
