@@ -17,7 +17,6 @@
 import type { Connection, Message } from "./connection.ts";
 import {
   FrontEndMessage,
-  messageName,
   ProtocolFeature,
   protocolFeatureList,
 } from "./constants.ts";
@@ -29,8 +28,11 @@ import { MEMORY_HANDLERS, removeRegion } from "./handlers/memory.ts";
 import { NEGOTIATION_HANDLERS } from "./handlers/negotiation.ts";
 import { RING_HANDLERS } from "./handlers/rings.ts";
 import { encodeReply, encodeU64 } from "./message.ts";
-import { ringActivity, stopRing } from "./rings.ts";
+import { stopRing } from "./rings.ts";
 import { type SessionLog, SessionState } from "./state.ts";
+import { SessionCounts, type SessionStatus, sessionStatus } from "./status.ts";
+
+export type { SessionLog, SessionStatus };
 
 const HANDLERS: ReadonlyMap<number, Handler> = new Map([
   ...NEGOTIATION_HANDLERS,
@@ -70,45 +72,6 @@ const SILENT: SessionLog = {
   error() {},
 };
 
-/** A ring as {@linkcode Session.status} tells of it. */
-export interface RingStatus {
-  readonly index: number;
-  readonly size: number;
-  readonly enabled: boolean;
-  readonly started: boolean;
-  readonly running: boolean;
-  /** What it is doing, or what it waits for. */
-  readonly activity: string;
-  /** Next entry of the available ring; `null` while the ring runs. */
-  readonly position: number | null;
-}
-
-/** The facts of a session, JSON values only. */
-export interface SessionStatus {
-  /** Virtio features acknowledged, hexadecimal, without bit 30. */
-  readonly features: string;
-  /** Names of the protocol features acknowledged. */
-  readonly protocolFeatures: readonly string[];
-  readonly owned: boolean;
-  /** Virtio device status as the front-end reported it. */
-  readonly deviceStatus: number;
-  readonly rings: readonly RingStatus[];
-  readonly regions: readonly {
-    readonly guestAddress: number;
-    readonly size: number;
-    readonly pageSize: number;
-  }[];
-  readonly backendChannel: boolean;
-  /** Messages served, by name. */
-  readonly messages: Readonly<Record<string, number>>;
-  /** Requests that were answered with a failure. */
-  readonly refused: number;
-  /** Messages that are not served and asked for no answer. */
-  readonly ignored: number;
-  /** The last thing that went wrong. */
-  readonly lastError: string | null;
-}
-
 /**
  * One connection of a front-end.
  *
@@ -138,10 +101,7 @@ export interface SessionStatus {
 export class Session implements DataPlaneEvents {
   readonly #connection: Connection;
   readonly #state: SessionState;
-  readonly #served = new Map<number, number>();
-  #refused = 0;
-  #ignored = 0;
-  #lastError: string | null = null;
+  readonly #counts = new SessionCounts();
   #run: Promise<void> | null = null;
 
   /**
@@ -198,8 +158,9 @@ export class Session implements DataPlaneEvents {
       while (await this.#next());
       log.info("front-end disconnected");
     } catch (error) {
-      this.#lastError = error instanceof Error ? error.message : String(error);
-      log.error("connection dropped", { reason: this.#lastError });
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#counts.lastError = reason;
+      log.error("connection dropped", { reason });
       if (!(error instanceof ProtocolError)) failures.push(error);
     }
     failures.push(...await this.#tearDown());
@@ -227,10 +188,7 @@ export class Session implements DataPlaneEvents {
   async #handle(message: Message): Promise<Uint8Array | null> {
     const handler = this.#handlerOf(message);
     const result = await handler.run(this.#state, message);
-    this.#served.set(
-      message.request,
-      (this.#served.get(message.request) ?? 0) + 1,
-    );
+    this.#counts.served(message.request);
     if (handler.replies) return result ?? new Uint8Array(0);
     return this.#wantsAck(message) ? SUCCESS : null;
   }
@@ -281,19 +239,19 @@ export class Session implements DataPlaneEvents {
 
   /** Answers a failed request where that is possible, else throws. */
   #refuse(message: Message, error: ProtocolError): Uint8Array | null {
-    this.#lastError = error.message;
+    this.#counts.lastError = error.message;
     const { request } = message;
     const demandsReply = UNANSWERABLE.has(request) ||
       HANDLERS.get(request)?.replies === true;
     if (error.consequence === "drop" || demandsReply) throw error;
     if (this.#wantsAck(message)) {
-      this.#refused++;
+      this.#counts.refused++;
       this.#state.log.warn("request refused", { reason: error.message });
       return FAILURE;
     }
     if (error.consequence === "refuse") throw error;
-    this.#ignored++;
-    if (this.#ignored <= MAX_IGNORED_LINES) {
+    this.#counts.ignored++;
+    if (this.#counts.ignored <= MAX_IGNORED_LINES) {
       this.#state.log.warn("message ignored", { reason: error.message });
     }
     return null;
@@ -328,33 +286,6 @@ export class Session implements DataPlaneEvents {
 
   /** The facts of the session as it is now. */
   status(): SessionStatus {
-    const state = this.#state;
-    return {
-      features: `0x${(state.features & ~(1n << 30n)).toString(16)}`,
-      protocolFeatures: protocolFeatureList(state.protocolFeatures),
-      owned: state.owned,
-      deviceStatus: state.deviceStatus,
-      rings: state.rings.map((ring) => ({
-        index: ring.index,
-        size: ring.size,
-        enabled: ring.enabled,
-        started: ring.started,
-        running: ring.running,
-        activity: ringActivity(state, ring),
-        position: ring.running ? null : ring.position,
-      })),
-      regions: state.memory.regions.map((region) => ({
-        guestAddress: region.guestAddress,
-        size: region.size,
-        pageSize: region.pageSize,
-      })),
-      backendChannel: state.channel.attached,
-      messages: Object.fromEntries(
-        [...this.#served].map(([request, n]) => [messageName(request), n]),
-      ),
-      refused: this.#refused,
-      ignored: this.#ignored,
-      lastError: this.#lastError,
-    };
+    return sessionStatus(this.#state, this.#counts);
   }
 }

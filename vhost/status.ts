@@ -1,0 +1,103 @@
+/**
+ * The facts of a session, for people and for management.
+ *
+ * @module
+ */
+
+import { messageName, protocolFeatureList } from "./constants.ts";
+import { ringActivity } from "./rings.ts";
+import { PROTOCOL_FEATURES_BIT, type SessionState } from "./state.ts";
+
+/** A ring as {@linkcode SessionStatus} tells of it. */
+export interface RingStatus {
+  readonly index: number;
+  readonly size: number;
+  readonly enabled: boolean;
+  readonly started: boolean;
+  readonly running: boolean;
+  /** What it is doing, or what it waits for. */
+  readonly activity: string;
+  /** Next entry of the available ring; `null` while the ring runs. */
+  readonly position: number | null;
+}
+
+/** The facts of a session, JSON values only. */
+export interface SessionStatus {
+  /** Virtio features acknowledged, hexadecimal, without bit 30. */
+  readonly features: string;
+  /** Names of the protocol features acknowledged. */
+  readonly protocolFeatures: readonly string[];
+  readonly owned: boolean;
+  /** Virtio device status as the front-end reported it. */
+  readonly deviceStatus: number;
+  readonly rings: readonly RingStatus[];
+  readonly regions: readonly {
+    readonly guestAddress: number;
+    readonly size: number;
+    readonly pageSize: number;
+  }[];
+  readonly backendChannel: boolean;
+  /** Messages served, by name. */
+  readonly messages: Readonly<Record<string, number>>;
+  /** Requests that were answered with a failure. */
+  readonly refused: number;
+  /** Messages that are not served and asked for no answer. */
+  readonly ignored: number;
+  /** The last thing that went wrong. */
+  readonly lastError: string | null;
+}
+
+/** What a session counts. */
+export class SessionCounts {
+  /** Requests that were answered with a failure. */
+  refused = 0;
+  /** Messages that are not served and asked for no answer. */
+  ignored = 0;
+  /** The last thing that went wrong. */
+  lastError: string | null = null;
+  readonly #served = new Map<number, number>();
+
+  /** Counts a message that was served. */
+  served(request: number): void {
+    this.#served.set(request, (this.#served.get(request) ?? 0) + 1);
+  }
+
+  /** Messages served, by name. */
+  get messages(): Record<string, number> {
+    return Object.fromEntries(
+      [...this.#served].map(([request, n]) => [messageName(request), n]),
+    );
+  }
+}
+
+/** The facts of a session as it is now. */
+export function sessionStatus(
+  state: SessionState,
+  counts: SessionCounts,
+): SessionStatus {
+  return {
+    features: `0x${(state.features & ~PROTOCOL_FEATURES_BIT).toString(16)}`,
+    protocolFeatures: protocolFeatureList(state.protocolFeatures),
+    owned: state.owned,
+    deviceStatus: state.deviceStatus,
+    rings: state.rings.map((ring) => ({
+      index: ring.index,
+      size: ring.size,
+      enabled: ring.enabled,
+      started: ring.started,
+      running: ring.running,
+      activity: ringActivity(state, ring),
+      position: ring.running ? null : ring.position,
+    })),
+    regions: state.memory.regions.map((region) => ({
+      guestAddress: region.guestAddress,
+      size: region.size,
+      pageSize: region.pageSize,
+    })),
+    backendChannel: state.channel.attached,
+    messages: counts.messages,
+    refused: counts.refused,
+    ignored: counts.ignored,
+    lastError: counts.lastError,
+  };
+}
