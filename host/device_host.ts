@@ -206,8 +206,13 @@ export class DeviceHost {
   }
 
   #admit(socket: UnixSocket): void {
-    const free = this.#current === null || hasHungUp(this.#current.socket);
-    if (free && this.#waiting === null && !this.#stopped) {
+    if (this.#waiting !== null && hasHungUp(this.#waiting)) {
+      this.#waiting.close();
+      this.#waiting = socket;
+    } else if (
+      this.#waiting === null && !this.#stopped &&
+      (this.#current === null || hasHungUp(this.#current.socket))
+    ) {
       this.#waiting = socket;
       this.#serving = this.#serving.then(() => this.#serveWaiting());
     } else {

@@ -9,6 +9,7 @@ import { requirePlatform } from "../sys/platform.ts";
 import { raiseNofileLimit } from "../sys/process.ts";
 import { DeviceHost } from "./device_host.ts";
 import { Logger } from "./log.ts";
+import type { LogLevel } from "../virtqueue/device.ts";
 
 /** What {@linkcode serve} serves, and how. */
 export interface ServeOptions {
@@ -29,6 +30,8 @@ export interface ServeOptions {
   readonly eventIdx?: boolean;
   /** Offer `VIRTIO_F_INDIRECT_DESC` (default true). */
   readonly indirect?: boolean;
+  /** Least level that is logged, on stderr (default `info`). */
+  readonly logLevel?: LogLevel;
   /** Stop on SIGINT and SIGTERM (default true). */
   readonly signals?: boolean;
 }
@@ -84,7 +87,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
         eventIdx,
         indirect,
       },
-      new Logger(),
+      new Logger({ level: options.logLevel }),
       reactor,
     );
   } catch (error) {

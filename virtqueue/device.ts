@@ -19,8 +19,11 @@ export type LogLevel = "debug" | "info" | "warn" | "error";
 export interface DeviceContext {
   /** The guest's memory; regions come and go only while nothing is in flight. */
   readonly memory: GuestMemory;
-  /** Number of chain objects, the upper bound of {@linkcode DescriptorChain.slot}. */
-  readonly slots: number;
+  /**
+   * Chain objects of each queue: {@linkcode DescriptorChain.slot} is below this
+   * times {@linkcode VirtioDevice.queueCount}.
+   */
+  readonly slotsPerQueue: number;
   /** Tells the driver that {@linkcode VirtioDevice.config} changed. */
   configChanged(): void;
   /** Asks for another {@linkcode VirtioDevice.serve} of a queue that returned `false`. */

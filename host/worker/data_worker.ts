@@ -92,7 +92,7 @@ async function createDevice(
   let device: VirtioDevice | null = null;
   const context: DeviceContext = {
     memory: loop.memory,
-    slots: slotsPerQueue,
+    slotsPerQueue,
     configChanged: () => device !== null && postConfig(device, true),
     resume: (queue) => loop.resume(queue),
     watch: (fd, ready) => loop.watch(fd, ready),

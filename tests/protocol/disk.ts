@@ -1,0 +1,211 @@
+/**
+ * A disk that is really served, and a guest made of our own front-end and
+ * driver: what the protocol tests are written with.
+ *
+ * @module
+ */
+
+import { serve, type Server } from "../../host/serve.ts";
+import { FrontEnd, SharedRegion } from "../../vhost/testing/front_end.ts";
+import {
+  type Completion,
+  FakeDriver,
+  FakeMemory,
+} from "../../virtqueue/testing/driver.ts";
+import { TemporaryDirectory } from "../support/temporary_directory.ts";
+
+/** Sector of virtio-blk in bytes. */
+export const SECTOR = 512;
+/** virtio-blk request types. Source: virtio 1.4, section 5.2.6. */
+export const T_IN = 0, T_OUT = 1, T_FLUSH = 4;
+/** Guest address of the first region that a {@linkcode Guest} shares. */
+export const GUEST_BASE = 0x10_0000;
+
+const MODULE = new URL("../../backends/blk/mod.ts", import.meta.url);
+
+/** An image in a temporary directory, served on a socket. */
+export class ServedDisk implements AsyncDisposable {
+  readonly #directory: TemporaryDirectory;
+  readonly #server: Server;
+
+  private constructor(directory: TemporaryDirectory, server: Server) {
+    this.#directory = directory;
+    this.#server = server;
+  }
+
+  /** Makes an image of `sectors` sectors, each stamped with its number, and serves it. */
+  static async start(
+    options: Readonly<Record<string, unknown>> = {},
+    sectors = 8192,
+  ): Promise<ServedDisk> {
+    const directory = TemporaryDirectory.make("disk");
+    try {
+      const path = directory.file("disk.img");
+      const words = new Uint32Array(sectors * SECTOR / 4);
+      for (let s = 0; s < sectors; s++) words[s * SECTOR / 4] = s;
+      Deno.writeFileSync(path, new Uint8Array(words.buffer));
+      const server = await serve({
+        device: MODULE,
+        options: { path, ...options },
+        socket: directory.file("blk.sock"),
+        name: "blk",
+        logLevel: "error",
+        signals: false,
+      });
+      return new ServedDisk(directory, server);
+    } catch (error) {
+      directory[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Path of the socket. */
+  get socket(): string {
+    return this.#directory.file("blk.sock");
+  }
+
+  /** Path of the image. */
+  get image(): string {
+    return this.#directory.file("disk.img");
+  }
+
+  /** The server itself. */
+  get server(): Server {
+    return this.#server;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server.stop();
+    this.#directory[Symbol.dispose]();
+  }
+}
+
+/** How a {@linkcode Guest} is made. */
+export interface GuestOptions {
+  /** Number of rings to configure (default 1). */
+  readonly rings?: number;
+  /** Entries of each ring (default 128). */
+  readonly size?: number;
+  /** Virtio features to accept of those offered (default: all). */
+  readonly features?: bigint;
+  /** Bytes of memory (default 4 MiB). */
+  readonly memory?: number;
+}
+
+/** Header of a virtio-blk request. */
+export function header(type: number, sector: number): Uint8Array {
+  const bytes = new Uint8Array(16);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, type, true);
+  view.setBigUint64(8, BigInt(sector), true);
+  return bytes;
+}
+
+/** A front-end with memory and drivers of a disk's rings. */
+export class Guest implements Disposable {
+  readonly frontEnd: FrontEnd;
+  readonly region: SharedRegion;
+  readonly memory: FakeMemory;
+  readonly drivers: FakeDriver[] = [];
+
+  private constructor(
+    frontEnd: FrontEnd,
+    region: SharedRegion,
+    memory: FakeMemory,
+  ) {
+    this.frontEnd = frontEnd;
+    this.region = region;
+    this.memory = memory;
+  }
+
+  /** Connects, negotiates and lays out rings; {@linkcode start} starts them. */
+  static async connect(
+    socket: string,
+    options: GuestOptions = {},
+  ): Promise<Guest> {
+    const { rings = 1, size = 128, memory: bytes = 4 << 20 } = options;
+    const frontEnd = FrontEnd.connect(socket);
+    const region = SharedRegion.create(GUEST_BASE, bytes);
+    const memory = new FakeMemory([region]);
+    const guest = new Guest(frontEnd, region, memory);
+    try {
+      await frontEnd.handshake({ features: options.features });
+    } catch (error) {
+      guest[Symbol.dispose]();
+      throw error;
+    }
+    const eventIdx = (frontEnd.features >> 29n & 1n) === 1n;
+    for (let i = 0; i < rings; i++) {
+      guest.drivers.push(new FakeDriver(memory, { size, eventIdx }));
+    }
+    return guest;
+  }
+
+  /** Shares the memory and starts every ring. */
+  async start(): Promise<void> {
+    await this.frontEnd.start([this.region], new Map(this.drivers.entries()));
+  }
+
+  /** Connects and starts. */
+  static async run(
+    socket: string,
+    options: GuestOptions = {},
+  ): Promise<Guest> {
+    const guest = await Guest.connect(socket, options);
+    await guest.start();
+    return guest;
+  }
+
+  /** Makes a request available and kicks if the device wants it; its token. */
+  submit(
+    type: number,
+    sector: number,
+    data: Uint8Array | number,
+    ring = 0,
+  ): number {
+    const buffer = typeof data === "number"
+      ? (data > 0 ? [{ writable: data }] : [])
+      : [{ readable: data }];
+    const driver = this.drivers[ring];
+    const token = driver.submit([
+      { readable: header(type, sector) },
+      ...buffer,
+      { writable: 1 },
+    ], { indirect: true });
+    if (driver.kickNeeded()) this.frontEnd.kick(ring);
+    return token;
+  }
+
+  /** Waits for completions until there are `count`, in the order they came. */
+  async complete(count: number, ring = 0): Promise<Completion[]> {
+    const driver = this.drivers[ring];
+    const done: Completion[] = [];
+    while (done.length < count) {
+      done.push(...driver.reap());
+      if (done.length >= count || driver.enableInterrupt()) continue;
+      await this.frontEnd.waitCall(ring);
+    }
+    return done;
+  }
+
+  /** One request, from submission to completion: status byte and data. */
+  async request(
+    type: number,
+    sector: number,
+    data: Uint8Array | number = 0,
+    ring = 0,
+  ): Promise<{ status: number; data: Uint8Array; length: number }> {
+    this.submit(type, sector, data, ring);
+    const [{ data: written, length }] = await this.complete(1, ring);
+    return {
+      status: written[written.length - 1],
+      data: written.subarray(0, -1),
+      length,
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.frontEnd.close();
+    this.region[Symbol.dispose]();
+  }
+}
