@@ -24,9 +24,11 @@ interface Region {
   readonly hostAddress: number;
 }
 
+/** Free bytes of one region. Holes are kept by ascending address, never touching. */
 interface Hole {
   address: number;
   size: number;
+  readonly region: Region;
 }
 
 /**
@@ -54,7 +56,7 @@ export class FakeMemory {
       view: new DataView(bytes.buffer, bytes.byteOffset, bytes.length),
       hostAddress,
     });
-    this.#holes.push({ address: guestAddress, size: bytes.length });
+    this.free(guestAddress, bytes.length);
   }
 
   /** Adds every region to the device's side. */
@@ -87,7 +89,12 @@ export class FakeMemory {
       if (skipped > 0) {
         hole.size = skipped;
         if (rest > 0) {
-          this.#holes.splice(i + 1, 0, { address: address + size, size: rest });
+          const { region } = hole;
+          this.#holes.splice(i + 1, 0, {
+            address: address + size,
+            size: rest,
+            region,
+          });
         }
       } else if (rest > 0) {
         hole.address += size;
@@ -104,19 +111,24 @@ export class FakeMemory {
   free(address: number, size: number): void {
     if (size === 0) return;
     const holes = this.#holes;
-    for (let i = 0; i < holes.length; i++) {
-      const hole = holes[i];
-      if (hole.address + hole.size === address) {
-        hole.size += size;
-        return;
+    const region = this.#find(address, size);
+    let at = 0;
+    while (at < holes.length && holes[at].address < address) at++;
+    const before = at > 0 ? holes[at - 1] : undefined;
+    const after = at < holes.length ? holes[at] : undefined;
+    const end = address + size;
+    if (before?.region === region && before.address + before.size === address) {
+      before.size += size;
+      if (after?.region === region && after.address === end) {
+        before.size += after.size;
+        holes.splice(at, 1);
       }
-      if (hole.address === address + size) {
-        hole.address = address;
-        hole.size += size;
-        return;
-      }
+    } else if (after?.region === region && after.address === end) {
+      after.address = address;
+      after.size += size;
+    } else {
+      holes.splice(at, 0, { address, size, region });
     }
-    holes.push({ address, size });
   }
 
   /** The bytes of a range that lies in one region, not copied. */

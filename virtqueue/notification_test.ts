@@ -1,0 +1,51 @@
+import { assertEquals } from "@std/assert";
+import fc from "fast-check";
+import { distance, needEvent } from "./notification.ts";
+
+const index = fc.integer({ min: 0, max: 0xffff });
+
+Deno.test("distance() wraps at 2^16", () => {
+  assertEquals(distance(0, 0), 0);
+  assertEquals(distance(3, 10), 7);
+  assertEquals(distance(65535, 0), 1);
+  assertEquals(distance(1, 0), 65535);
+});
+
+Deno.test("needEvent() is true when the step passes the event", () => {
+  // A step from 4 to 5 completes entry 4, from 4 to 7 entries 4, 5 and 6.
+  assertEquals(needEvent(4, 5, 4), true);
+  assertEquals(needEvent(3, 5, 4), false);
+  assertEquals(needEvent(5, 5, 4), false);
+  assertEquals([3, 4, 5, 6, 7].map((event) => needEvent(event, 7, 4)), [
+    false,
+    true,
+    true,
+    true,
+    false,
+  ]);
+});
+
+Deno.test("needEvent() is false when nothing was published", () => {
+  fc.assert(
+    fc.property(index, index, (event, at) => !needEvent(event, at, at)),
+  );
+});
+
+Deno.test("needEvent() is true for exactly the entries of a step", () => {
+  fc.assert(
+    fc.property(
+      index,
+      index,
+      fc.integer({ min: 0, max: 32768 }),
+      (event, previous, step) => {
+        const next = (previous + step) & 0xffff;
+        // Written without modular tricks: walk from `previous` to `next`.
+        let passed = false;
+        for (let i = 0; i < step; i++) {
+          if ((previous + i) % 65536 === event) passed = true;
+        }
+        assertEquals(needEvent(event, next, previous), passed);
+      },
+    ),
+  );
+});
