@@ -140,14 +140,12 @@ export class BlkDevice implements VirtioDevice {
     this.queueCount = options.queues;
     this.maxSegments = options.segMax + FRAMING_DESCRIPTORS;
     new TextEncoder().encodeInto(options.serial, this.#id);
-    this.#iovecs = new IovecTable(
-      context.slots,
-      options.segMax + REGION_CROSSINGS,
-    );
-    this.#chains = new Array(context.slots).fill(null);
-    this.#phases = new Uint8Array(context.slots);
-    this.#lengths = new Uint32Array(context.slots);
-    this.#ranges = new Uint16Array(context.slots);
+    const slots = context.slotsPerQueue * options.queues;
+    this.#iovecs = new IovecTable(slots, options.segMax + REGION_CROSSINGS);
+    this.#chains = new Array(slots).fill(null);
+    this.#phases = new Uint8Array(slots);
+    this.#lengths = new Uint32Array(slots);
+    this.#ranges = new Uint16Array(slots);
     storage.onComplete = (slot, result) => this.#finished(slot, result);
     this.#describe();
   }
@@ -243,6 +241,11 @@ export class BlkDevice implements VirtioDevice {
 
   /** Starts a request, or says why not. */
   #start(chain: DescriptorChain): number {
+    if (chain.slot >= this.#chains.length) {
+      throw new Error(
+        `Slot ${chain.slot} is beyond the ${this.#chains.length} of the device`,
+      );
+    }
     const request = this.#request;
     const verdict = request.readHeader(chain, this.#legacy);
     if (verdict !== REQUEST_OK) return verdict;
