@@ -305,6 +305,9 @@ Deno.test("holes and zeros reach ranges beyond 2^32", () => {
     assertEquals(file.punchHole(2 ** 38, 2 ** 39), 0);
     assert(file.blockBytes() <= full - MIB);
     assert(file.blockBytes() >= MIB);
+    const byte = new Uint8Array(1);
+    assertEquals([file.read(byte, 0), byte[0]], [1, 1]);
+    assertEquals([file.read(byte, 2 ** 39), byte[0]], [1, 0]);
   });
 });
 

@@ -111,7 +111,7 @@ Deno.test("more descriptors than allowed: all are closed, and it is said", async
     const fds: OwnedFd[] = [];
     // An odd number leaves padding in the control data, where one more fits.
     for (const allowed of [0, 1, 2, 3, 8]) {
-      left.trySend(bytes(1), new Array(9).fill(event.fd));
+      left.trySend(bytes(1), new Array(allowed + 1).fill(event.fd));
       const error = assertThrows(
         () => right.tryReceive(new Uint8Array(1), fds, allowed),
         SystemError,
