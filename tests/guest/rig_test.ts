@@ -223,6 +223,7 @@ rig.test("rig: a machine ends with close, and answers its monitor", async () => 
 });
 
 rig.test("rig: a machine ends with the process that started it", async () => {
+  using directory = TemporaryDirectory.make("rig");
   const module = import.meta.resolve("./rig/qemu.ts");
   await using parent = ChildProcess.start(Deno.execPath(), {
     args: [
@@ -232,6 +233,7 @@ rig.test("rig: a machine ends with the process that started it", async () => {
        console.log("started " + qemu.pid);
        await qemu.exited;`,
     ],
+    env: { TMPDIR: directory.path }, // what it leaves goes with the test
     cwd: new URL("../..", import.meta.url).pathname,
   });
   const { groups } = await parent.expect(/started (\d+)/, 20_000, "stdout");

@@ -17,6 +17,7 @@
  */
 
 import { join } from "@std/path";
+import { DeadlineError } from "../../support/deadline.ts";
 import {
   ChildProcess,
   lastLines,
@@ -204,11 +205,17 @@ export class AptRoot {
       if (typeof found === "string") break;
       onLine(found.text);
     }
-    const { code } = await apt.wait(Math.max(1, end - performance.now()));
-    if (code === 0) return apt.stdout.text;
+    let why = `took more than ${APT_TIMEOUT / 60_000} minutes`;
+    try {
+      const { code } = await apt.wait(Math.max(1, end - performance.now()));
+      if (code === 0) return apt.stdout.text;
+      why = `ended with code ${code}`;
+    } catch (error) {
+      if (!(error instanceof DeadlineError)) throw error;
+    }
     throw new RigError(
       "download",
-      `Cannot fetch Debian packages: apt-get ended with code ${code}:\n` +
+      `Cannot fetch Debian packages: apt-get ${why}:\n` +
         lastLines(apt.stderr.text),
     );
   }
