@@ -161,8 +161,9 @@ export class BackendChannel implements Disposable {
     this.detach();
   }
 
-  /** Closes the socket; a change that is due stays so. */
+  /** Closes the socket; a change that did not go out is due again. */
   detach(): void {
+    if (this.#rest.length > 0) this.#due = true;
     this.#watch?.close();
     this.#watch = null;
     this.#socket?.close();

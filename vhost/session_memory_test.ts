@@ -14,6 +14,8 @@ import { TestRing } from "./testing/test_ring.ts";
 
 const { ADD_MEM_REG, REM_MEM_REG, SET_MEM_TABLE } = FrontEndMessage;
 
+await Harness.warmUp();
+
 /** Mappings of shared regions, on both sides. */
 const mapped = (): number => mappingsOf("vhost-test");
 

@@ -3,6 +3,7 @@ import { EventFd } from "../sys/eventfd.ts";
 import { openFdCount } from "../sys/fd.ts";
 import { Harness } from "./testing/harness.ts";
 import { TestRing } from "./testing/test_ring.ts";
+import { FakeDriver, FakeMemory } from "../virtqueue/testing/driver.ts";
 
 const BIT_30 = 1n << 30n;
 const EVENT_IDX = 1n << 29n;
@@ -268,4 +269,18 @@ Deno.test("KICK of a running ring replaces the descriptor", async () => {
   await frontEnd.setVringKick(0, -1);
   assertEquals(plane.calls, ["stopRing 0", "startRing 0 @5"]);
   assertEquals(plane.running.get(0)!.kickFd, -1);
+});
+
+Deno.test("a fake driver says where its ring is", async () => {
+  await using ring = new TestRing();
+  const { frontEnd, plane } = ring.h;
+  const driver = new FakeDriver(new FakeMemory([ring.region]), { size: 32 });
+  await ring.prepare();
+  await frontEnd.addMemReg(ring.region);
+  await frontEnd.setupRing(0, driver);
+  await frontEnd.setVringEnable(0, true);
+  const { size, descriptorTable, usedRing } = plane.running.get(0)!;
+  assertEquals(size, 32);
+  assertEquals(descriptorTable, driver.descriptorTable);
+  assertEquals(usedRing, driver.usedRing);
 });

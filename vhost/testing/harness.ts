@@ -50,6 +50,8 @@ export class KeptLog implements SessionLog {
 
 /** Both ends of a connection, and the data plane behind it. */
 export class Harness implements AsyncDisposable {
+  /** Watches both ends. */
+  readonly reactor: Reactor = reactor;
   readonly plane: RecordingPlane;
   readonly log: KeptLog = new KeptLog();
   readonly session: Session;
@@ -72,6 +74,14 @@ export class Harness implements AsyncDisposable {
   /** Connects; nothing was said yet. */
   static open(options: RecordingPlaneOptions = {}): Harness {
     return new Harness(new RecordingPlane(options));
+  }
+
+  /**
+   * Makes what is made once, so that descriptors can be counted from here on.
+   */
+  static async warmUp(): Promise<void> {
+    await using h = Harness.open();
+    await h.frontEnd.handshake();
   }
 
   /** Connects another front-end to a data plane that served one before. */
