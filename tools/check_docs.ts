@@ -37,7 +37,7 @@ export interface Tree {
 }
 
 const ROOT_PATH =
-  /^(?:sys|virtqueue|vhost|backends|host|std|tests|tools|docs)\/[\w./-]*$/;
+  /^(?:sys|virtqueue|vhost|backends|host|std|tests|tools|docs)\/(?:[\w-]+\/)*(?:[\w-]+(?:\.(?:ts|md|json))?)?$/;
 
 /** Text with its fenced code blanked, so that line numbers stay. */
 function withoutFences(text: string): string {

@@ -33,7 +33,7 @@ Deno.test("checkMarkdown() accepts what exists", () => {
 [a](docs/a.md), [one](docs/a.md#one), [top](#top), [folder](docs/), [x](<docs/b%20c.md>)
 [outside](https://example.com/none.md#none), [mail](mailto:a@example.com)
 [title](docs/a.md "A title"), [definition]
-\`sys/fd.ts\`, \`sys/\`, \`other/none.ts\`, \`tests/*_test.ts\`, \`[none](none.md)\`
+\`sys/fd.ts\`, \`sys/\`, \`other/none.ts\`, \`docs/elsewhere.rst\`, \`tests/*_test.ts\`, \`[none](none.md)\`
 
 [definition]: docs/a.md#two-words
 
@@ -52,7 +52,7 @@ Deno.test("checkMarkdown() reports what does not, with its line", () => {
 
 [definition]: docs/none.md
 
-\`sys/none.ts\`
+\`sys/none.ts\` \`docs/none/\`
 `;
   assertEquals(messages("README.md", text), [
     '1: The link "none.md" leads to "none.md", which does not exist',
@@ -61,6 +61,7 @@ Deno.test("checkMarkdown() reports what does not, with its line", () => {
     '3: The link "#none" leads to no heading of "README.md"',
     '5: The link "docs/none.md" leads to "docs/none.md", which does not exist',
     '7: "sys/none.ts" does not exist',
+    '7: "docs/none/" does not exist',
   ]);
 });
 
