@@ -7,6 +7,7 @@
 
 import { BLK_OPTIONS } from "../backends/blk/options.ts";
 import type { OptionSpec, OptionValues } from "../backends/option_schema.ts";
+import { describeSize } from "./options/parse.ts";
 
 /** What the command knows of a type of device. */
 export interface DeviceType {
@@ -20,12 +21,17 @@ export interface DeviceType {
   readonly options: readonly OptionSpec[];
   /** Names of its feature bits, without prefix. */
   readonly features: ReadonlyMap<number, string>;
-  /** Arguments of QEMU's `-device`, the `chardev` excepted. */
-  readonly qemuDevice: (
+  /** QEMU's name of the device. */
+  readonly qemuDriver: string;
+  /** Properties of QEMU's device, besides `chardev`. */
+  readonly qemuProperties: (
     options: OptionValues,
   ) => readonly (readonly [string, string])[];
-  /** What is served, for people: `"disk.img", read-only`. */
-  readonly describe: (options: OptionValues) => string;
+  /** What is served, for people: `"disk.img" (1 GiB, read-only)`. */
+  readonly describe: (
+    options: OptionValues,
+    status: Readonly<Record<string, unknown>>,
+  ) => string;
   /** The file that no two devices may write, or `null`. */
   readonly writtenFile: (options: OptionValues) => string | null;
 }
@@ -57,12 +63,12 @@ export const BLK: DeviceType = {
   module: new URL("../backends/blk/mod.ts", import.meta.url).href,
   options: BLK_OPTIONS,
   features: BLK_FEATURES,
-  qemuDevice: ({ queues }) => [
-    ["driver", "vhost-user-blk-pci"],
-    ["num-queues", String(queues)],
-  ],
-  describe: ({ path, readonly }) =>
-    JSON.stringify(path) + (readonly === true ? ", read-only" : ""),
+  qemuDriver: "vhost-user-blk-pci",
+  qemuProperties: ({ queues }) => [["num-queues", String(queues)]],
+  describe: ({ path, readonly }, { capacity }) =>
+    `${JSON.stringify(path)} (${describeSize(Number(capacity))}${
+      readonly === true ? ", read-only" : ""
+    })`,
   writtenFile: ({ path, readonly, share }) =>
     readonly === true || share === true ? null : String(path),
 };

@@ -191,6 +191,15 @@ export function formatSize(bytes: number): string {
   return `${value}${power === 0 ? "" : SIZE_SUFFIXES[power - 1]}`;
 }
 
+/** A size for people: `1 GiB`, `1000 bytes`. */
+export function describeSize(bytes: number): string {
+  const text = formatSize(bytes);
+  const suffix = text.at(-1)!;
+  return SIZE_SUFFIXES.includes(suffix)
+    ? `${text.slice(0, -1)} ${suffix}iB`
+    : `${text} bytes`;
+}
+
 /** `name=VALUE` as it stands in help texts. */
 export function usageOf(spec: OptionSpec): string {
   switch (spec.type) {

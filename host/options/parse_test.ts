@@ -2,7 +2,13 @@ import { assertEquals, assertThrows } from "@std/assert";
 import type { OptionSpec } from "../../backends/option_schema.ts";
 import { HostError } from "../error.ts";
 import { splitOptions } from "./grammar.ts";
-import { camelCase, formatSize, parseOptions, type RawValue } from "./parse.ts";
+import {
+  camelCase,
+  describeSize,
+  formatSize,
+  parseOptions,
+  type RawValue,
+} from "./parse.ts";
 
 const SCHEMA: readonly OptionSpec[] = [
   { name: "path", type: "path", required: true, help: "image" },
@@ -183,6 +189,11 @@ Deno.test("formatSize() uses the largest suffix that divides", () => {
     [1024 ** 5, "1P"],
   ];
   for (const [bytes, text] of cases) assertEquals(formatSize(bytes), text);
+});
+
+Deno.test("describeSize() is for people", () => {
+  assertEquals(describeSize(1536), "1536 bytes");
+  assertEquals(describeSize(2 * 1024 ** 3), "2 GiB");
 });
 
 Deno.test("camelCase() joins words", () => {

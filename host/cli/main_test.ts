@@ -1,0 +1,170 @@
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
+import { main } from "./main.ts";
+import { ROOT, vhostd } from "./testing/vhostd.ts";
+
+/** A file that exists. */
+const IMAGE = `${ROOT}deno.json`;
+
+/** Runs the command in this process; for what starts nothing. */
+async function run(
+  ...args: string[]
+): Promise<{ code: number; stdout: string; stderr: string }> {
+  const { log, error } = console;
+  let stdout = "", stderr = "";
+  console.log = (text) => stdout += text + "\n";
+  console.error = (text) => stderr += text + "\n";
+  try {
+    return { code: await main(args), stdout, stderr };
+  } finally {
+    Object.assign(console, { log, error });
+  }
+}
+
+/** What is wrong with a command line, without the program's name. */
+async function refusal(...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await run(...args);
+  assertEquals([code, stdout], [2, ""], stderr);
+  assertMatch(stderr, /^vhostd: .+\n$/);
+  return stderr.slice("vhostd: ".length, -1);
+}
+
+Deno.test("main() answers wrong command lines with one line and code 2", async () => {
+  const cases: [string[], string][] = [
+    [["srve"], 'There is no command "srve" (did you mean "serve"?)'],
+    [
+      ["run"],
+      'There is no command "run": one of serve, blk, ctl, options, version, help',
+    ],
+    [["help", "srve"], 'There is no command "srve" (did you mean "serve"?)'],
+    [
+      ["serve", "a.img", "b.img"],
+      'serve: "b.img" is one argument too many: serve [IMG] [OPTION]…',
+    ],
+    [
+      ["serve", "--bkl=path=a"],
+      'serve: there is no option --bkl (did you mean "--blk"?)',
+    ],
+    [["serve", "--blk"], "serve: --blk needs a value: --blk=KEYS"],
+    [["serve", "--blk", "readonly"], '--blk: "path" is missing: add path=PATH'],
+    [
+      ["serve", "--blk=a.img"],
+      '--blk: "a.img" is no option; for a file of that name write path=a.img',
+    ],
+    [
+      ["serve", "--blk=path=a,queues=0"],
+      '--blk: "queues=0" is no integer from 1 to 256',
+    ],
+    [
+      ["serve", "--blk=path=a,socket=s,fd=3"],
+      '--blk: "socket" and "fd" exclude each other: the socket of a descriptor exists already',
+    ],
+    [
+      ["serve", `--blk=path=a,socket=${"s".repeat(108)}`],
+      `--blk: "socket=${
+        "s".repeat(108)
+      }" is too long: 108 bytes, at most 107 are possible`,
+    ],
+    [
+      ["serve", "--blk=path=a,socket=s", "--blk=path=b,socket=s"],
+      '"blk" and "blk1" cannot both listen on "s"',
+    ],
+    [
+      ["serve", "--blk=path=a,socket=m", "--management=./m"],
+      '"blk" and the management cannot both listen on "./m"',
+    ],
+    [
+      ["serve", IMAGE, `--blk=path=${IMAGE}`],
+      `"blk" and "blk1" cannot both write "${IMAGE}"; add readonly=on, or share=on if the guests are made for it`,
+    ],
+    [
+      ["serve", "--log-level=loud"],
+      'serve: "log-level=loud" is none of debug, info, warn, error',
+    ],
+    [
+      ["serve", "--management="],
+      "serve: --management needs a value: --management=PATH",
+    ],
+    [
+      ["serve", "--config=/nonexistent/c.json"],
+      'Cannot read the config file: open "/nonexistent/c.json": No such file or directory (ENOENT)',
+    ],
+    [["blk"], "blk: neither --socket-path=PATH nor --fd=N is given"],
+    [
+      ["blk", "--socket-path=s", "--fd=3", "--blk-file=a"],
+      "blk: --socket-path and --fd exclude each other",
+    ],
+    [["blk", "--socket-path=s"], "blk: --blk-file=IMG is missing"],
+    [
+      ["blk", "a.img"],
+      'blk: "a.img" is one argument too many: blk --socket-path=PATH --blk-file=IMG [--read-only] [OPTION]…, or blk --fd=N --blk-file=IMG [--read-only] [OPTION]…, or blk --print-capabilities, or blk --print-json [--binary=PATH]',
+    ],
+    [
+      ["blk", "--print-json", "--binary=vhostd"],
+      'blk: "binary=vhostd" is no absolute path',
+    ],
+    [["ctl"], "ctl: what to do is missing: one of status, resize, call"],
+    [["ctl", "stauts"], 'ctl: there is no "stauts" (did you mean "status"?)'],
+    [["ctl", "resize"], "ctl: write vhostd ctl resize NAME|all [OPTION]…"],
+    [
+      ["ctl", "status", "a", "b"],
+      "ctl: write vhostd ctl status [NAME] [--json] [OPTION]…",
+    ],
+    [["ctl", "call", "m", "[]"], "ctl: the parameters are no JSON object"],
+    [
+      ["options", "x"],
+      'options: "x" is one argument too many: options [--markdown]',
+    ],
+  ];
+  for (const [args, expected] of cases) {
+    assertEquals(await refusal(...args), expected, args.join(" "));
+  }
+});
+
+Deno.test("main() prints help on stdout where it is asked for", async () => {
+  for (
+    const args of [
+      ["--help"],
+      ["-h"],
+      ["help"],
+      ["help", "serve"],
+      ["serve", "--help"],
+      ["blk", "-h"],
+      ["ctl", "--help"],
+      ["options", "--help"],
+      ["version", "--help"],
+    ]
+  ) {
+    const { code, stdout, stderr } = await run(...args);
+    assertEquals([code, stderr], [0, ""]);
+    assertMatch(stdout, /^Usage: vhostd /, args.join(" "));
+  }
+  const nothing = await run();
+  assertEquals([nothing.code, nothing.stdout], [2, ""]);
+  assertMatch(nothing.stderr, /^Usage: vhostd COMMAND/);
+});
+
+Deno.test("version prints the version", async () => {
+  for (const args of [["version"], ["--version"]]) {
+    const { code, stdout } = await run(...args);
+    assertEquals(code, 0);
+    assertMatch(stdout, /^vhostd \d+\.\d+\.\d+ \(deno 2\.\d+\.\d+, v8 .+\)\n$/);
+  }
+});
+
+Deno.test("the command exits with the code of main()", async () => {
+  assertEquals((await vhostd(["version"])).code, 0);
+  const { code, stdout, stderr } = await vhostd(["serve", "--nonsense"]);
+  assertEquals([code, stdout], [2, ""]);
+  assertStringIncludes(stderr, "vhostd: serve: there is no option --nonsense");
+});
+
+Deno.test("ctl without a server fails with code 1", async () => {
+  using directory = TemporaryDirectory.make("ctl");
+  const path = directory.file("m.sock");
+  const { code, stderr } = await run("ctl", `--management=${path}`, "status");
+  assertEquals([code, stderr], [
+    1,
+    `vhostd: No server listens on "${path}": start "serve", or name its socket with --management=PATH\n`,
+  ]);
+});

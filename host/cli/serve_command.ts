@@ -1,0 +1,187 @@
+/**
+ * `serve`: serves the devices of the command line and of a config file.
+ *
+ * @module
+ */
+
+import { dirname, resolve } from "@std/path";
+import { DataFile } from "../../sys/file.ts";
+import { errnoName } from "../../sys/errno.ts";
+import { BLK, DEVICE_TYPES } from "../device_types.ts";
+import { HostError } from "../error.ts";
+import { Logger } from "../log.ts";
+import { type Config, readConfig } from "../options/config_file.ts";
+import {
+  DATA_DIRECTORY,
+  type DeviceRequest,
+  planDevices,
+  type PlannedDevice,
+} from "../options/device_specs.ts";
+import { splitOptions } from "../options/grammar.ts";
+import { describeSize } from "../options/parse.ts";
+import { SETTINGS, type Settings, settingsOf } from "../options/settings.ts";
+import { qemuCommand } from "../qemu_arguments.ts";
+import { requireRuntime } from "../requirements.ts";
+import { type CommandSpec, parseCommand } from "./command.ts";
+import { commandHelp, deviceHelp } from "./help.ts";
+import { runDevices } from "./run_devices.ts";
+
+/** Image that is served when nothing is named. */
+const DEFAULT_IMAGE = `${DATA_DIRECTORY}/disk.img`;
+/** Its size in bytes when it is made. */
+const DEFAULT_IMAGE_SIZE = 1024 ** 3;
+
+/** The description of the command. */
+export const SERVE: CommandSpec = {
+  name: "serve",
+  summary: "Serves devices to virtual machines over vhost-user sockets",
+  usage: ["[IMG] [OPTION]…"],
+  flags: [
+    ...DEVICE_TYPES.map(({ name, title }) => ({
+      name,
+      type: "string" as const,
+      value: "KEYS",
+      repeatable: true,
+      help: `serve a ${title}; may be repeated`,
+    })),
+    {
+      name: "config",
+      type: "path",
+      value: "FILE",
+      help: "read devices and options from a JSON file",
+    },
+    ...SETTINGS,
+  ],
+  maximumArguments: 1,
+  notes: [
+    `IMG is the same as --blk=path=IMG. Without any device, ${DEFAULT_IMAGE} is`,
+    `served; it is made, sparse and of ${
+      describeSize(DEFAULT_IMAGE_SIZE)
+    }, where there is none.`,
+    "",
+    ...deviceHelp(),
+    "",
+    "SIGINT and SIGTERM stop when all requests are done, a second one stops at",
+    "once. SIGHUP looks at the size of all images again.",
+  ],
+};
+
+/** Runs the command; returns the exit code. */
+export async function serve(args: readonly string[]): Promise<number> {
+  const invocation = parseCommand(SERVE, args);
+  if (invocation.help) {
+    console.log(commandHelp(SERVE));
+    return 0;
+  }
+  requireRuntime();
+  const { values, lists, arguments: [image] } = invocation;
+  const config: Config = values.config === undefined
+    ? { devices: [], settings: {} }
+    : readConfig(String(values.config));
+  const settings = settingsOf(config.settings, values);
+  const requests = [...config.devices, ...imageRequest(image)];
+  for (const type of DEVICE_TYPES) {
+    const subject = `--${type.name}`;
+    for (const list of lists.get(type.name) ?? []) {
+      requests.push({ subject, type, pairs: splitOptions(list) });
+    }
+  }
+  const nothing = requests.length === 0;
+  if (nothing) requests.push(...imageRequest(DEFAULT_IMAGE));
+  const devices = planDevices(requests);
+  refuseManagementConflict(devices, settings);
+
+  makeDataDirectory(devices, settings);
+  if (nothing) makeImage(DEFAULT_IMAGE, DEFAULT_IMAGE_SIZE);
+  const { management, logLevel: level, logFormat: format } = settings;
+  return await runDevices(devices, {
+    management,
+    log: new Logger({ level, format }),
+    onReady: async (hosts) => {
+      const status = await Promise.all(hosts.map((host) => host.status()));
+      console.log(announcement(devices, status));
+    },
+  });
+}
+
+function imageRequest(path: string | undefined): DeviceRequest[] {
+  return path === undefined
+    ? []
+    : [{ subject: "serve", type: BLK, pairs: [["path", path]] }];
+}
+
+function refuseManagementConflict(
+  devices: readonly PlannedDevice[],
+  { management }: Settings,
+): void {
+  if (management === null) return;
+  const path = resolve(management);
+  const taken = devices.find(({ spec: { socket } }) =>
+    socket !== undefined && resolve(socket) === path
+  );
+  if (taken === undefined) return;
+  throw new HostError(
+    "usage",
+    `"${taken.spec.name}" and the management cannot both listen on "${management}"`,
+  );
+}
+
+/** Makes the directory of default paths, if one is used. */
+function makeDataDirectory(
+  devices: readonly PlannedDevice[],
+  { management }: Settings,
+): void {
+  const paths = [management, ...devices.map(({ spec }) => spec.socket)];
+  const used = paths.some((path) =>
+    typeof path === "string" && dirname(path) === DATA_DIRECTORY
+  );
+  if (!used) return;
+  try {
+    Deno.mkdirSync(DATA_DIRECTORY, { recursive: true });
+  } catch (error) {
+    const problem = error instanceof Error ? error.message : String(error);
+    throw new HostError(
+      "start",
+      `Cannot make the directory "${DATA_DIRECTORY}": ${problem}`,
+      { cause: error },
+    );
+  }
+}
+
+/** Makes a sparse image where there is none, or an empty file. */
+function makeImage(path: string, size: number): void {
+  using file = DataFile.open(path, { create: true });
+  if (file.kind !== "file" || file.size() > 0) return;
+  const result = file.truncate(size);
+  if (result === 0) return;
+  throw new HostError(
+    "start",
+    `Cannot make "${path}" with ${describeSize(size)}: ${errnoName(-result)}`,
+  );
+}
+
+/** What is served, and how to use it. */
+function announcement(
+  devices: readonly PlannedDevice[],
+  status: readonly Record<string, unknown>[],
+): string {
+  const lines = devices.map(({ type, spec, options }, i) => {
+    const facts = status[i].device as Record<string, unknown>;
+    const where = spec.socket === undefined
+      ? `file descriptor ${spec.fd}`
+      : spec.socket;
+    return `Serving ${
+      type.describe(options, facts)
+    } as "${spec.name}" on ${where}`;
+  });
+  return [
+    ...lines,
+    "",
+    "A virtual machine with it (-m and size= have to agree):",
+    "",
+    qemuCommand(devices),
+    "",
+    "With reconnect-ms=500 added to -chardev (QEMU 9.2 and later) the virtual machine",
+    "survives a restart of this server. Stop with Ctrl-C.",
+  ].join("\n");
+}

@@ -1,0 +1,40 @@
+import { assertEquals } from "@std/assert";
+import { ChildProcess } from "../../tests/support/process.ts";
+
+const SCRIPT = `
+  const { ServerSignals } = await import(${
+  JSON.stringify(new URL("./signals.ts", import.meta.url).href)
+});
+  const signals = new ServerSignals(() => console.log("hangup"));
+  console.log("ready");
+  console.log("stop", await signals.stop);
+  await new Promise(() => setInterval(() => {}, 1000));
+`;
+
+function start(): ChildProcess {
+  const args = ["eval", "--quiet", SCRIPT];
+  return ChildProcess.start(Deno.execPath(), { args, name: "signals" });
+}
+
+Deno.test("ServerSignals ends the process at once on the second signal", async () => {
+  const codes = { SIGINT: 130, SIGTERM: 143 } as const;
+  for (const second of ["SIGINT", "SIGTERM"] as const) {
+    await using child = start();
+    await child.expect("ready", 10_000, "stdout");
+    child.signal("SIGTERM");
+    await child.expect("stop SIGTERM", 10_000, "stdout");
+    child.signal(second);
+    assertEquals((await child.wait(10_000)).code, codes[second]);
+  }
+});
+
+Deno.test("ServerSignals reports every SIGHUP and goes on", async () => {
+  await using child = start();
+  await child.expect("ready", 10_000, "stdout");
+  for (let i = 0; i < 2; i++) {
+    child.signal("SIGHUP");
+    await child.expect("hangup", 10_000, "stdout");
+  }
+  assertEquals(child.ended, false);
+  await child.stop("SIGKILL");
+});
