@@ -37,7 +37,11 @@ export class BackendChannel implements Disposable {
   #rest: Uint8Array = new Uint8Array(0);
   #sent = 0;
 
-  /** @param permitted whether a message may be sent now */
+  /**
+   * A channel without a socket.
+   *
+   * @param permitted whether a message may be sent now
+   */
   constructor(reactor: Reactor, permitted: () => boolean) {
     this.#reactor = reactor;
     this.#permitted = permitted;

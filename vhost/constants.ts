@@ -107,7 +107,7 @@ export const VHOST_USER_MAX_CONFIG_SIZE = 256;
 /** Most descriptors that one message can carry (`SCM_MAX_FD` of Linux). */
 export const MAX_FDS = 253;
 /** Largest payload in bytes: a memory table with a descriptor for each region. */
-export const MAX_PAYLOAD_SIZE = 8 + MAX_FDS * 32;
+export const MAX_PAYLOAD_SIZE: number = 8 + MAX_FDS * 32;
 /** Memory slots offered; QEMU never plugs more than 512 on x86. */
 export const MAX_MEMORY_SLOTS = 512;
 /** Queues that `SET_VRING_KICK` and its like can name (8 bits of index). */

@@ -18,7 +18,33 @@ import { messageName } from "./constants.ts";
  */
 export type Consequence = "drop" | "refuse" | "ignore";
 
-const CONSEQUENCES = {
+/** Stable names of what can go wrong between a front-end and a session. */
+export type ProtocolErrorKind =
+  | "version"
+  | "unexpected-reply"
+  | "payload-limit"
+  | "too-many-fds"
+  | "truncated"
+  | "unanswerable"
+  | "payload-size"
+  | "fd-count"
+  | "fd-kind"
+  | "value"
+  | "features"
+  | "not-negotiated"
+  | "ring-index"
+  | "ring-size"
+  | "ring-address"
+  | "ring-busy"
+  | "ring-start"
+  | "memory-range"
+  | "memory-overlap"
+  | "memory-slots"
+  | "memory-map"
+  | "memory-unknown"
+  | "unsupported";
+
+const CONSEQUENCES: Readonly<Record<ProtocolErrorKind, Consequence>> = {
   // Framing.
   "version": "drop",
   "unexpected-reply": "drop",
@@ -48,10 +74,7 @@ const CONSEQUENCES = {
   "memory-unknown": "ignore",
   // Not for this back-end.
   "unsupported": "ignore",
-} as const satisfies Record<string, Consequence>;
-
-/** Stable names of what can go wrong between a front-end and a session. */
-export type ProtocolErrorKind = keyof typeof CONSEQUENCES;
+};
 
 /**
  * A front-end broke a rule of vhost-user, or asked for what is not served.
@@ -70,6 +93,7 @@ export type ProtocolErrorKind = keyof typeof CONSEQUENCES;
  * ```
  */
 export class ProtocolError extends Error {
+  /** Name of the class. */
   override readonly name = "ProtocolError";
   /** What went wrong. */
   readonly kind: ProtocolErrorKind;
@@ -77,6 +101,8 @@ export class ProtocolError extends Error {
   readonly request: number | null;
 
   /**
+   * An error about a message.
+   *
    * @param request number of the message at fault, `null` before it is known
    * @param reason what is wrong with it, with the value and what would be right
    */

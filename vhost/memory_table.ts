@@ -108,7 +108,11 @@ export class MemoryTable {
   readonly #limit: number;
   #regions: GuestRegion[] = [];
 
-  /** @param limit most regions at a time */
+  /**
+   * A table without regions.
+   *
+   * @param limit most regions at a time
+   */
   constructor(limit: number = MAX_MEMORY_SLOTS) {
     this.#limit = limit;
   }

@@ -35,16 +35,23 @@ export interface Header {
 
 /** "A vring state description": an index and a number. */
 export interface VringState {
+  /** Queue index. */
   readonly index: number;
+  /** Size, position or flag, as the message says. */
   readonly num: number;
 }
 
 /** "A vring address description"; addresses are user addresses. */
 export interface VringAddress {
+  /** Queue index. */
   readonly index: number;
+  /** Bit 0: log changes of the used ring. */
   readonly flags: number;
+  /** Descriptor table. */
   readonly descriptor: number;
+  /** Used ring. */
   readonly used: number;
+  /** Available ring. */
   readonly available: number;
   /** Guest address for logging the used ring. */
   readonly log: bigint;
@@ -52,6 +59,7 @@ export interface VringAddress {
 
 /** Payload of `SET_VRING_KICK`, `SET_VRING_CALL` and `SET_VRING_ERR`. */
 export interface VringFd {
+  /** Queue index. */
   readonly index: number;
   /** True when no descriptor comes with the message. */
   readonly noFd: boolean;
@@ -59,9 +67,11 @@ export interface VringFd {
 
 /** A region of memory as a front-end describes it. */
 export interface RegionDescription {
+  /** Guest physical address of the first byte. */
   readonly guestAddress: number;
   /** Length in bytes. */
   readonly size: number;
+  /** The front-end's own address of the first byte. */
   readonly userAddress: number;
   /** Where the region starts in its file, in bytes. */
   readonly mmapOffset: number;
@@ -69,7 +79,9 @@ export interface RegionDescription {
 
 /** "Virtio device config space" payload. */
 export interface ConfigAccess {
+  /** First byte. */
   readonly offset: number;
+  /** Number of bytes. */
   readonly size: number;
   /** 0: the driver writes; 1: live migration. */
   readonly flags: number;

@@ -15,6 +15,7 @@ import { Session } from "./session.ts";
 import { SharedRegion } from "./testing/front_end.ts";
 import { Harness } from "./testing/harness.ts";
 import { RecordingPlane } from "./testing/recording_plane.ts";
+import { until } from "./testing/until.ts";
 import { TestRing } from "./testing/test_ring.ts";
 
 await Harness.warmUp();
@@ -99,20 +100,19 @@ Deno.test("a front-end that reads no answers does not hold up stop()", async () 
     // The session stops reading when its answers have no more room, and then
     // there is no more room for requests.
     const ask = encodeMessage(FrontEndMessage.GET_FEATURES, VHOST_USER_VERSION);
-    let full = 0;
-    while (full < 50) {
-      full = theirs.trySend(ask) < 0 ? full + 1 : 0;
-      if (full > 0) await new Promise((resolve) => setTimeout(resolve, 0));
-    }
+    let turns = 0;
+    await until(() => {
+      turns++;
+      while (theirs.trySend(ask) > 0) turns = 0;
+      return turns === 50;
+    }, "a session that reads no more");
     await session.stop();
     await done;
     theirs.close();
     assertEquals(plane.calls, ["reset"]);
     reactor.close();
     // The reactor gives its own descriptors back in another turn.
-    while (openFdCount() > before) {
-      await new Promise((resolve) => setTimeout(resolve, 0));
-    }
+    await until(() => openFdCount() === before, "the reactor's descriptors");
   }
 });
 

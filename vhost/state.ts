@@ -21,18 +21,27 @@ export const PROTOCOL_FEATURES_BIT: bigint = 1n <<
 
 /** Where a session writes its log lines. */
 export interface SessionLog {
+  /** What only a developer wants to know. */
   debug(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  /** What happened. */
   info(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  /** What went wrong and was dealt with. */
   warn(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  /** What went wrong and ended something. */
   error(message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 
 /** The state of one connection. */
 export class SessionState {
+  /** Serves the rings. */
   readonly plane: DataPlane;
+  /** Where log lines go. */
   readonly log: SessionLog;
+  /** All queues of the device. */
   readonly rings: readonly Vring[];
+  /** Messages to the front-end. */
   readonly channel: BackendChannel;
+  /** The guest's memory. */
   readonly memory = new MemoryTable();
   /** Virtio features acknowledged, bit 30 included. */
   features = 0n;

@@ -10,10 +10,15 @@ import { PROTOCOL_FEATURES_BIT, type SessionState } from "./state.ts";
 
 /** A ring as {@linkcode SessionStatus} tells of it. */
 export interface RingStatus {
+  /** Queue index. */
   readonly index: number;
+  /** Number of entries; 0 before it is known. */
   readonly size: number;
+  /** `SET_VRING_ENABLE`. */
   readonly enabled: boolean;
+  /** `SET_VRING_KICK` came, `GET_VRING_BASE` did not since. */
   readonly started: boolean;
+  /** The data plane serves it. */
   readonly running: boolean;
   /** What it is doing, or what it waits for. */
   readonly activity: string;
@@ -27,15 +32,19 @@ export interface SessionStatus {
   readonly features: string;
   /** Names of the protocol features acknowledged. */
   readonly protocolFeatures: readonly string[];
+  /** `SET_OWNER` came. */
   readonly owned: boolean;
   /** Virtio device status as the front-end reported it. */
   readonly deviceStatus: number;
+  /** All queues of the device. */
   readonly rings: readonly RingStatus[];
+  /** The guest's memory. */
   readonly regions: readonly {
     readonly guestAddress: number;
     readonly size: number;
     readonly pageSize: number;
   }[];
+  /** There is a back-end channel. */
   readonly backendChannel: boolean;
   /** Messages served, by name. */
   readonly messages: Readonly<Record<string, number>>;

@@ -15,15 +15,21 @@ import { fdKind, type OwnedFd, setNonblocking } from "../sys/fd.ts";
 
 /** Where the parts of a ring are, in user addresses. */
 export interface RingAddresses {
+  /** Descriptor table. */
   readonly descriptor: number;
+  /** Available ring. */
   readonly available: number;
+  /** Used ring. */
   readonly used: number;
 }
 
 /** Lengths in bytes of the parts of a split ring. */
 export interface RingLengths {
+  /** Descriptor table. */
   readonly descriptor: number;
+  /** Available ring. */
   readonly available: number;
+  /** Used ring. */
   readonly used: number;
 }
 
