@@ -123,11 +123,10 @@ Deno.test("a readable buffer behind a writable one is a bad chain", () => {
 });
 
 Deno.test("2^32 bytes or more in one chain are a bad chain", () => {
-  const { memory, driver, queue } = rig({ maxSegments: 64 });
-  // The sum is checked before the addresses: these buffers need not exist.
+  const { driver, queue } = rig();
+  // The sum is checked before the address: the second buffer need not exist.
   const table = DATA;
   const flags = NEXT | WRITE;
-  memory.add({ guestAddress: 0x4000_0000, bytes: 1 });
   driver.setDescriptorAt(table, { address: DATA, length: 1, flags, next: 1 });
   driver.setDescriptorAt(table + 16, {
     address: DATA,
