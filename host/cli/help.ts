@@ -117,6 +117,7 @@ export function markdownPage(commands: readonly CommandSpec[]): string {
     "",
     "Exit codes: 0 after a clean stop, 1 after a failure, 2 when the command line or",
     "the config file is wrong.",
+    ...PERMISSIONS,
   ];
   for (const { name, title, options } of DEVICE_TYPES) {
     lines.push(
@@ -156,6 +157,21 @@ export function markdownPage(commands: readonly CommandSpec[]): string {
   }
   return lines.join("\n");
 }
+
+const PERMISSIONS = [
+  "",
+  "## Permissions",
+  "",
+  "`deno run` needs these, and no others:",
+  "",
+  "- `--allow-ffi`, which cannot be narrowed: sockets, memory and images are used",
+  "  through the C library. Images, the config file and sockets need no further",
+  "  permission, wherever they are.",
+  "- `--allow-read=DIR` for `serve` and `blk`, where DIR is the folder of this",
+  "  program: the thread of a device loads its modules from there.",
+  "- `--allow-write=vhostd-data` for `serve` with default paths: it makes that",
+  "  folder.",
+];
 
 const CONFIG_FILE = [
   "",

@@ -4,6 +4,7 @@ import { openFdCount } from "../../sys/fd.ts";
 import { createMemfd } from "../../sys/memfd.ts";
 import { Reactor } from "../../sys/reactor.ts";
 import { UnixSocket } from "../../sys/unix_socket.ts";
+import { waitUntil } from "../../tests/support/deadline.ts";
 import { Logger } from "../log.ts";
 import { MAXIMUM_LINE } from "./line_channel.ts";
 import { Methods } from "./methods.ts";
@@ -125,13 +126,9 @@ function result(id: number | string, value: unknown): unknown {
   return { jsonrpc: "2.0", result: value, id };
 }
 
-/** Waits for a condition, for 10 s at most. */
-async function until(condition: () => boolean): Promise<void> {
-  const end = performance.now() + 10_000;
-  while (!condition()) {
-    assert(performance.now() < end, `not within 10 s: ${condition}`);
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
+/** Waits for a condition of the server. */
+function until(condition: () => boolean): Promise<void> {
+  return waitUntil(condition, { what: String(condition), interval: 1 });
 }
 
 Deno.test("ManagementServer makes a private socket and removes it", () => {
