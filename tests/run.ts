@@ -3,7 +3,8 @@
  *
  * Theory of operation: each phase is a `deno` process in a group of its own,
  * with a time limit. A phase that fails does not stop the others. What a phase
- * prints is kept and shown when it failed; long phases show it at once. At the
+ * prints is kept, and what explains a failure is shown; long phases show it at
+ * once. At the
  * end come the tests that were skipped, each with its reason, what failed, and
  * the line with the counts.
  *
@@ -44,7 +45,7 @@ async function runPhase(
     });
     spinner?.stop();
     console.log(`${name} ${phase.title}: ${describe(result)}`);
-    if (result.failed > 0 && result.output !== "") console.log(result.output);
+    if (result.output !== "") console.log(result.output);
     return result;
   } finally {
     spinner?.stop();
@@ -68,6 +69,7 @@ async function runAll(
         scratch,
         signal,
         coverage: measured,
+        color: Deno.stdout.isTerminal() && !Deno.noColor,
         long: options.long,
         filter: options.filter,
       }),

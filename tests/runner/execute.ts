@@ -4,6 +4,7 @@
  * @module
  */
 import { join } from "@std/path";
+import { stripVTControlCharacters } from "node:util";
 import type { CommandRun, Phase, TestRun } from "../phases.ts";
 import { LONG_VARIABLE } from "../support/skip.ts";
 import { type Counts, readReport, type Skip } from "./junit.ts";
@@ -17,6 +18,8 @@ export interface RunContext {
   readonly scratch: string;
   /** Whether to gather coverage, in the folder `coverage`. */
   readonly coverage: boolean;
+  /** Whether the output is coloured. */
+  readonly color: boolean;
   /** Whether tests that take long are run. */
   readonly long: boolean;
   /** Only tests whose name contains this, or matches this /expression/. */
@@ -35,10 +38,29 @@ export interface Result extends Counts {
   readonly skips: readonly Skip[];
   /** What failed, each as one line. */
   readonly failures: readonly string[];
-  /** All of its output; empty when it was shown at once. */
+  /** What to show of its output: what explains a failure, or a report. */
   readonly output: string;
   /** Milliseconds it took. */
   readonly duration: number;
+}
+
+/** How `deno test` announces a file of tests. */
+const RUNNING = /^running \d+ tests? from (?:\.\/)?(.+)$/;
+/** Lines to show of tests that failed without saying why. */
+const LAST_LINES = 60;
+
+/** The lines that explain a failure, or that are the point of a command. */
+function worthShowing(
+  run: Phase["run"],
+  failed: boolean,
+  lines: readonly string[],
+): readonly string[] {
+  if ("command" in run) return failed || run.report ? lines : [];
+  if (!failed) return [];
+  const errors = lines.findIndex((line) =>
+    stripVTControlCharacters(line).trim() === "ERRORS"
+  );
+  return lines.slice(errors < 0 ? -LAST_LINES : errors);
 }
 
 /** Whether a path is a file, or a folder with a test in it. */
@@ -134,16 +156,19 @@ export async function execute(
   if ("tests" in run && paths.length === 0) {
     return { ...none, output: "", duration: 0 };
   }
+  const env: Record<string, string> = {};
+  if (context.long) env[LONG_VARIABLE] = "1";
+  if (!context.color) env.NO_COLOR = "1";
   const outcome = await runGroup(Deno.execPath(), {
     args: "tests" in run
       ? testArguments(run, paths, report, context)
       : run.command,
     cwd: context.root,
-    env: context.long ? { [LONG_VARIABLE]: "1" } : {},
+    env,
     timeout: phase.timeout * 1_000,
     signal: context.signal,
     onLine(line) {
-      const file = /^running \d+ tests? from (?:\.\/)?(.+)$/.exec(line)?.[1];
+      const file = RUNNING.exec(stripVTControlCharacters(line))?.[1];
       if (file !== undefined) context.onFile(file);
       if (live) context.show(line);
       else lines.push(line);
@@ -154,7 +179,7 @@ export async function execute(
     : commandResult(phase, run, outcome);
   return {
     ...result,
-    output: lines.join("\n"),
+    output: worthShowing(run, result.failed > 0, lines).join("\n"),
     duration: performance.now() - started,
   };
 }

@@ -31,6 +31,7 @@ async function run(
     root,
     scratch: root,
     coverage: false,
+    color: false,
     long: false,
     signal: new AbortController().signal,
     show: (line) => shown.push(line),
@@ -69,9 +70,31 @@ Deno.test("execute() counts passed, failed and skipped tests", async () => {
     skips: [{ name: "later", reason: "needs x" }],
     failures: ["fails (a/b/two_test.ts)"],
   });
+  // What failed, and nothing of what held.
   assertStringIncludes(output, "the cause");
+  assertEquals(output.includes("holds"), false);
   assertEquals(shown, []);
   assertEquals(begun.toSorted(), ["a/b/two_test.ts", "a/one_test.ts"]);
+});
+
+Deno.test("execute() finds the reasons that skip.ts gives", async () => {
+  const skip = new URL("../support/skip.ts", import.meta.url);
+  const { result } = await run({
+    "a/one_test.ts": `
+      import { skipRest, skipUnless } from "${skip}";
+      const x = skipUnless(false, "needs x");
+      x.test("boots", () => { throw new Error("was run"); });
+      Deno.test("resets", async (t) => {
+        await x.step(t, "twice", () => { throw new Error("was run"); });
+        await skipRest(t, "thrice", "needs y");
+      });`,
+  }, tests);
+  assertEquals(result.failures, []);
+  assertEquals(result.skips, [
+    { name: "boots", reason: "needs x" },
+    { name: "resets > twice", reason: "needs x" },
+    { name: "resets > thrice", reason: "needs y" },
+  ]);
 });
 
 Deno.test("execute() fails a test skipped without a reason", async () => {
@@ -118,6 +141,12 @@ Deno.test("execute() passes the filter and what takes long on", async () => {
   assertEquals([short.result.passed, short.result.failed], [1, 1]);
 });
 
+Deno.test("execute() names files also in coloured output", async () => {
+  const files = { "a/one_test.ts": `Deno.test("holds", () => {});` };
+  const { begun } = await run(files, tests, { color: true });
+  assertEquals(begun, ["a/one_test.ts"]);
+});
+
 Deno.test("execute() shows a live phase at once", async () => {
   const { result, shown } = await run({
     "a/one_test.ts": `Deno.test("holds", () => { console.log("a line"); });`,
@@ -142,13 +171,18 @@ Deno.test("execute() gathers coverage where phase and run want it", async () => 
 });
 
 Deno.test("execute() counts a command as one check", async () => {
-  const script = `Deno.exit(Number(Deno.args[0]));`;
+  const script = `console.log("a line"); Deno.exit(Number(Deno.args[0]));`;
   const command = (code: string) => ({ command: ["run", "code.ts", code] });
   const good = await run({ "code.ts": script }, command("0"));
   assertEquals([good.result.passed, good.result.failed], [1, 0]);
+  assertEquals(good.result.output, "");
   const bad = await run({ "code.ts": script }, command("7"));
   assertEquals([bad.result.passed, bad.result.failed], [0, 1]);
   assertEquals(bad.result.failures, ["x: deno run ended with code 7"]);
+  assertEquals(bad.result.output, "a line");
+  const report = { ...command("0"), report: true };
+  const shown = await run({ "code.ts": script }, report);
+  assertEquals(shown.result.output, "a line");
 });
 
 Deno.test("execute() ends a phase at its time limit", async () => {

@@ -58,6 +58,22 @@ export function skipUnless(condition: boolean, reason: string): Requirement {
   };
 }
 
+/**
+ * Says why a test that has begun goes no further, where what it needs shows
+ * only while it runs. The test returns after it.
+ *
+ * @param t The test.
+ * @param name What is left out.
+ * @param reason What is missing, for example `needs loop devices`.
+ */
+export async function skipRest(
+  t: Deno.TestContext,
+  name: string,
+  reason: string,
+): Promise<void> {
+  await t.step({ name: skippedName(name, reason), ignore: true, fn() {} });
+}
+
 /** Name of the variable that tells tests of a run with `--long`. */
 export const LONG_VARIABLE = "VHOSTD_LONG";
 
