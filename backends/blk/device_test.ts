@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import type { FakeBuffer } from "../../virtqueue/testing/driver.ts";
+import { forEachEngine } from "../storage/testing/engines.ts";
 import type { BlkOptions } from "./options.ts";
 import { BlkBench, header, join, pattern, ranges } from "./testing/bench.ts";
 import {
@@ -229,8 +230,7 @@ function testDevice(name: string, blk: Partial<BlkOptions>): void {
   });
 }
 
-testDevice("sync", { engine: "sync" });
-testDevice("sync, direct", { engine: "sync", direct: true });
+forEachEngine(testDevice);
 
 Deno.test("BlkDevice serves buffers that cross memory regions", () => {
   // Rings lie in the first region; buffers do not fit in what follows it.

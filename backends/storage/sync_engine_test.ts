@@ -13,17 +13,14 @@ import {
 } from "./storage.ts";
 import { pattern, TestBuffers } from "./testing/buffers.ts";
 import { StorageRunner, testEngine } from "./testing/engine_suite.ts";
+import { forEachEngine } from "./testing/engines.ts";
 
 const EPERM = 1;
 const TWO_GIB_LESS_A_PAGE = 0x7fff_f000;
 
-testEngine("sync", { engine: "sync" });
-testEngine("sync, 4096-byte blocks", { engine: "sync", blockSize: 4096 });
-testEngine("sync, direct", { engine: "sync", direct: true });
-testEngine("sync, direct, 4096-byte blocks", {
-  engine: "sync",
-  direct: true,
-  blockSize: 4096,
+forEachEngine((name, options) => {
+  testEngine(name, options);
+  testEngine(`${name}, 4096-byte blocks`, { ...options, blockSize: 4096 });
 });
 
 Deno.test("SyncEngine goes on after the 2 GiB that one call moves", () => {

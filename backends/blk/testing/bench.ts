@@ -52,7 +52,9 @@ export const LEGACY: bigint = featureMask(VIRTIO_BLK_F_FLUSH);
 export interface BenchOptions {
   /** Options of the device but for its path. */
   readonly blk?: Partial<BlkOptions>;
-  /** Size of the image in bytes (default 1 MiB). */
+  /** An image that exists (default: a new one). */
+  readonly path?: string;
+  /** Size of a new image in bytes (default 1 MiB). */
   readonly size?: number;
   /** A storage instead of an image. */
   readonly storage?: Storage;
@@ -128,13 +130,23 @@ export class BlkBench implements Disposable {
 
   /** Makes a device and starts its queues. */
   constructor(options: BenchOptions = {}) {
-    this.path = this.#directory.file("disk.img");
-    if (options.storage === undefined) {
-      Deno.writeFileSync(this.path, pattern(options.size ?? 2 ** 20, 1));
-    }
-    let guestAddress = GUEST_BASE;
+    this.path = options.path ?? this.#directory.file("disk.img");
     this.memory = new FakeMemory([]);
-    for (const size of options.regions ?? [16 * 2 ** 20]) {
+    try {
+      if (options.storage === undefined && options.path === undefined) {
+        Deno.writeFileSync(this.path, pattern(options.size ?? 2 ** 20, 1));
+      }
+      this.#map(options.regions ?? [16 * 2 ** 20]);
+      this.device = this.#start(options);
+    } catch (error) {
+      this.#release();
+      throw error;
+    }
+  }
+
+  #map(sizes: readonly number[]): void {
+    let guestAddress = GUEST_BASE;
+    for (const size of sizes) {
       const mapping = mapAnonymous(size);
       this.#mappings.push(mapping);
       const bytes = new Uint8Array(mapping.buffer);
@@ -142,6 +154,9 @@ export class BlkBench implements Disposable {
       this.memory.add({ guestAddress, bytes, hostAddress });
       guestAddress += size;
     }
+  }
+
+  #start(options: BenchOptions): BlkDevice {
     const memory = this.memory.share(new GuestMemory());
     const queueCount = options.blk?.queues ?? 1;
     const context: DeviceContext = {
@@ -153,11 +168,16 @@ export class BlkBench implements Disposable {
       log: (level, message) => this.lines.push(`${level} ${message}`),
     };
     const blk = { ...options.blk, path: this.path };
-    this.device = options.storage === undefined
+    const device = options.storage === undefined
       ? createBlk(blk, context)
       : new BlkDevice(resolveBlkOptions(blk), options.storage, context);
-    this.device.negotiate(options.features ?? MODERN);
-    this.device.activate();
+    try {
+      device.negotiate(options.features ?? MODERN);
+      device.activate();
+    } catch (error) {
+      device.close();
+      throw error;
+    }
     for (let index = 0; index < queueCount; index++) {
       const driver = new FakeDriver(this.memory, { size: QUEUE_SIZE });
       const { descriptorTable, availableRing, usedRing } = driver;
@@ -173,11 +193,12 @@ export class BlkBench implements Disposable {
           position: 0,
           eventIdx: false,
           indirect: true,
-          maxSegments: this.device.maxSegments,
+          maxSegments: device.maxSegments,
           slotBase: index * QUEUE_SIZE,
         }),
       );
     }
+    return device;
   }
 
   /** Serves every queue once. */
@@ -278,6 +299,10 @@ export class BlkBench implements Disposable {
   [Symbol.dispose](): void {
     this.device.deactivate();
     this.device.close();
+    this.#release();
+  }
+
+  #release(): void {
     for (const mapping of this.#mappings) mapping.unmap();
     this.#directory[Symbol.dispose]();
   }

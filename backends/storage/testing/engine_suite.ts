@@ -7,7 +7,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { createMemfd } from "../../../sys/memfd.ts";
 import { TemporaryDirectory } from "../../../tests/support/temporary_directory.ts";
-import { StorageError } from "../error.ts";
 import { openStorage, type StorageOptions } from "../open.ts";
 import {
   type Storage,
@@ -69,13 +68,7 @@ class Bench implements Disposable {
 
   constructor(options: Partial<StorageOptions>, size = 2 * MEBIBYTE) {
     Deno.writeFileSync(this.path, pattern(size, 1));
-    try {
-      this.storage = openStorage({ path: this.path, ...options });
-    } catch (error) {
-      this.buffers[Symbol.dispose]();
-      this.directory[Symbol.dispose]();
-      throw error;
-    }
+    this.storage = openStorage({ path: this.path, ...options });
     this.runner = new StorageRunner(this.storage);
   }
 
@@ -106,19 +99,6 @@ class Bench implements Disposable {
   }
 }
 
-/** Why the temporary directory's file system cannot do this, or `null`. */
-function obstacleTo(options: Partial<StorageOptions>): string | null {
-  try {
-    using bench = new Bench(options);
-    return bench.storage.canDiscard ? null : "no holes can be punched here";
-  } catch (error) {
-    if (error instanceof StorageError && error.kind === "direct") {
-      return error.message;
-    }
-    throw error;
-  }
-}
-
 /** Cuts `length` bytes into pieces that lie apart from each other. */
 function cut(length: number, size: number): [number, number][] {
   const pieces: [number, number][] = [];
@@ -139,12 +119,6 @@ export function testEngine(
   options: Partial<StorageOptions>,
 ): void {
   const block = options.blockSize ?? 512;
-  const obstacle = obstacleTo(options);
-  if (obstacle !== null) {
-    console.log(`skipped: ${name}: ${obstacle}`);
-    Deno.test({ name: `${name}: ${obstacle}`, ignore: true, fn() {} });
-    return;
-  }
 
   Deno.test(`${name}: reads and writes scatter lists`, () => {
     using bench = new Bench(options);

@@ -1,0 +1,226 @@
+import { assertEquals } from "@std/assert";
+import { featureMask, VIRTIO_F_VERSION_1 } from "../../virtqueue/constants.ts";
+import {
+  type Storage,
+  STORAGE_FLUSH,
+  STORAGE_WRITE,
+  STORAGE_WRITE_ZEROES,
+} from "../storage/storage.ts";
+import { CacheMode } from "./cache_mode.ts";
+import {
+  CONFIG_WRITEBACK,
+  VIRTIO_BLK_F_CONFIG_WCE,
+  VIRTIO_BLK_S_IOERR,
+  VIRTIO_BLK_S_OK,
+  VIRTIO_BLK_T_BARRIER,
+  VIRTIO_BLK_T_FLUSH,
+  VIRTIO_BLK_T_FLUSH_OUT,
+  VIRTIO_BLK_T_IN,
+  VIRTIO_BLK_T_OUT,
+  VIRTIO_BLK_T_WRITE_ZEROES,
+} from "./protocol.ts";
+import { FakeStorage } from "./testing/fake_storage.ts";
+import {
+  BlkBench,
+  header,
+  LEGACY,
+  MODERN,
+  MODERN_WCE,
+  pattern,
+  ranges,
+} from "./testing/bench.ts";
+
+const SIMPLE = featureMask(VIRTIO_F_VERSION_1);
+const WCE_ALONE = SIMPLE | featureMask(VIRTIO_BLK_F_CONFIG_WCE);
+const LEGACY_WCE = LEGACY | featureMask(VIRTIO_BLK_F_CONFIG_WCE);
+
+Deno.test("CacheMode follows what the driver negotiated", () => {
+  // features, option wce: the field, and whether writes are durable
+  const cases: [bigint, boolean, number, boolean][] = [
+    [SIMPLE, true, 1, true],
+    [SIMPLE, false, 0, true],
+    [0n, true, 1, true],
+    [MODERN, true, 1, false],
+    [MODERN, false, 0, true],
+    [LEGACY, true, 1, false],
+    [LEGACY, false, 0, true],
+    [MODERN_WCE, true, 1, false],
+    [MODERN_WCE, false, 0, true],
+    // A driver that cannot flush gets a field of 0 (section 5.2.5.2).
+    [WCE_ALONE, true, 0, true],
+    [WCE_ALONE, false, 0, true],
+  ];
+  for (const [features, wce, field, durable] of cases) {
+    const cache = new CacheMode(wce);
+    assertEquals(cache.writethrough, true, "before negotiation");
+    cache.negotiate(features);
+    assertEquals(cache.writeback, field);
+    assertEquals(cache.writethrough, durable);
+  }
+});
+
+Deno.test("CacheMode follows the field when CONFIG_WCE was negotiated", () => {
+  for (const features of [MODERN_WCE, WCE_ALONE, LEGACY_WCE]) {
+    const cache = new CacheMode(true);
+    cache.negotiate(features);
+    cache.write(0);
+    assertEquals([cache.writeback, cache.writethrough], [0, true]);
+    cache.write(1);
+    assertEquals([cache.writeback, cache.writethrough], [1, false]);
+    cache.write(0xff);
+    assertEquals([cache.writeback, cache.writethrough], [1, false]);
+    // The same features again change nothing: front-ends repeat them.
+    cache.negotiate(features);
+    assertEquals([cache.writeback, cache.writethrough], [1, false]);
+  }
+  const cache = new CacheMode(true);
+  cache.negotiate(MODERN);
+  cache.write(0);
+  assertEquals([cache.writeback, cache.writethrough], [1, false]);
+});
+
+Deno.test("CacheMode takes what a legacy driver writes before it negotiates", () => {
+  const cache = new CacheMode(true);
+  cache.write(0);
+  cache.negotiate(LEGACY_WCE);
+  assertEquals([cache.writeback, cache.writethrough], [0, true]);
+});
+
+Deno.test("CacheMode is never weaker after a reset than a driver was told", () => {
+  const cache = new CacheMode(true);
+  cache.negotiate(MODERN_WCE);
+  cache.write(0);
+  cache.reset();
+  assertEquals([cache.writeback, cache.writethrough], [0, true]);
+  cache.negotiate(MODERN_WCE);
+  assertEquals([cache.writeback, cache.writethrough], [0, true]);
+
+  const strict = new CacheMode(false);
+  strict.negotiate(MODERN_WCE);
+  strict.write(1);
+  assertEquals(strict.writethrough, false);
+  strict.reset();
+  strict.negotiate(MODERN_WCE);
+  assertEquals([strict.writeback, strict.writethrough], [0, true]);
+});
+
+/** Operations that a storage was asked for, and what was used before each. */
+function trace(
+  features: bigint,
+  act: (bench: BlkBench) => void,
+): [operation: number, used: number][] {
+  const storage = new FakeStorage(2 ** 20);
+  storage.immediate = true;
+  const seen: [number, number][] = [];
+  using bench = new BlkBench({ storage, features });
+  const submit = storage.submit.bind(storage);
+  (storage as Storage).submit = (...args) => {
+    bench.queues[0].publish();
+    seen.push([args[1], bench.drivers[0].usedIndex]);
+    submit(...args);
+  };
+  act(bench);
+  return seen;
+}
+
+Deno.test("BlkDevice makes writes durable before it answers them", () => {
+  for (const features of [SIMPLE, 0n, WCE_ALONE]) {
+    const seen = trace(features, (bench) => {
+      assertEquals(bench.write(0, pattern(512, 1)).status, VIRTIO_BLK_S_OK);
+      assertEquals(bench.read(0, 512).status, VIRTIO_BLK_S_OK);
+      assertEquals(
+        bench.request(VIRTIO_BLK_T_WRITE_ZEROES, ranges([0, 1], [2, 1]))
+          .status,
+        VIRTIO_BLK_S_OK,
+      );
+      assertEquals(bench.requests.durableWrites, 2);
+      assertEquals(bench.requests.flushes, 0);
+    });
+    assertEquals(seen, [
+      [STORAGE_WRITE, 0],
+      [STORAGE_FLUSH, 0],
+      [0, 1],
+      [STORAGE_WRITE_ZEROES, 2],
+      [STORAGE_WRITE_ZEROES, 2],
+      [STORAGE_FLUSH, 2],
+    ]);
+  }
+});
+
+Deno.test("BlkDevice leaves flushing to a driver that can", () => {
+  for (const features of [MODERN, LEGACY, MODERN_WCE]) {
+    const seen = trace(features, (bench) => {
+      bench.write(0, pattern(512, 1));
+      bench.request(VIRTIO_BLK_T_FLUSH);
+      assertEquals(bench.requests.durableWrites, 0);
+      assertEquals(bench.requests.flushes, 1);
+    });
+    assertEquals(seen, [[STORAGE_WRITE, 0], [STORAGE_FLUSH, 1]]);
+  }
+});
+
+Deno.test("BlkDevice switches the cache mode when the driver does", () => {
+  const seen = trace(MODERN_WCE, (bench) => {
+    const { device } = bench;
+    assertEquals(device.config[CONFIG_WRITEBACK], 1);
+    bench.write(0, pattern(512, 1));
+    device.writeConfig(CONFIG_WRITEBACK, Uint8Array.of(0));
+    assertEquals(device.config[CONFIG_WRITEBACK], 0);
+    assertEquals(device.status().cache, "writethrough");
+    bench.write(0, pattern(512, 1));
+    // The whole configuration space, as some front-ends write it.
+    const whole = device.config.slice().fill(0xee);
+    whole[CONFIG_WRITEBACK] = 1;
+    const before = device.config.slice();
+    device.writeConfig(0, whole);
+    before[CONFIG_WRITEBACK] = 1;
+    assertEquals(device.config, before);
+    // Writes beside the field.
+    device.writeConfig(CONFIG_WRITEBACK + 1, Uint8Array.of(0, 0));
+    device.writeConfig(0, new Uint8Array(CONFIG_WRITEBACK));
+    device.writeConfig(1000, Uint8Array.of(0));
+    device.writeConfig(CONFIG_WRITEBACK, new Uint8Array());
+    assertEquals(device.config, before);
+    bench.write(0, pattern(512, 1));
+  });
+  assertEquals(seen.map(([operation]) => operation), [
+    STORAGE_WRITE,
+    STORAGE_WRITE,
+    STORAGE_FLUSH,
+    STORAGE_WRITE,
+  ]);
+});
+
+Deno.test("BlkDevice fails a write that it could not make durable", () => {
+  const storage = new FakeStorage(2 ** 20);
+  storage.immediate = true;
+  using bench = new BlkBench({ storage, features: SIMPLE });
+  storage.errors.push(0, 5);
+  assertEquals(bench.write(0, pattern(512, 1)).status, VIRTIO_BLK_S_IOERR);
+  assertEquals(bench.requests.errors, { EIO: 1 });
+  assertEquals(bench.requests.durableWrites, 0);
+  assertEquals(bench.write(0, pattern(512, 1)).status, VIRTIO_BLK_S_OK);
+});
+
+Deno.test("BlkDevice knows the barriers and flushes of legacy drivers", () => {
+  using bench = new BlkBench({ features: LEGACY });
+  const barrier = VIRTIO_BLK_T_BARRIER;
+  const data = pattern(512, 8);
+  const write = bench.submit([
+    { readable: header(barrier + VIRTIO_BLK_T_OUT, 3) },
+    { readable: data },
+    { writable: 1 },
+  ]);
+  assertEquals(write.status, VIRTIO_BLK_S_OK);
+  const read = bench.submit([
+    { readable: header(barrier + VIRTIO_BLK_T_IN, 3) },
+    { writable: 513 },
+  ]);
+  assertEquals(read.status, VIRTIO_BLK_S_OK);
+  assertEquals(read.data, data);
+  for (const type of [VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_FLUSH_OUT]) {
+    assertEquals(bench.request(type).status, VIRTIO_BLK_S_OK);
+    assertEquals(bench.request(barrier + type).status, VIRTIO_BLK_S_OK);
+  }
+  assertEquals(bench.requests.flushes, 4);
+});
