@@ -101,7 +101,7 @@ export const phases: readonly Phase[] = [
     name: "unit",
     title: "unit tests",
     group: "ok",
-    timeout: 300,
+    timeout: 420,
     run: {
       tests: [
         "sys",

@@ -52,9 +52,10 @@ const LAST_LINES = 60;
 /** The lines that explain a failure, or that are the point of a command. */
 function worthShowing(
   run: Phase["run"],
-  failed: boolean,
+  { code, ended, leftovers }: GroupOutcome,
   lines: readonly string[],
 ): readonly string[] {
+  const failed = code !== 0 || ended !== undefined || leftovers.length > 0;
   if ("command" in run) return failed || run.report ? lines : [];
   if (!failed) return [];
   const errors = lines.findIndex((line) =>
@@ -179,7 +180,7 @@ export async function execute(
     : commandResult(phase, run, outcome);
   return {
     ...result,
-    output: worthShowing(run, result.failed > 0, lines).join("\n"),
+    output: worthShowing(run, outcome, lines).join("\n"),
     duration: performance.now() - started,
   };
 }
