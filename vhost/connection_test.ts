@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { EventFd } from "../sys/eventfd.ts";
-import { openFdCount } from "../sys/fd.ts";
+import { openFdCount, type OwnedFd } from "../sys/fd.ts";
 import { Reactor } from "../sys/reactor.ts";
 import { UnixSocket } from "../sys/unix_socket.ts";
 import { Connection } from "./connection.ts";
@@ -168,17 +168,21 @@ Deno.test("receive() limits the descriptors of one message", async () => {
 
 Deno.test("send() waits for a peer that is slow, and goes on", async () => {
   using ends = new Ends();
+  using event = EventFd.create();
   const payload = new Uint8Array(4 << 20).map((_, i) => i * 7);
-  const sent = ends.connection.send(payload);
+  const sent = ends.connection.send(payload, [event.fd]);
   const got = new Uint8Array(payload.length);
+  const fds: OwnedFd[] = [];
   let at = 0;
   while (at < got.length) {
-    const n = ends.peer.tryReceive(got.subarray(at), []);
+    const n = ends.peer.tryReceive(got.subarray(at), fds);
     if (n > 0) at += n;
     else await ends.reactor.readable(ends.peer.fd);
   }
   assertEquals(await sent, true);
   assert(got.every((byte, i) => byte === payload[i]));
+  assertEquals(fds.length, 1);
+  fds[0].close();
 });
 
 Deno.test("send() says when the peer is gone, or when it is interrupted", async () => {

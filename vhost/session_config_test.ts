@@ -137,9 +137,10 @@ Deno.test("a change before a ring runs is told when one does", async () => {
   ring.h.session.configChanged();
   await frontEnd.setVringEnable(0, true);
   await frontEnd.configChange();
-  frontEnd.close();
-  await ring.h.done;
-  // Also when the session is over.
+  // These were all.
+  const last = frontEnd.receiveFromChannel();
+  await ring.h.session.stop();
+  assertEquals(await last, null);
   ring.h.session.configChanged();
 });
 

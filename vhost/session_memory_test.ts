@@ -226,6 +226,11 @@ Deno.test("SET_MEM_TABLE that is refused changes nothing", async () => {
       [fd, fd],
       "cannot be mapped",
     ],
+    [
+      table([{ ...description, size: 0x20000 }, other, other]),
+      [fd, fd, fd],
+      "cannot be mapped",
+    ],
     [table([description]).subarray(0, 39), [fd], "payload is 39 bytes, not 40"],
   ];
   for (const [payload, fds, text] of cases) {

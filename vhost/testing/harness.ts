@@ -128,5 +128,8 @@ export class Harness implements AsyncDisposable {
     } catch (error) {
       if (!this.#failureSeen) throw error;
     }
+    if (this.plane.violations.length > 0) {
+      throw new Error(`Contract broken: ${this.plane.violations.join(", ")}`);
+    }
   }
 }

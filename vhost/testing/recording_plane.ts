@@ -27,10 +27,6 @@ export interface RecordingPlaneOptions {
   readonly config?: Uint8Array;
 }
 
-function requireThat(condition: boolean, message: string): void {
-  if (!condition) throw new Error(`The session broke the contract: ${message}`);
-}
-
 /** The data plane of tests of the protocol. */
 export class RecordingPlane implements DataPlane {
   readonly features: bigint;
@@ -44,6 +40,8 @@ export class RecordingPlane implements DataPlane {
   readonly regions = new Map<number, MappedRegion>();
   /** Features that were negotiated last. */
   negotiated: bigint | null = null;
+  /** What the session asked that makes no sense. */
+  readonly violations: string[] = [];
   /** What each ring answers when it is stopped; default: where it started. */
   readonly positions = new Map<number, number>();
   readonly #views = new Map<number, ArrayBuffer>();
@@ -81,6 +79,12 @@ export class RecordingPlane implements DataPlane {
     return this.calls.splice(0);
   }
 
+  #require(condition: boolean, message: string): void {
+    if (condition) return;
+    this.violations.push(message);
+    throw new Error(`The session broke the contract: ${message}`);
+  }
+
   async #record(call: PlaneCall, ...rest: unknown[]): Promise<void> {
     this.calls.push([call, ...rest].join(" "));
     const gate = this.#gates.get(call);
@@ -97,7 +101,7 @@ export class RecordingPlane implements DataPlane {
   }
 
   async writeConfig(offset: number, data: Uint8Array): Promise<void> {
-    requireThat(
+    this.#require(
       data.length > 0 && offset + data.length <= this.config.length,
       `a write of ${data.length} bytes at ${offset} leaves the configuration`,
     );
@@ -105,14 +109,14 @@ export class RecordingPlane implements DataPlane {
   }
 
   async negotiate(features: bigint): Promise<void> {
-    requireThat((features & ~this.features) === 0n, "features not offered");
+    this.#require((features & ~this.features) === 0n, "features not offered");
     await this.#record("negotiate", `0x${features.toString(16)}`);
     this.negotiated = features;
   }
 
   async addRegion(region: MappedRegion): Promise<void> {
     const { guestAddress, hostAddress, size } = region;
-    requireThat(!this.regions.has(guestAddress), "a region was added twice");
+    this.#require(!this.regions.has(guestAddress), "a region was added twice");
     await this.#record("addRegion", `0x${guestAddress.toString(16)}`);
     const view = viewMemory(hostAddress, size);
     new Uint8Array(view)[size - 1] |= 0; // Mapped to the last byte, or we die.
@@ -122,7 +126,7 @@ export class RecordingPlane implements DataPlane {
 
   async removeRegion(region: MappedRegion): Promise<void> {
     const { guestAddress, size } = region;
-    requireThat(
+    this.#require(
       this.regions.get(guestAddress) === region,
       "a region was removed that is not there",
     );
@@ -130,7 +134,7 @@ export class RecordingPlane implements DataPlane {
       for (
         const at of [ring.descriptorTable, ring.availableRing, ring.usedRing]
       ) {
-        requireThat(
+        this.#require(
           at < guestAddress || at >= guestAddress + size,
           `a region was removed under ring ${ring.index}`,
         );
@@ -143,34 +147,34 @@ export class RecordingPlane implements DataPlane {
   }
 
   async startRing(ring: RingSetup): Promise<void> {
-    requireThat(!this.running.has(ring.index), "a running ring was started");
-    requireThat(this.negotiated !== null, "a ring ran before any features");
+    this.#require(!this.running.has(ring.index), "a running ring was started");
+    this.#require(this.negotiated !== null, "a ring ran before any features");
     await this.#record("startRing", ring.index, `@${ring.position}`);
     this.running.set(ring.index, ring);
   }
 
   async stopRing(index: number): Promise<number> {
     const ring = this.running.get(index);
-    requireThat(ring !== undefined, `ring ${index} was stopped twice`);
+    this.#require(ring !== undefined, `ring ${index} was stopped twice`);
     await this.#record("stopRing", index);
     this.running.delete(index);
     return this.positions.get(index) ?? ring!.position;
   }
 
   async setCall(index: number, fd: number): Promise<void> {
-    requireThat(this.running.has(index), `ring ${index} does not run`);
+    this.#require(this.running.has(index), `ring ${index} does not run`);
     await this.#record("setCall", index, fd < 0 ? "none" : "fd");
     this.running.set(index, { ...this.running.get(index)!, callFd: fd });
   }
 
   async setError(index: number, fd: number): Promise<void> {
-    requireThat(this.running.has(index), `ring ${index} does not run`);
+    this.#require(this.running.has(index), `ring ${index} does not run`);
     await this.#record("setError", index, fd < 0 ? "none" : "fd");
     this.running.set(index, { ...this.running.get(index)!, errorFd: fd });
   }
 
   async reset(): Promise<void> {
-    requireThat(this.running.size === 0, "a reset with a running ring");
+    this.#require(this.running.size === 0, "a reset with a running ring");
     await this.#record("reset");
     this.negotiated = null;
   }
