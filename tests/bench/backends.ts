@@ -1,0 +1,127 @@
+/**
+ * The back-ends that are compared: ours and its peers, each pinned to a CPU.
+ *
+ * @module
+ */
+
+import { ChildProcess, waitForListener } from "../support/process.ts";
+import { COMMAND_ARGUMENTS } from "../support/vhostd.ts";
+import { findQemu } from "../guest/rig/qemu.ts";
+
+/** CPU of the back-end, and of the client. */
+export const BACKEND_CPU = 0, CLIENT_CPU = 1;
+
+/** What a back-end serves. */
+export interface Disk {
+  /** The image. */
+  readonly image: string;
+  /** The socket. */
+  readonly socket: string;
+  /** Bypass the page cache. */
+  readonly direct: boolean;
+}
+
+/** A back-end that can be measured. */
+export interface Backend {
+  /** Its name in tables. */
+  readonly name: string;
+  /** Starts it; it listens when the promise resolves. */
+  start(disk: Disk): Promise<ChildProcess>;
+}
+
+/** Arguments that pin a command to a CPU. */
+export function pinned(cpu: number, command: string): [string, string[]] {
+  return ["taskset", ["-c", String(cpu), command]];
+}
+
+async function start(
+  name: string,
+  socket: string,
+  command: string,
+  args: readonly string[],
+  env: Record<string, string> = {},
+): Promise<ChildProcess> {
+  const [program, prefix] = pinned(BACKEND_CPU, command);
+  const child = ChildProcess.start(program, {
+    name,
+    args: [...prefix, ...args],
+    env,
+  });
+  try {
+    await waitForListener(socket, child);
+    return child;
+  } catch (error) {
+    await child.stop();
+    throw error;
+  }
+}
+
+/** vhostd; `keys` go to `--blk`. */
+export function vhostd(name = "vhostd", keys = ""): Backend {
+  return {
+    name,
+    start: ({ image, socket, direct }) => {
+      const options = [
+        `path=${image},socket=${socket},share,direct=${direct ? "on" : "off"}`,
+        ...(keys === "" ? [] : [keys]),
+      ];
+      return start(name, socket, Deno.execPath(), [
+        ...COMMAND_ARGUMENTS,
+        "serve",
+        "--management=off",
+        "--log-level=error",
+        `--blk=${options.join(",")}`,
+      ]);
+    },
+  };
+}
+
+/** qemu-storage-daemon with `aio=io_uring`. */
+export function storageDaemon(name: string, iothread: boolean): Backend {
+  return {
+    name,
+    start: async ({ image, socket, direct }) => {
+      const { command, args, env } = (await findQemu())
+        .program("qemu-storage-daemon");
+      return await start(name, socket, command, [
+        ...args,
+        ...(iothread ? ["--object", "iothread,id=io"] : []),
+        "--blockdev",
+        `driver=file,node-name=file,filename=${image},aio=io_uring,` +
+        `cache.direct=${direct ? "on" : "off"},discard=unmap,locking=off`,
+        "--blockdev",
+        "driver=raw,node-name=disk,file=file,discard=unmap",
+        "--export",
+        "type=vhost-user-blk,id=disk,node-name=disk,addr.type=unix," +
+        `addr.path=${socket},writable=on,num-queues=1` +
+        (iothread ? ",iothread=io" : ""),
+      ], env);
+    },
+  };
+}
+
+/** CPU time in seconds and resident memory in bytes of a process, with children. */
+export function usage(pid: number): { cpu: number; rss: number } {
+  let cpu = 0, rss = 0;
+  for (const id of family(pid)) {
+    const stat = Deno.readTextFileSync(`/proc/${id}/stat`);
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    cpu += (Number(fields[11]) + Number(fields[12])) / 100;
+    rss += Number(fields[21]) * 4096;
+  }
+  return { cpu, rss };
+}
+
+/** A process and its descendants. */
+function family(pid: number): number[] {
+  const ids = [pid];
+  for (const id of ids) {
+    for (const task of Deno.readDirSync(`/proc/${id}/task`)) {
+      const children = Deno.readTextFileSync(
+        `/proc/${id}/task/${task.name}/children`,
+      );
+      ids.push(...children.split(" ").filter((c) => c !== "").map(Number));
+    }
+  }
+  return ids;
+}

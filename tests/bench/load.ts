@@ -1,0 +1,312 @@
+/**
+ * The load generator: a guest's driver without a guest. It connects to a
+ * vhost-user-blk socket, keeps a queue full of verified requests and reports
+ * what it measured as one line of JSON.
+ *
+ * Every 4 KiB of the disk start with their own number ({@linkcode stampImage}),
+ * reads are checked against it and writes keep it.
+ *
+ * @module
+ */
+
+import { parseArgs } from "@std/cli/parse-args";
+import { Epoll, EPOLLIN } from "../../sys/epoll.ts";
+import { drainEventFd } from "../../sys/eventfd.ts";
+import { FrontEnd, SharedRegion } from "../../vhost/testing/front_end.ts";
+import {
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_INDIRECT_DESC,
+} from "../../virtqueue/constants.ts";
+import { Histogram } from "./histogram.ts";
+import { LoadDriver, memoryFor } from "./load_driver.ts";
+
+/** Unit of the stamps in bytes. */
+export const STAMP_UNIT = 4096;
+const SECTOR = 512;
+/** One request in so many has its latency measured. */
+const SAMPLE = 16;
+
+/** What to do to a disk. */
+export interface LoadOptions {
+  /** The socket. */
+  readonly socket: string;
+  /** Read or write. */
+  readonly operation: "read" | "write";
+  /** Where. */
+  readonly pattern: "random" | "sequential";
+  /** Bytes of a request, a multiple of 512. */
+  readonly blockSize: number;
+  /** Requests in flight. */
+  readonly depth: number;
+  /** How long to measure, in seconds; a tenth more comes before. */
+  readonly seconds: number;
+  /** Wait for interrupts, or look at the ring all the time. */
+  readonly mode: "sleep" | "poll";
+  /** Accept VIRTIO_F_EVENT_IDX. */
+  readonly eventIdx: boolean;
+  /** Accept VIRTIO_F_INDIRECT_DESC. */
+  readonly indirect: boolean;
+  /** Check the stamps. */
+  readonly verify: boolean;
+  /** Measure the latency of every request instead of one in sixteen. */
+  readonly everyLatency: boolean;
+}
+
+/** What was measured. */
+export interface LoadResult {
+  readonly requests: number;
+  /** Those before the measurement included. */
+  readonly total: number;
+  readonly seconds: number;
+  readonly iops: number;
+  /** Megabytes (10^6) in a second. */
+  readonly megabytes: number;
+  /** Latencies in microseconds. */
+  readonly p50: number;
+  readonly p99: number;
+  readonly p999: number;
+  /** Kicks and calls for each request. */
+  readonly kicks: number;
+  readonly calls: number;
+  /** Requests with a wrong status or stamp. */
+  readonly errors: number;
+}
+
+/** Makes an image of `bytes`, every 4 KiB of it stamped. */
+export function stampImage(path: string, bytes: number): void {
+  using file = Deno.openSync(path, { create: true, write: true });
+  const piece = new Uint8Array(1 << 20);
+  const view = new DataView(piece.buffer);
+  for (let at = 0; at < bytes; at += piece.length) {
+    for (let i = 0; i < piece.length; i += STAMP_UNIT) {
+      view.setUint32(i, (at + i) / STAMP_UNIT, true);
+    }
+    const rest = piece.subarray(0, Math.min(piece.length, bytes - at));
+    for (let done = 0; done < rest.length;) {
+      done += file.writeSync(rest.subarray(done));
+    }
+  }
+}
+
+/** Runs a load, blocking this thread while it measures. */
+export async function runLoad(options: LoadOptions): Promise<LoadResult> {
+  const { blockSize, depth } = options;
+  using frontEnd = FrontEnd.connect(options.socket);
+  let features = ~0n;
+  if (!options.eventIdx) features &= ~(1n << BigInt(VIRTIO_F_EVENT_IDX));
+  if (!options.indirect) features &= ~(1n << BigInt(VIRTIO_F_INDIRECT_DESC));
+  await frontEnd.handshake({ features });
+  const config = await frontEnd.getConfig(0, 8);
+  const sectors = Number(
+    new DataView(config.buffer, config.byteOffset).getBigUint64(0, true),
+  );
+  const eventIdx =
+    (frontEnd.features >> BigInt(VIRTIO_F_EVENT_IDX) & 1n) !== 0n;
+  const indirect =
+    (frontEnd.features >> BigInt(VIRTIO_F_INDIRECT_DESC) & 1n) !==
+      0n;
+  const memory = Math.ceil(memoryFor(depth, blockSize) / 4096) * 4096;
+  using region = SharedRegion.create(0x10_0000, memory);
+  const driver = new LoadDriver(region, {
+    depth,
+    blockSize,
+    eventIdx,
+    indirect,
+  });
+  await frontEnd.start([region], new Map([[0, driver]]));
+  const { kick, call } = frontEnd.events(0);
+  const load = new Load(
+    driver,
+    options,
+    Math.floor(sectors * SECTOR / blockSize),
+    {
+      kick: () => kick.signal(),
+      callFd: call.fd,
+    },
+  );
+  const warmup = load.run(options.seconds * 0.1 + 0.1);
+  const measured = load.run(options.seconds);
+  const result = { ...measured, total: warmup.requests + measured.requests };
+  load.drain();
+  await frontEnd.stop();
+  return result;
+}
+
+class Load {
+  readonly #driver: LoadDriver;
+  readonly #options: LoadOptions;
+  readonly #blocks: number;
+  readonly #kick: () => void;
+  readonly #callFd: number;
+  readonly #view: DataView;
+  readonly #blockOf: Float64Array;
+  readonly #since: Float64Array;
+  readonly #histogram = new Histogram();
+  #random = 0x2545f491;
+  #sequential = 0;
+  #inFlight = 0;
+  #errors = 0;
+
+  constructor(
+    driver: LoadDriver,
+    options: LoadOptions,
+    blocks: number,
+    events: { kick: () => void; callFd: number },
+  ) {
+    this.#driver = driver;
+    this.#options = options;
+    this.#blocks = blocks;
+    this.#kick = events.kick;
+    this.#callFd = events.callFd;
+    this.#view = new DataView(driver.bytes.buffer, driver.bytes.byteOffset);
+    this.#blockOf = new Float64Array(driver.depth);
+    this.#since = new Float64Array(driver.depth);
+  }
+
+  /** Keeps the queue full for a while. */
+  run(seconds: number): Omit<LoadResult, "total"> {
+    const driver = this.#driver, depth = driver.depth;
+    const { mode, everyLatency, blockSize } = this.#options;
+    using epoll = new Epoll();
+    epoll.add(this.#callFd, EPOLLIN, 0);
+    this.#histogram.clear();
+    this.#errors = 0;
+    let requests = 0, kicks = 0, calls = 0;
+    const begin = performance.now();
+    let now = begin;
+    const end = begin + seconds * 1000;
+    if (mode === "poll") driver.disableInterrupt();
+    while (this.#inFlight < depth) this.#submit(this.#inFlight++, now);
+    if (driver.publish()) {
+      kicks++;
+      this.#kick();
+    }
+    while (now < end) {
+      let slot = driver.reap();
+      if (slot < 0) {
+        if (mode === "poll") {
+          if ((++calls & 1023) === 0) now = performance.now();
+          continue;
+        }
+        if (driver.enableInterrupt()) continue;
+        if (epoll.wait(1000) > 0) drainEventFd(this.#callFd);
+        calls++;
+        now = performance.now();
+        continue;
+      }
+      for (; slot >= 0; slot = driver.reap()) {
+        const since = this.#since[slot];
+        if (since > 0) {
+          now = performance.now();
+          this.#histogram.record((now - since) * 1e6);
+        }
+        requests++;
+        this.#check(slot);
+        const sampled = everyLatency || requests % SAMPLE === 0;
+        this.#submit(slot, sampled ? performance.now() : 0);
+      }
+      if (driver.publish()) {
+        kicks++;
+        this.#kick();
+      }
+    }
+    const elapsed = (performance.now() - begin) / 1000;
+    const microseconds = (share: number) =>
+      this.#histogram.percentile(share) / 1000;
+    return {
+      requests,
+      seconds: elapsed,
+      iops: requests / elapsed,
+      megabytes: requests * blockSize / elapsed / 1e6,
+      p50: microseconds(0.5),
+      p99: microseconds(0.99),
+      p999: microseconds(0.999),
+      kicks: kicks / requests,
+      calls: mode === "poll" ? 0 : calls / requests,
+      errors: this.#errors,
+    };
+  }
+
+  /** Waits for what is in flight. */
+  drain(): void {
+    const limit = performance.now() + 10_000;
+    while (this.#inFlight > 0) {
+      if (this.#driver.reap() >= 0) this.#inFlight--;
+      else if (performance.now() > limit) {
+        throw new Error(`${this.#inFlight} requests were not answered in 10 s`);
+      }
+    }
+  }
+
+  #submit(slot: number, now: number): void {
+    const { operation, pattern, blockSize } = this.#options;
+    let block: number;
+    if (pattern === "random") {
+      let x = this.#random;
+      x ^= x << 13;
+      x ^= x >>> 17;
+      x ^= x << 5;
+      this.#random = x;
+      block = (x >>> 0) % this.#blocks;
+    } else {
+      block = this.#sequential;
+      this.#sequential = (block + 1) % this.#blocks;
+    }
+    this.#blockOf[slot] = block;
+    this.#since[slot] = now;
+    const write = operation === "write";
+    if (write) {
+      const at = this.#driver.dataOffset(slot);
+      for (let i = 0; i < blockSize; i += STAMP_UNIT) {
+        this.#view.setUint32(
+          at + i,
+          (block * blockSize + i) / STAMP_UNIT,
+          true,
+        );
+      }
+    }
+    this.#driver.submit(slot, write, block * (blockSize / SECTOR));
+  }
+
+  #check(slot: number): void {
+    const { verify, operation, blockSize } = this.#options;
+    if (this.#driver.status(slot) !== 0) this.#errors++;
+    else if (verify && operation === "read") {
+      const stamp = this.#view.getUint32(this.#driver.dataOffset(slot), true);
+      if (stamp !== this.#blockOf[slot] * blockSize / STAMP_UNIT) {
+        this.#errors++;
+      }
+    }
+  }
+}
+
+if (import.meta.main) {
+  const args = parseArgs(Deno.args, {
+    string: ["socket", "operation", "pattern", "mode"],
+    boolean: ["event-idx", "indirect", "verify", "every-latency"],
+    negatable: ["event-idx", "indirect", "verify"],
+    default: {
+      operation: "read",
+      pattern: "random",
+      mode: "sleep",
+      "event-idx": true,
+      indirect: true,
+      verify: true,
+    },
+  });
+  const result = await runLoad({
+    socket: args.socket!,
+    operation: args.operation === "write" ? "write" : "read",
+    pattern: args.pattern === "sequential" ? "sequential" : "random",
+    blockSize: Number(args["block-size"] ?? 4096),
+    depth: Number(args.depth ?? 32),
+    seconds: Number(args.seconds ?? 2),
+    mode: args.mode === "poll" ? "poll" : "sleep",
+    eventIdx: args["event-idx"],
+    indirect: args.indirect,
+    verify: args.verify,
+    everyLatency: args["every-latency"] === true || args.depth === 1,
+  });
+  console.log(JSON.stringify(result));
+  Deno.exit(result.errors === 0 ? 0 : 1);
+}

@@ -1,0 +1,228 @@
+/**
+ * A driver of one virtio-blk ring that is made for load: everything is laid out
+ * once, and submitting or reaping a request allocates nothing.
+ *
+ * Theory of operation. Slot i of the queue depth owns descriptor i of the ring,
+ * which points to its own indirect table of three: header, data, status. To
+ * submit, the sector and the type are written into the header and the head
+ * into the available ring. Heads are therefore slots, and a used element tells
+ * the slot at once.
+ *
+ * @module
+ */
+
+import {
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+} from "../../virtqueue/constants.ts";
+import { needEvent } from "../../virtqueue/notification.ts";
+import { loadAcquire, storeFence } from "../../virtqueue/ordering.ts";
+import type {
+  RingLayout,
+  SharedRegion,
+} from "../../vhost/testing/front_end.ts";
+
+const TABLE_BYTES = 48;
+const HEADER_BYTES = 16;
+
+/** What a {@linkcode LoadDriver} is made with. */
+export interface LoadDriverOptions {
+  /** Requests in flight at most: entries of the ring, a power of two. */
+  readonly depth: number;
+  /** Bytes of one request. */
+  readonly blockSize: number;
+  /** Whether VIRTIO_F_EVENT_IDX was negotiated. */
+  readonly eventIdx: boolean;
+  /** Whether VIRTIO_F_INDIRECT_DESC was negotiated. */
+  readonly indirect: boolean;
+}
+
+/** Bytes of memory that a driver needs, generously. */
+export function memoryFor(depth: number, blockSize: number): number {
+  const perSlot = TABLE_BYTES + HEADER_BYTES + 16 + blockSize;
+  return 4 * 4096 + ringEntries(depth, false) * 64 + depth * perSlot;
+}
+
+/** A direct chain needs three descriptors, an indirect one a single one. */
+function ringEntries(depth: number, indirect: boolean): number {
+  return 1 << Math.ceil(Math.log2(indirect ? depth : depth * 3));
+}
+
+/** The driver's side of one ring. */
+export class LoadDriver implements RingLayout {
+  readonly size: number;
+  readonly descriptorTable: number;
+  readonly availableRing: number;
+  readonly usedRing: number;
+  /** Requests that may be in flight. */
+  readonly depth: number;
+  readonly #blockSize: number;
+  readonly #eventIdx: boolean;
+  readonly #view: DataView<ArrayBuffer>;
+  readonly #bytes: Uint8Array<ArrayBuffer>;
+  readonly #available: Uint16Array<ArrayBuffer>;
+  readonly #used: Uint16Array<ArrayBuffer>;
+  readonly #usedElements: Uint32Array<ArrayBuffer>;
+  readonly #mask: number;
+  readonly #headers: number;
+  readonly #data: number;
+  readonly #statuses: number;
+  readonly #heads: Uint16Array;
+  readonly #slots: Uint16Array;
+  /** Offset of the flags of each slot's data descriptor. */
+  readonly #dataFlags: Int32Array;
+  #next = 0;
+  #kicked = 0;
+  #reaped = 0;
+
+  /** Lays everything out at the start of a region. */
+  constructor(region: SharedRegion, options: LoadDriverOptions) {
+    const { depth, blockSize, eventIdx, indirect } = options;
+    const size = ringEntries(depth, indirect);
+    this.size = size;
+    this.depth = depth;
+    this.#blockSize = blockSize;
+    this.#eventIdx = eventIdx;
+    this.#mask = size - 1;
+    this.#bytes = region.bytes;
+    const { buffer, byteOffset } = region.bytes;
+    this.#view = new DataView(buffer, byteOffset, region.size);
+    let at = 0;
+    const place = (bytes: number, alignment: number): number => {
+      at = Math.ceil(at / alignment) * alignment;
+      const offset = at;
+      at += bytes;
+      return offset;
+    };
+    const table = place(16 * size, 16);
+    const available = place(6 + 2 * size, 64);
+    const used = place(6 + 8 * size, 64);
+    const tables = place(TABLE_BYTES * depth, 64);
+    this.#headers = place(HEADER_BYTES * depth, 64);
+    this.#statuses = place(depth, 64);
+    this.#data = place(blockSize * depth, 4096);
+    const base = region.guestAddress;
+    this.descriptorTable = base + table;
+    this.availableRing = base + available;
+    this.usedRing = base + used;
+    this.#available = new Uint16Array(buffer, byteOffset + available, 3 + size);
+    this.#used = new Uint16Array(buffer, byteOffset + used, 3 + 4 * size);
+    this.#usedElements = new Uint32Array(
+      buffer,
+      byteOffset + used + 4,
+      2 * size,
+    );
+    this.#heads = new Uint16Array(depth);
+    this.#slots = new Uint16Array(size);
+    for (let slot = 0; slot < depth; slot++) {
+      const head = indirect ? slot : slot * 3;
+      this.#heads[slot] = head;
+      this.#slots[head] = slot;
+      const chain = indirect ? tables + slot * TABLE_BYTES : table + head * 16;
+      const first = indirect ? 0 : head;
+      this.#describe(chain, base + this.#headers + slot * HEADER_BYTES, {
+        length: HEADER_BYTES,
+        flags: VIRTQ_DESC_F_NEXT,
+        next: first + 1,
+      });
+      this.#describe(chain + 16, base + this.#data + slot * blockSize, {
+        length: blockSize,
+        flags: VIRTQ_DESC_F_NEXT,
+        next: first + 2,
+      });
+      this.#describe(chain + 32, base + this.#statuses + slot, {
+        length: 1,
+        flags: VIRTQ_DESC_F_WRITE,
+        next: 0,
+      });
+      if (indirect) {
+        this.#describe(table + head * 16, base + chain, {
+          length: TABLE_BYTES,
+          flags: VIRTQ_DESC_F_INDIRECT,
+          next: 0,
+        });
+      }
+    }
+    this.#dataFlags = new Int32Array(depth).map((_, slot) =>
+      (indirect ? tables + slot * TABLE_BYTES : table + slot * 48) + 16 + 12
+    );
+  }
+
+  #describe(
+    at: number,
+    address: number,
+    rest: { length: number; flags: number; next: number },
+  ): void {
+    this.#view.setBigUint64(at, BigInt(address), true);
+    this.#view.setUint32(at + 8, rest.length, true);
+    this.#view.setUint16(at + 12, rest.flags, true);
+    this.#view.setUint16(at + 14, rest.next, true);
+  }
+
+  /** Offset of a slot's data in the region. */
+  dataOffset(slot: number): number {
+    return this.#data + slot * this.#blockSize;
+  }
+
+  /** The bytes of the region. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    return this.#bytes;
+  }
+
+  /** Makes a request available, not published yet. */
+  submit(slot: number, write: boolean, sector: number): void {
+    const header = this.#headers + slot * HEADER_BYTES;
+    this.#view.setUint32(header, write ? 1 : 0, true);
+    this.#view.setUint32(header + 8, sector, true);
+    this.#view.setUint32(header + 12, sector / 4294967296, true);
+    this.#view.setUint16(
+      this.#dataFlags[slot],
+      write ? VIRTQ_DESC_F_NEXT : VIRTQ_DESC_F_NEXT | VIRTQ_DESC_F_WRITE,
+      true,
+    );
+    this.#bytes[this.#statuses + slot] = 0xff;
+    this.#available[2 + (this.#next & this.#mask)] = this.#heads[slot];
+    this.#next = (this.#next + 1) & 0xffff;
+  }
+
+  /** Publishes what was submitted; true when the device wants a kick. */
+  publish(): boolean {
+    const previous = this.#kicked, next = this.#next;
+    if (previous === next) return false;
+    storeFence(this.#available, 1, next);
+    this.#kicked = next;
+    return this.#eventIdx
+      ? needEvent(this.#used[2 + 4 * this.size], next, previous)
+      : (this.#used[0] & 1) === 0;
+  }
+
+  /** The slot of the next completion, or -1. */
+  reap(): number {
+    const at = this.#reaped;
+    if (loadAcquire(this.#used, 1) === at) return -1;
+    const head = this.#usedElements[(at & this.#mask) << 1];
+    this.#reaped = (at + 1) & 0xffff;
+    return this.#slots[head];
+  }
+
+  /** Status byte of a slot. */
+  status(slot: number): number {
+    return this.#bytes[this.#statuses + slot];
+  }
+
+  /** Asks for an interrupt; true when there is something to reap already. */
+  enableInterrupt(): boolean {
+    if (this.#eventIdx) {
+      storeFence(this.#available, 2 + this.size, this.#reaped);
+    } else storeFence(this.#available, 0, 0);
+    return loadAcquire(this.#used, 1) !== this.#reaped;
+  }
+
+  /** Asks for no interrupts. */
+  disableInterrupt(): void {
+    if (this.#eventIdx) {
+      this.#available[2 + this.size] = (this.#reaped - 1) & 0xffff;
+    } else this.#available[0] = 1;
+  }
+}
