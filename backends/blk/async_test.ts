@@ -218,8 +218,12 @@ Deno.test("BlkDevice takes a short result for an error", () => {
 
 Deno.test("BlkDevice takes a completion of nothing for a bug", () => {
   const storage = new FakeStorage(2 ** 20);
-  using _bench = new BlkBench({ storage });
+  using bench = new BlkBench({ storage });
   assertThrows(() => storage.onComplete(0, 0), Error, "Slot 0");
+  storage.immediate = true;
+  assertEquals(bench.read(0, 512).status, VIRTIO_BLK_S_OK);
+  const [{ slot }] = storage.log;
+  assertThrows(() => storage.onComplete(slot, 512), Error, `Slot ${slot}`);
 });
 
 Deno.test("BlkDevice answers every request once, whatever the order", () => {

@@ -1,8 +1,10 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { openFdCount } from "../../sys/fd.ts";
 import { mappingCount } from "../../sys/mapping.ts";
+import type { CreateDevice } from "../../virtqueue/device.ts";
 import { featureMask } from "../../virtqueue/constants.ts";
 import { StorageError } from "../storage/error.ts";
+import createBlk from "./mod.ts";
 import { BlkOptionError } from "./options.ts";
 import {
   CONFIG_SIZE,
@@ -238,6 +240,11 @@ Deno.test("BlkDevice goes on when its image is removed", () => {
   assertEquals(bench.write(8, pattern(4096, 5)).status, VIRTIO_BLK_S_OK);
   assertEquals(bench.read(8, 4096).data, pattern(4096, 5));
   assertEquals(bench.device.command("resize").capacity, MEBIBYTE);
+});
+
+Deno.test("createBlk() is what the host takes for a device module", () => {
+  const create: CreateDevice = createBlk;
+  assertEquals(create.length, 2);
 });
 
 Deno.test("createBlk() refuses what is wrong and leaks nothing", () => {

@@ -264,6 +264,48 @@ Deno.test("BlkDevice serves buffers that cross memory regions", () => {
   assertEquals(bench.image(0, 12288), pattern(12288, 9));
 });
 
+Deno.test("BlkDevice counts a buffer that crosses regions as one", () => {
+  const regions = [2 ** 16, 4096, 4096, 2 ** 16];
+  using bench = new BlkBench({ regions, blk: { segMax: 1 } });
+  const address = 0x10_0000 + 2 ** 16 + 4096 - 512, length = 1024;
+  const run = (type: number, cuts: number[], more: FakeBuffer[]) => {
+    let at = 0;
+    const start = header(type, 8);
+    const token = bench.drivers[0].submit([
+      ...cuts.map((cut) => ({ readable: start.slice(at, at += cut) })),
+      { address, length, write: type === VIRTIO_BLK_T_IN },
+      ...more,
+      { writable: 1 },
+    ]);
+    bench.turn();
+    return bench.reap().get(token)!.status;
+  };
+  for (const cuts of [[16], [4, 12], [1, 2, 13]]) {
+    assertEquals(run(VIRTIO_BLK_T_IN, cuts, []), VIRTIO_BLK_S_OK);
+    assertEquals(run(VIRTIO_BLK_T_OUT, cuts, []), VIRTIO_BLK_S_OK);
+    const other = { address: 0x10_0000 + 2 ** 16, length: 512 };
+    for (const type of [VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT]) {
+      const write = type === VIRTIO_BLK_T_IN;
+      assertEquals(run(type, cuts, [{ ...other, write }]), 1);
+    }
+  }
+});
+
+Deno.test("BlkDevice has room for a header in bytes beside all data", () => {
+  using bench = new BlkBench({ blk: { segMax: 3 } });
+  const answer = bench.submit([
+    ...Array.from(header(VIRTIO_BLK_T_IN, 0), (byte) => ({
+      readable: Uint8Array.of(byte),
+    })),
+    { writable: 512 },
+    { writable: 512 },
+    { writable: 512 },
+    { writable: 1 },
+  ]);
+  assertEquals(answer.status, VIRTIO_BLK_S_OK);
+  assertEquals(answer.data, pattern(MEBIBYTE, 1).slice(0, 1536));
+});
+
 Deno.test("BlkDevice hands out its ID into any room", () => {
   const serial = "12345678901234567890";
   for (

@@ -11,7 +11,7 @@
  * @module
  */
 
-import type { CreateDevice, DeviceContext } from "../../virtqueue/device.ts";
+import type { DeviceContext } from "../../virtqueue/device.ts";
 import { openStorage } from "../storage/open.ts";
 import { BlkDevice } from "./device.ts";
 import { resolveBlkOptions } from "./options.ts";
@@ -20,12 +20,13 @@ export { BlkDevice } from "./device.ts";
 export { BLK_OPTIONS, BlkOptionError, type BlkOptions } from "./options.ts";
 
 /**
- * Makes a block device.
+ * Makes a block device: a {@linkcode CreateDevice}.
  *
+ * @param options a {@linkcode BlkOptions}
  * @throws {BlkOptionError} when an option is wrong
  * @throws {StorageError} when the image cannot be served
  */
-function createBlk(
+export default function createBlk(
   options: Readonly<Record<string, unknown>>,
   context: DeviceContext,
 ): BlkDevice {
@@ -38,5 +39,3 @@ function createBlk(
     throw error;
   }
 }
-
-export default createBlk satisfies CreateDevice;

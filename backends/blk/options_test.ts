@@ -89,3 +89,25 @@ Deno.test("resolveBlkOptions() refuses what is wrong, and names it", () => {
     assert(error.message.startsWith(`Cannot use ${expected}=`), error.message);
   }
 });
+
+Deno.test("the reference of the options names each of them", () => {
+  const text = Deno.readTextFileSync(new URL("README.md", import.meta.url));
+  const table = text.slice(
+    text.indexOf("## Options"),
+    text.indexOf("## Formats"),
+  );
+  const rows = [
+    ...table.matchAll(/^\| `([a-z-]+)=(.*?)` +\| .* \| +(.*?) +\|$/gm),
+  ];
+  assertEquals(rows.map(([, name]) => name), BLK_OPTIONS.map((o) => o.name));
+  for (const [i, spec] of BLK_OPTIONS.entries()) {
+    const [, , values, shown] = rows[i];
+    if (spec.choices) assertEquals(values, spec.choices.join("\\|"));
+    if (typeof spec.default === "boolean") {
+      assertEquals(shown, spec.default ? "`on`" : "`off`");
+    } else if (spec.default) assertEquals(shown, `\`${spec.default}\``);
+    for (const limit of [spec.minimum, spec.maximum]) {
+      if (limit !== undefined) assert(rows[i][0].includes(`${limit}`));
+    }
+  }
+});
