@@ -112,6 +112,7 @@ export const phases: readonly Phase[] = [
         "tools",
         "tests/runner",
         "tests/support",
+        "tests/bench",
         "tests/guest/rig",
       ],
       permissions: ["--allow-all"],
@@ -147,7 +148,7 @@ export const phases: readonly Phase[] = [
     group: "system",
     timeout: 300,
     run: {
-      tests: ["tests/protocol", "tests/conformance"],
+      tests: ["tests/protocol", "tests/conformance", "tests/hostile"],
       permissions: ["--allow-all"],
       live: true,
     },
