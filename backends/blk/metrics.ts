@@ -49,11 +49,6 @@ export class BlkMetrics {
     this.#errors[Math.min(Math.max(errno, 0), LARGEST_ERRNO)]++;
   }
 
-  /** Number of requests with a verdict. */
-  refused(verdict: number): number {
-    return this.#refused[verdict];
-  }
-
   /** The counters as JSON; of errors and refusals, those that happened. */
   toJSON(): Record<string, unknown> {
     const refused: Record<string, number> = {};
