@@ -16,5 +16,9 @@ export type {
 } from "./virtqueue/device.ts";
 export type { VirtQueue } from "./virtqueue/queue.ts";
 export type { DescriptorChain } from "./virtqueue/chain.ts";
-export type { GuestMemory } from "./virtqueue/memory.ts";
+export type {
+  GuestMemory,
+  MemoryRegion,
+  RegionInfo,
+} from "./virtqueue/memory.ts";
 export { serve, type ServeOptions, type Server } from "./host/serve.ts";
