@@ -130,7 +130,7 @@ Deno.test("a change before a ring runs is told when one does", async () => {
   await ring.h.settled();
   // What is read before it is told is known.
   await frontEnd.getConfig(0, 60);
-  await ring.run();
+  await ring.start();
   ring.h.session.configChanged();
   await frontEnd.configChange();
   await frontEnd.setVringEnable(0, false);

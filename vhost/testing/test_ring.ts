@@ -27,9 +27,14 @@ export class TestRing implements AsyncDisposable {
     this.h = Harness.open(options);
   }
 
-  /** Negotiates, unless that was done, and has ring 0 run. */
+  /** Negotiates and has ring 0 run. */
   async run(options?: HandshakeOptions): Promise<void> {
     await this.prepare(options);
+    await this.start();
+  }
+
+  /** Has ring 0 run after {@linkcode TestRing.prepare}. */
+  async start(): Promise<void> {
     await this.h.frontEnd.addMemReg(this.region);
     await this.h.frontEnd.setupRing(0, this.layout);
     await this.h.frontEnd.setVringEnable(0, true);
