@@ -273,6 +273,7 @@ function parse(
       address + BigInt(length) <= BigInt(run.start + run.size)
     );
   let indirect = false;
+  let writing = false;
   let visited = new Set<number>();
   let index = head;
   for (;;) {
@@ -291,7 +292,8 @@ function parse(
       index = 0;
       continue;
     }
-    if (each.write === false && parts.writable.length > 0) return null;
+    if (writing && !each.write) return null;
+    writing = each.write;
     if (each.length > 0) {
       if (!holds(each.address, each.length)) return null;
       const part = each.write ? parts.writable : parts.readable;

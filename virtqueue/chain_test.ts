@@ -298,6 +298,8 @@ Deno.test("a longer chain is truncated: lengths and the last byte are right", ()
   assertEquals(chain.iovec(new Uint32Array(99), 0, 20, true, 0, 80), -1);
   const stored = (chain.capacity - 2) * 4;
   assertEquals(chain.iovec(new Uint32Array(99), 0, 20, true, 0, stored), 6);
+  const beyond = stored + 1;
+  assertEquals(chain.iovec(new Uint32Array(99), 0, 20, true, 0, beyond), -1);
   assertEquals(chain.write(0, new Uint8Array(81).fill(1)), stored);
 });
 
@@ -337,4 +339,20 @@ Deno.test("buffers that cross regions do not truncate a chain of legal length", 
   const { chain } = take([crossing, crossing, crossing, crossing], 4);
   assertEquals(chain.truncated, false);
   assertEquals(chain.count, 8);
+});
+
+Deno.test("a chain with too many pieces is truncated, however few its buffers", () => {
+  const memory = new FakeMemory([{ guestAddress: 0, bytes: 4096 }]);
+  for (let i = 0; i < 20; i++) {
+    memory.add({ guestAddress: BASE + 4 * i, bytes: 4 });
+  }
+  const driver = new FakeDriver(memory, { size: 4 });
+  const queue = startQueue(driver, { maxSegments: 4 });
+  driver.submit([{ address: BASE + 1, length: 78, write: true }]);
+  const chain = queue.take();
+  assert(chain !== null);
+  assertEquals([chain.truncated, chain.count], [true, chain.capacity]);
+  assertEquals(chain.writableLength, 78);
+  assertEquals(chain.writeUint8(77, 0x99), true);
+  assertEquals(memory.read(BASE + 78, 1), bytes(0x99));
 });

@@ -263,6 +263,28 @@ Deno.test("an indirect table may be of any alignment and of 32768 entries", () =
   assertEquals(chain.address(chain.count - 1), 64 + 32767);
 });
 
+Deno.test("an indirect table may lie beyond 2^30 and 2^31 of a region", () => {
+  // Reserved, and touched at a few pages only.
+  const memory = new FakeMemory([
+    { guestAddress: 0, bytes: 4096 },
+    { guestAddress: 2 ** 32, bytes: 2 ** 31 + 65536 },
+  ]);
+  const driver = new FakeDriver(memory, { size: SIZE });
+  const queue = startQueue(driver);
+  for (const offset of [2 ** 30 - 8, 2 ** 30, 2 ** 31 - 40, 2 ** 31 + 4096]) {
+    const address = 2 ** 32 + offset + 512;
+    memory.write(address, Uint8Array.of(1, 2, 3, 4));
+    driver.submit([{ address, length: 4, write: false }, { writable: 1 }], {
+      indirect: true,
+      tableAddress: 2 ** 32 + offset,
+    });
+    const chain = queue.take();
+    assert(chain !== null);
+    assertEquals(chain.readUint32(0), 0x04030201);
+    assertEquals(chain.address(0), address);
+  }
+});
+
 Deno.test("every descriptor word is read once, and what was read counts", () => {
   const { memory, driver, queue } = rig();
   memory.write(DATA + 512, Uint8Array.of(1, 2, 3, 4));
