@@ -56,8 +56,8 @@ const UNANSWERABLE: ReadonlySet<number> = new Set([
 const SUCCESS = encodeU64(0n);
 const FAILURE = encodeU64(1n);
 
-/** Lines about ignored messages that a session writes at most. */
-const MAX_IGNORED_LINES = 16;
+/** Lines about refused and ignored messages that a session writes at most. */
+const MAX_COMPLAINTS = 32;
 
 /** What a session may be given beside connection and data plane. */
 export interface SessionOptions {
@@ -246,15 +246,22 @@ export class Session implements DataPlaneEvents {
     if (error.consequence === "drop" || demandsReply) throw error;
     if (this.#wantsAck(message)) {
       this.#counts.refused++;
-      this.#state.log.warn("request refused", { reason: error.message });
+      this.#complain("request refused", error);
       return FAILURE;
     }
     if (error.consequence === "refuse") throw error;
     this.#counts.ignored++;
-    if (this.#counts.ignored <= MAX_IGNORED_LINES) {
-      this.#state.log.warn("message ignored", { reason: error.message });
-    }
+    this.#complain("message ignored", error);
     return null;
+  }
+
+  #complain(what: string, error: ProtocolError): void {
+    const { refused, ignored } = this.#counts;
+    if (refused + ignored > MAX_COMPLAINTS) return;
+    this.#state.log.warn(what, { reason: error.message });
+    if (refused + ignored === MAX_COMPLAINTS) {
+      this.#state.log.warn("further complaints are counted, not logged");
+    }
   }
 
   /** Gives everything back; what goes wrong is collected. */

@@ -26,7 +26,7 @@ function getConfig(state: SessionState, message: Message): Uint8Array {
   const access = decodeConfig(message.request, message.payload, true);
   const end = access.offset + access.size;
   if (access.size === 0 || end > VHOST_USER_MAX_CONFIG_SIZE) {
-    state.log.warn(
+    state.log.debug(
       `refused a read of ${access.size} bytes at ${access.offset} of the ` +
         "configuration space",
     );
