@@ -12,6 +12,7 @@ import {
 } from "./storage.ts";
 import { pattern, TestBuffers } from "./testing/buffers.ts";
 import { StorageRunner } from "./testing/engine_suite.ts";
+import { skipRest } from "../../tests/support/skip.ts";
 
 const MEBIBYTE = 2 ** 20;
 
@@ -48,9 +49,11 @@ for (const blockSize of [512, 4096]) {
       Deno.writeFileSync(file, pattern(4 * MEBIBYTE, 1));
       const made = LoopDevice.make(file, blockSize);
       if (typeof made === "string") {
-        console.log(`skipped: no loop devices here (${made})`);
-        await t.step({ name: "loop device", ignore: true, fn() {} });
-        return;
+        return await skipRest(
+          t,
+          "loop device",
+          `no loop devices here (${made})`,
+        );
       }
       using device = made;
       serve(device.path, file, blockSize, direct);

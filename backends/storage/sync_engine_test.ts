@@ -14,6 +14,7 @@ import {
 import { pattern, TestBuffers } from "./testing/buffers.ts";
 import { StorageRunner, testEngine } from "./testing/engine_suite.ts";
 import { forEachEngine } from "./testing/engines.ts";
+import { skipRest } from "../../tests/support/skip.ts";
 
 const EPERM = 1;
 const TWO_GIB_LESS_A_PAGE = 0x7fff_f000;
@@ -133,9 +134,11 @@ Deno.test("SyncEngine answers a full file system, and goes on", async (t) => {
   const text = new TextDecoder();
   const error = text.decode(stderr);
   if (code !== 0 && /unshare|mount/.test(error)) {
-    console.log(`skipped: no private mounts here (${error.trim()})`);
-    await t.step({ name: "private mounts", ignore: true, fn() {} });
-    return;
+    return await skipRest(
+      t,
+      "private mounts",
+      `no private mounts here (${error.trim()})`,
+    );
   }
   assertEquals(code, 0, error);
   assertEquals(JSON.parse(text.decode(stdout)), {
