@@ -79,9 +79,10 @@ export const VIRTIO_ID_SCSI = 8;
  *
  * @example
  * ```ts
+ * import { assertEquals } from "@std/assert";
  * import { featureMask, VIRTIO_F_VERSION_1 } from "./constants.ts";
  *
- * featureMask(0, VIRTIO_F_VERSION_1); // 0x100000001n
+ * assertEquals(featureMask(0, VIRTIO_F_VERSION_1), 0x1_0000_0001n);
  * ```
  */
 export function featureMask(...bits: readonly number[]): bigint {

@@ -75,12 +75,13 @@ const EMPTY_BYTES = new Uint8Array(0);
  *
  * @example
  * ```ts
+ * import { assertEquals } from "@std/assert";
  * import { GuestMemory } from "./memory.ts";
  *
  * const memory = new GuestMemory();
  * memory.add({ guestAddress: 0x1000, size: 64, buffer: new ArrayBuffer(64) });
- * memory.find(0x1000, 64); // 0
- * memory.find(0x1000, 65); // -1
+ * assertEquals(memory.find(0x1000, 64), 0);
+ * assertEquals(memory.find(0x1000, 65), -1);
  * ```
  */
 export class GuestMemory {

@@ -10,9 +10,10 @@
  *
  * @example
  * ```ts
+ * import { assertEquals } from "@std/assert";
  * import { distance } from "./notification.ts";
  *
- * distance(65535, 2); // 3
+ * assertEquals(distance(65535, 2), 3);
  * ```
  */
 export function distance(from: number, to: number): number {

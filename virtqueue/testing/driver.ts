@@ -103,13 +103,14 @@ interface Submission {
  *
  * @example
  * ```ts
+ * import { assertEquals } from "@std/assert";
  * import { FakeDriver, FakeMemory } from "./driver.ts";
  *
  * const memory = new FakeMemory([{ guestAddress: 0, bytes: 65536 }]);
  * const driver = new FakeDriver(memory, { size: 8 });
  * driver.submit([{ readable: new Uint8Array(16) }, { writable: 1 }]);
- * driver.kickNeeded(); // true
- * driver.reap(); // []: no device is there
+ * assertEquals(driver.kickNeeded(), true);
+ * assertEquals(driver.reap(), []); // no device is there
  * ```
  */
 export class FakeDriver {

@@ -36,6 +36,7 @@ export function queueOptions(
  *
  * @example
  * ```ts
+ * import { assertEquals } from "@std/assert";
  * import { FakeDriver, FakeMemory } from "./driver.ts";
  * import { startQueue } from "./queue.ts";
  *
@@ -43,7 +44,7 @@ export function queueOptions(
  * const driver = new FakeDriver(memory);
  * const queue = startQueue(driver, { maxSegments: 4 });
  * driver.submit([{ readable: new Uint8Array(3) }]);
- * queue.take()?.readableLength; // 3
+ * assertEquals(queue.take()?.readableLength, 3);
  * ```
  */
 export function startQueue(
