@@ -51,29 +51,41 @@ export function readLink(path: string): string {
 const SYS_GETDENTS64 = 217n;
 
 /**
- * The number of names in a directory of /proc, without `.` and `..`, and
- * without the descriptor that reads it.
+ * The open descriptors of this process, all threads, in no order, without the
+ * one that reads them.
  *
  * C: `ssize_t getdents64(int fd, void *dirp, size_t count);`
  */
-export function countOpenFds(): number {
+export function openFds(): number[] {
   const path = "/proc/self/fd";
   const flags = O_CLOEXEC | O_DIRECTORY;
   const fd = check(libc().open(cString(path), flags, 0), "open", path);
   try {
     const buffer = new Uint8Array(32768);
     const view = new DataView(buffer.buffer);
-    let count = 0;
+    const decoder = new TextDecoder();
+    const fds: number[] = [];
     for (;;) {
       const n = check(
         libc().getdents64(SYS_GETDENTS64, fd, buffer, BigInt(buffer.length)),
         "getdents64",
         path,
       );
-      if (n === 0) return count - 3;
-      for (let at = 0; at < n; at += view.getUint16(at + 16, true)) count++;
+      if (n === 0) return fds;
+      for (let at = 0; at < n; at += view.getUint16(at + 16, true)) {
+        const start = at + 19;
+        const end = buffer.indexOf(0, start);
+        // Besides the numbers there are "." and "..".
+        const number = Number(decoder.decode(buffer.subarray(start, end)));
+        if (Number.isInteger(number) && number !== fd) fds.push(number);
+      }
     }
   } finally {
     libc().close(fd);
   }
+}
+
+/** How many descriptors {@linkcode openFds} finds. */
+export function countOpenFds(): number {
+  return openFds().length;
 }

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { SystemError } from "./errno.ts";
-import { countOpenFds, readLink, readTextFile } from "./proc.ts";
+import { countOpenFds, openFds, readLink, readTextFile } from "./proc.ts";
 
 Deno.test("files longer than one read are whole", () => {
   const path = Deno.makeTempFileSync();
@@ -31,4 +31,17 @@ Deno.test("descriptors are counted without the one that counts", () => {
   for (const file of files) file.close();
   assertEquals(countOpenFds(), before);
   assert(before > 2);
+});
+
+Deno.test("descriptors are listed by number", () => {
+  using file = Deno.openSync("/proc/self/statm");
+  const before = openFds();
+  assert(before.includes(0) && before.includes(1) && before.includes(2));
+  assertEquals(new Set(before).size, before.length);
+  const found = before.filter((fd) =>
+    readLink(`/proc/self/fd/${fd}`).endsWith("/statm")
+  );
+  assertEquals(found.length, 1);
+  file.close();
+  assertEquals(openFds().includes(found[0]), false);
 });
