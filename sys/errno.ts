@@ -40,6 +40,7 @@ export const Errno = {
   ENAMETOOLONG: 36,
   ENOSYS: 38,
   ELOOP: 40,
+  ETIME: 62,
   EPROTO: 71,
   EOVERFLOW: 75,
   ENOTSOCK: 88,

@@ -87,6 +87,12 @@ export const SYMBOLS = {
   preadv: { parameters: ["i32", "u64", "i32", "i64"], result: "i32" },
   // ssize_t pwritev(int fd, const struct iovec *iov, int iovcnt, off_t offset);
   pwritev: { parameters: ["i32", "u64", "i32", "i64"], result: "i32" },
+  // ssize_t preadv2(int fd, const struct iovec *iov, int iovcnt, off_t offset,
+  //                 int flags);
+  preadv2: { parameters: ["i32", "u64", "i32", "i64", "i32"], result: "i32" },
+  // ssize_t pwritev2(int fd, const struct iovec *iov, int iovcnt, off_t offset,
+  //                  int flags);
+  pwritev2: { parameters: ["i32", "u64", "i32", "i64", "i32"], result: "i32" },
   // ssize_t pread(int fd, void *buf, size_t count, off_t offset);
   pread: { parameters: ["i32", "buffer", "u64", "i64"], result: "i32" },
   // ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset);
@@ -155,6 +161,29 @@ export const SYMBOLS = {
     parameters: ["pointer", "u64", "i32"],
     result: "i32",
     nonblocking: true,
+  },
+
+  // --- io_uring: system calls without a function of their own --------------
+  // int io_uring_setup(u32 entries, struct io_uring_params *p);
+  io_uring_setup: {
+    name: "syscall",
+    parameters: ["i32", "u32", "buffer"],
+    result: "i32",
+  },
+  // int io_uring_enter(unsigned int fd, unsigned int to_submit,
+  //                    unsigned int min_complete, unsigned int flags,
+  //                    const void *argp, size_t argsz);
+  io_uring_enter: {
+    name: "syscall",
+    parameters: ["i32", "i32", "i32", "i32", "i32", "pointer", "u64"],
+    result: "i32",
+  },
+  // int io_uring_register(unsigned int fd, unsigned int opcode, void *arg,
+  //                       unsigned int nr_args);
+  io_uring_register: {
+    name: "syscall",
+    parameters: ["i32", "i32", "i32", "pointer", "u32"],
+    result: "i32",
   },
 
   // --- process -------------------------------------------------------------
