@@ -8,6 +8,10 @@
  * handler takes them; the others are closed when the message is. Whatever
  * breaks off, those that had arrived are closed.
  *
+ * A peer that sends without a pause would keep the thread to itself, since
+ * bytes that are there are taken without a turn of the event loop: so after
+ * {@linkcode MESSAGES_IN_A_ROW} messages `receive` waits for its turn.
+ *
  * One side calls `receive` and `send` one after the other, never both at once.
  *
  * @module
@@ -26,6 +30,9 @@ import {
 } from "./constants.ts";
 import { ProtocolError } from "./errors.ts";
 import { decodeHeader } from "./message.ts";
+
+/** Messages that are received before others get their turn. */
+const MESSAGES_IN_A_ROW = 32;
 
 /** A message as it was received, with the descriptors that came along. */
 export class Message implements Disposable {
@@ -95,6 +102,8 @@ export class Connection implements Disposable {
   readonly #header = new Uint8Array(VHOST_USER_HEADER_SIZE);
   #wake: (() => void) | null = null;
   #interrupted = false;
+  /** Messages received since others had their turn. */
+  #inARow = 0;
 
   /** Takes over a connected socket. */
   constructor(socket: UnixSocket, reactor: Reactor) {
@@ -118,6 +127,9 @@ export class Connection implements Disposable {
   async receive(): Promise<Message | null> {
     const fds: OwnedFd[] = [];
     try {
+      if (++this.#inARow > MESSAGES_IN_A_ROW && !this.#interrupted) {
+        await this.#wait(EPOLLIN);
+      }
       const got = await this.#fill(this.#header, fds, null);
       if (got < VHOST_USER_HEADER_SIZE) {
         if (got === 0 || this.#interrupted) return null;
@@ -221,6 +233,7 @@ export class Connection implements Disposable {
   }
 
   #wait(events: number): Promise<void> {
+    this.#inARow = 0;
     return new Promise((resolve) => {
       const wake = (): void => {
         watch.close();

@@ -217,3 +217,25 @@ Deno.test("interrupt() ends a wait, and all later ones", async () => {
   assertEquals(await ends.connection.receive(), null);
   assertEquals(await ends.connection.send(encodeMessage(1, 5)), false);
 });
+
+Deno.test("receive() leaves others their turn, whatever a peer sends", async () => {
+  using ends = new Ends();
+  const many = new Uint8Array(12 * 100);
+  for (let i = 0; i < 100; i++) many.set(encodeMessage(3, 1), 12 * i);
+  const limit = 100_000;
+  let received = 0, enough = false;
+  const done = (async () => {
+    while (!enough && received < limit) {
+      using message = await ends.connection.receive();
+      assert(message !== null);
+      // The socket is never empty.
+      if (++received % 100 === 0) ends.sendAll(many);
+    }
+  })();
+  ends.sendAll(many);
+  // Without turns of the event loop this timer fires when all is over.
+  await turn();
+  enough = true;
+  await done;
+  assert(received < limit, "nobody else had a turn");
+});
