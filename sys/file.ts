@@ -14,6 +14,7 @@ import { check, Errno, errno, SystemError, systemError } from "./errno.ts";
 import { OwnedFd, setNonblocking } from "./fd.ts";
 import { filesystemName, ioctlSize, logicalBlockSizeOf } from "./device.ts";
 import { cString, libc } from "./libc.ts";
+import type { IoTable } from "./io_table.ts";
 import { mapAnonymous } from "./mapping.ts";
 import { FileType, type Metadata, statFd } from "./statx.ts";
 
@@ -42,6 +43,16 @@ const STEP_BYTES = 0x4000_0000;
 /** 64-bit arguments: address of the iovec, offset, length. */
 const wide = new BigInt64Array(3);
 const words = new Uint32Array(wide.buffer);
+
+/** Puts iovec address and offset of a slot into `wide`. */
+function placeOperands(table: IoTable, slot: number): void {
+  const iovecs = table.iovecs.address(slot);
+  const offset = table.offsets[slot];
+  words[0] = iovecs;
+  words[1] = iovecs / TWO_32;
+  words[2] = offset;
+  words[3] = Math.floor(offset / TWO_32);
+}
 
 /** Options of {@linkcode DataFile.open}. */
 export interface OpenOptions {
@@ -217,6 +228,34 @@ export class DataFile implements Disposable {
       words[2] = offset;
       words[3] = Math.floor(offset / TWO_32);
       const n = libc().pwritev(this.#fd, wide[0], count, wide[1]);
+      if (n >= 0) return n;
+      const e = errno();
+      if (e !== Errno.EINTR) return -e;
+    }
+  }
+
+  /**
+   * As {@linkcode DataFile.readv}, with the operands of a slot; allocates nothing
+   * wherever it is called from.
+   *
+   * @param table has `offsets`, `counts` and `iovecs` of the slot
+   * @returns bytes read, fewer at the end of the file; or a negative errno
+   */
+  readSlot(table: IoTable, slot: number): number {
+    for (;;) {
+      placeOperands(table, slot);
+      const n = libc().preadv(this.#fd, wide[0], table.counts[slot], wide[1]);
+      if (n >= 0) return n;
+      const e = errno();
+      if (e !== Errno.EINTR) return -e;
+    }
+  }
+
+  /** As {@linkcode DataFile.writev}, with the operands of a slot. */
+  writeSlot(table: IoTable, slot: number): number {
+    for (;;) {
+      placeOperands(table, slot);
+      const n = libc().pwritev(this.#fd, wide[0], table.counts[slot], wide[1]);
       if (n >= 0) return n;
       const e = errno();
       if (e !== Errno.EINTR) return -e;

@@ -31,7 +31,7 @@
  */
 
 import { Errno } from "../../sys/errno.ts";
-import { IovecTable } from "../../sys/iovec.ts";
+import { IoTable } from "../../sys/io_table.ts";
 import type { DescriptorChain } from "../../virtqueue/chain.ts";
 import { hasFeature, VIRTIO_F_VERSION_1 } from "../../virtqueue/constants.ts";
 import type {
@@ -109,7 +109,8 @@ export class BlkDevice implements VirtioDevice {
   readonly #context: DeviceContext;
   readonly #cache: CacheMode;
   readonly #request = new BlkRequest();
-  readonly #iovecs: IovecTable;
+  /** Operands of the storage operations in flight, by slot. */
+  readonly #table: IoTable;
   readonly #id = new Uint8Array(DEVICE_ID_SIZE);
   readonly #blockSize: number;
   readonly #discards: boolean;
@@ -119,8 +120,6 @@ export class BlkDevice implements VirtioDevice {
   // The requests in flight, by the slots of their chains.
   readonly #chains: (DescriptorChain | null)[];
   readonly #phases: Uint8Array<ArrayBuffer>;
-  /** Bytes that the storage operation is about. */
-  readonly #lengths: Uint32Array<ArrayBuffer>;
   /** The range to work on next. */
   readonly #ranges: Uint16Array<ArrayBuffer>;
 
@@ -141,11 +140,11 @@ export class BlkDevice implements VirtioDevice {
     this.maxSegments = options.segMax + FRAMING_DESCRIPTORS;
     new TextEncoder().encodeInto(options.serial, this.#id);
     const slots = context.slotsPerQueue * options.queues;
-    this.#iovecs = new IovecTable(slots, options.segMax + REGION_CROSSINGS);
+    this.#table = new IoTable(slots, options.segMax + REGION_CROSSINGS);
     this.#chains = new Array(slots).fill(null);
     this.#phases = new Uint8Array(slots);
-    this.#lengths = new Uint32Array(slots);
     this.#ranges = new Uint16Array(slots);
+    storage.attach(this.#table);
     storage.onComplete = (slot, result) => this.#finished(slot, result);
     this.#describe();
   }
@@ -236,7 +235,7 @@ export class BlkDevice implements VirtioDevice {
 
   close(): void {
     this.#storage.close();
-    this.#iovecs[Symbol.dispose]();
+    this.#table[Symbol.dispose]();
   }
 
   /** Starts a request, or says why not. */
@@ -284,9 +283,10 @@ export class BlkDevice implements VirtioDevice {
     if (verdict !== REQUEST_OK) return verdict;
     const segMax = this.#options.segMax;
     const position = writing ? REQUEST_HEADER_SIZE : 0;
+    const table = this.#table;
     const count = chain.iovec(
-      this.#iovecs.words,
-      this.#iovecs.wordOffset(slot),
+      table.iovecs.words,
+      table.iovecs.wordOffset(slot),
       segMax + REGION_CROSSINGS,
       !writing,
       position,
@@ -297,15 +297,10 @@ export class BlkDevice implements VirtioDevice {
         countBuffers(chain, !writing, position, length) > segMax)
     ) return REQUEST_TOO_MANY_SEGMENTS;
     this.#enter(chain, writing ? WRITING : READING);
-    this.#lengths[slot] = length;
-    this.#storage.submit(
-      slot,
-      writing ? STORAGE_WRITE : STORAGE_READ,
-      request.sector * SECTOR_SIZE,
-      length,
-      this.#iovecs.address(slot),
-      count,
-    );
+    table.offsets[slot] = request.sector * SECTOR_SIZE;
+    table.lengths[slot] = length;
+    table.counts[slot] = count;
+    this.#storage.submit(slot, writing ? STORAGE_WRITE : STORAGE_READ);
     return REQUEST_OK;
   }
 
@@ -341,16 +336,9 @@ export class BlkDevice implements VirtioDevice {
       );
       if (verdict !== REQUEST_OK) return this.#refuse(chain, verdict);
       if (request.rangeSectors === 0) continue;
-      const length = request.rangeSectors * SECTOR_SIZE;
-      this.#lengths[slot] = length;
-      this.#storage.submit(
-        slot,
-        this.#rangeOperation(discard),
-        request.rangeSector * SECTOR_SIZE,
-        length,
-        0,
-        0,
-      );
+      this.#table.offsets[slot] = request.rangeSector * SECTOR_SIZE;
+      this.#table.lengths[slot] = request.rangeSectors * SECTOR_SIZE;
+      this.#storage.submit(slot, this.#rangeOperation(discard));
       return;
     }
     if (discard) {
@@ -382,7 +370,7 @@ export class BlkDevice implements VirtioDevice {
   }
 
   #flush(slot: number): void {
-    this.#storage.submit(slot, STORAGE_FLUSH, 0, 0, 0, 0);
+    this.#storage.submit(slot, STORAGE_FLUSH);
   }
 
   /** A storage operation ended. */
@@ -392,7 +380,7 @@ export class BlkDevice implements VirtioDevice {
       throw new Error(`Slot ${slot} was completed without a request in it`);
     }
     if (result < 0) return this.#fail(chain, -result);
-    const length = this.#lengths[slot];
+    const length = this.#table.lengths[slot];
     switch (this.#phases[slot]) {
       case READING:
         if (result !== length) return this.#fail(chain, Errno.EIO);

@@ -6,6 +6,8 @@
  * @module
  */
 
+import type { IoTable } from "../../sys/io_table.ts";
+
 /** Reads into the iovecs. */
 export const STORAGE_READ = 0;
 /** Writes from the iovecs. */
@@ -49,24 +51,22 @@ export interface Storage {
   onComplete: StorageCompletion;
 
   /**
-   * Starts an operation. `onComplete(slot, …)` is called exactly once for it,
+   * Names the table that has the operands of all slots; once, before the first
+   * {@linkcode submit}. The table stays the caller's.
+   */
+  attach(table: IoTable): void;
+
+  /**
+   * Starts an operation on the range and iovecs that the table has for `slot`;
+   * they stay as they are until it completes. `onComplete(slot, …)` is called exactly once for it,
    * before `submit` returns or from a later {@linkcode poll}. Short transfers
    * are continued by the engine: the result is the whole length, or an error.
    *
    * The range must lie in the capacity (the device checked it). The memory
-   * that the iovecs name stays untouched by the caller until completion.
-   *
-   * @param iovecs address of an array of `struct iovec`, 0 without data
-   * @param count number of iovecs (0 to 1024)
+   * that the iovecs name stays untouched by the caller until completion. Only
+   * reads and writes have iovecs; a flush has no range either.
    */
-  submit(
-    slot: number,
-    operation: StorageOperation,
-    offset: number,
-    length: number,
-    iovecs: number,
-    count: number,
-  ): void;
+  submit(slot: number, operation: StorageOperation): void;
 
   /** Submits what is prepared and delivers what is done; returns the number of completions. */
   poll(): number;

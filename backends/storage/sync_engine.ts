@@ -21,6 +21,7 @@
 
 import type { DataFile, ZeroOptions } from "../../sys/file.ts";
 import { Errno } from "../../sys/errno.ts";
+import type { IoTable } from "../../sys/io_table.ts";
 import { BounceBuffer } from "./bounce.ts";
 import { queueLimits } from "./block_device.ts";
 import { ImageLock } from "./lock.ts";
@@ -72,6 +73,7 @@ export class SyncEngine implements Storage {
   readonly #lock: ImageLock;
   readonly #scatter: ScatterList;
   readonly #zeroes: ZeroWriter;
+  #table: IoTable | null = null;
   readonly #bounce: BounceBuffer | null;
   readonly #rare: RareCounters = {
     shortTransfers: 0,
@@ -114,18 +116,12 @@ export class SyncEngine implements Storage {
     return this.#canPunch;
   }
 
-  submit(
-    slot: number,
-    operation: StorageOperation,
-    offset: number,
-    length: number,
-    iovecs: number,
-    count: number,
-  ): void {
-    this.onComplete(
-      slot,
-      this.#run(operation, offset, length, iovecs, count),
-    );
+  attach(table: IoTable): void {
+    this.#table = table;
+  }
+
+  submit(slot: number, operation: StorageOperation): void {
+    this.onComplete(slot, this.run(slot, operation));
   }
 
   poll(): number {
@@ -169,53 +165,45 @@ export class SyncEngine implements Storage {
     this.#file.close();
   }
 
-  #run(
-    operation: StorageOperation,
-    offset: number,
-    length: number,
-    iovecs: number,
-    count: number,
-  ): number {
+  /** Does an operation; its result. */
+  protected run(slot: number, operation: StorageOperation): number {
+    const table = this.#table!;
     switch (operation) {
       case STORAGE_READ:
-        return this.#transfer(false, offset, length, iovecs, count);
+        return this.#transfer(table, slot, false);
       case STORAGE_WRITE:
-        return this.#transfer(true, offset, length, iovecs, count);
+        return this.#transfer(table, slot, true);
       case STORAGE_FLUSH:
         return this.#file.datasync();
       case STORAGE_DISCARD:
-        return this.#discard(offset, length);
+        return this.#discard(table.offsets[slot], table.lengths[slot]);
       case STORAGE_WRITE_ZEROES:
-        return this.#writeZeroes(offset, length);
+        return this.#writeZeroes(table.offsets[slot], table.lengths[slot]);
       case STORAGE_WRITE_ZEROES_UNMAP:
-        return this.#unmap(offset, length);
+        return this.#unmap(table.offsets[slot], table.lengths[slot]);
     }
   }
 
-  #transfer(
-    writing: boolean,
-    offset: number,
-    length: number,
-    iovecs: number,
-    count: number,
-  ): number {
-    if (length === 0) return 0;
+  #transfer(table: IoTable, slot: number, writing: boolean): number {
+    if (table.lengths[slot] === 0) return 0;
     const moved = writing
-      ? this.#file.writev(iovecs, count, offset)
-      : this.#file.readv(iovecs, count, offset);
-    if (moved === length) return moved;
-    return this.#goOn(writing, offset, length, iovecs, count, moved);
+      ? this.#file.writeSlot(table, slot)
+      : this.#file.readSlot(table, slot);
+    if (moved === table.lengths[slot]) return moved;
+    return this.goOn(slot, writing, moved);
   }
 
-  /** What to do when the first call did not do all. */
-  #goOn(
-    writing: boolean,
-    offset: number,
-    length: number,
-    iovecs: number,
-    count: number,
-    first: number,
-  ): number {
+  /**
+   * Finishes a transfer whose first call did not do all.
+   *
+   * @param first what that call returned: bytes moved, or a negative errno
+   * @returns the length of the transfer, or a negative errno
+   */
+  protected goOn(slot: number, writing: boolean, first: number): number {
+    const table = this.#table!;
+    const offset = table.offsets[slot], length = table.lengths[slot];
+    const count = table.counts[slot];
+    const iovecs = table.iovecs.address(slot);
     const file = this.#file;
     let done = 0, moved = first, bounced = false;
     for (;;) {

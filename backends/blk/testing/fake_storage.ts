@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { IoTable } from "../../../sys/io_table.ts";
 import { detachMemory, viewMemory } from "../../../sys/mapping.ts";
 import {
   type Storage,
@@ -59,21 +60,28 @@ export class FakeStorage implements Storage {
   /** Whether it was closed. */
   closed = false;
 
+  #table: IoTable | null = null;
+
   /** Makes a disk of zeroes. */
   constructor(capacity: number) {
     this.disk = new Uint8Array(capacity);
     this.capacity = capacity;
   }
 
-  submit(
-    slot: number,
-    operation: StorageOperation,
-    offset: number,
-    length: number,
-    iovecs: number,
-    count: number,
-  ): void {
-    const item = { slot, operation, offset, length, iovecs, count };
+  attach(table: IoTable): void {
+    this.#table = table;
+  }
+
+  submit(slot: number, operation: StorageOperation): void {
+    const table = this.#table!;
+    const item = {
+      slot,
+      operation,
+      offset: table.offsets[slot],
+      length: table.lengths[slot],
+      iovecs: table.iovecs.address(slot),
+      count: table.counts[slot],
+    };
     this.log.push(item);
     if (this.pending.some((other) => other.slot === slot)) {
       throw new Error(`Slot ${slot} has an operation already`);

@@ -19,22 +19,29 @@ import {
   type StorageOperation,
 } from "../storage.ts";
 import { pattern, TestBuffers } from "./buffers.ts";
+import { IoTable } from "../../../sys/io_table.ts";
+import { IOV_MAX } from "../../../sys/iovec.ts";
+import { detachMemory, viewMemory } from "../../../sys/mapping.ts";
 
 const EIO = 5, EBADF = 9, EFAULT = 14;
 const MEBIBYTE = 2 ** 20;
+/** The slot that all operations use. */
+const SLOT = 3;
 /** Turns that a test waits for a completion; a turn of a slow engine may block. */
 const MOST_TURNS = 100_000;
 
 /** Runs operations one at a time, whether the engine is synchronous or not. */
 export class StorageRunner {
   readonly #storage: Storage;
+  readonly #table = new IoTable(SLOT + 1, IOV_MAX);
   #result: number | null = null;
 
   /** Takes over the completions of a storage. */
   constructor(storage: Storage) {
     this.#storage = storage;
+    storage.attach(this.#table);
     storage.onComplete = (slot, result) => {
-      assertEquals(slot, 3);
+      assertEquals(slot, SLOT);
       assertEquals(this.#result, null, "an operation completed twice");
       this.#result = result;
     };
@@ -49,7 +56,19 @@ export class StorageRunner {
     count = 0,
   ): number {
     this.#result = null;
-    this.#storage.submit(3, operation, offset, length, iovecs, count);
+    const table = this.#table;
+    table.offsets[SLOT] = offset;
+    table.lengths[SLOT] = length;
+    table.counts[SLOT] = count;
+    if (count > 0) {
+      const list = viewMemory(iovecs, 16 * count);
+      table.iovecs.words.set(
+        new Uint32Array(list),
+        table.iovecs.wordOffset(SLOT),
+      );
+      detachMemory(list);
+    }
+    this.#storage.submit(SLOT, operation);
     for (let turn = 0; this.#result === null; turn++) {
       assert(turn < MOST_TURNS, "an operation never completed");
       this.#storage.poll();
