@@ -222,11 +222,30 @@ export function fdKind(fd: number): FdKind {
     case FileType.FIFO:
       return "pipe";
   }
-  const link = readLink(`/proc/self/fd/${fd}`);
+  const link = fdName(fd);
   if (link === "anon_inode:[eventfd]") return "eventfd";
   if (link === "anon_inode:[eventpoll]") return "epoll";
   if (metadata.type !== FileType.REGULAR) return "other";
   // A file may have such a name too, but a memfd has none in any directory.
   const memfd = metadata.nlink === 0 && link.startsWith("/memfd:");
   return memfd ? "memfd" : "file";
+}
+
+/**
+ * What /proc/self/fd shows for a descriptor: a path, `pipe:[7]`, `socket:[8]`,
+ * `anon_inode:[eventfd]` … Unlike {@linkcode fdKind} it asks nothing of the file,
+ * which may belong to a file system that does not answer.
+ *
+ * C: `readlink(2)`.
+ *
+ * @throws {SystemError} kind `ENOENT` if `fd` is not open
+ */
+export function fdName(fd: number): string {
+  return readLink(`/proc/self/fd/${fd}`);
+}
+
+/** Whether a descriptor is an eventfd; as {@linkcode fdName}. */
+export function isEventFd(fd: number): boolean {
+  // Names of files begin with a slash, so none is this.
+  return fdName(fd) === "anon_inode:[eventfd]";
 }

@@ -6,7 +6,9 @@ import {
   closeFd,
   dupFd,
   fdKind,
+  fdName,
   isCloexec,
+  isEventFd,
   isNonblocking,
   openFdCount,
   OwnedFd,
@@ -135,6 +137,23 @@ Deno.test("the kind of a descriptor is told from its inode", () => {
   assertEquals(named("/"), "directory");
   assertEquals(named("/etc/passwd"), "file");
   assertThrows(() => fdKind(-1), SystemError, "EBADF");
+});
+
+Deno.test("an eventfd is told by its name, which no file can have", () => {
+  using event = EventFd.create();
+  assertEquals(fdName(event.fd), "anon_inode:[eventfd]");
+  assert(isEventFd(event.fd));
+  const directory = Deno.makeTempDirSync();
+  try {
+    const path = `${directory}/anon_inode:[eventfd]`;
+    Deno.writeTextFileSync(path, "");
+    using file = new OwnedFd(libc().open(cString(path), O_CLOEXEC, 0));
+    assertEquals(fdName(file.fd), path);
+    assert(!isEventFd(file.fd));
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
+  }
+  assertThrows(() => isEventFd(-1), SystemError, "ENOENT");
 });
 
 Deno.test("a file with a memfd's name is a file", () => {

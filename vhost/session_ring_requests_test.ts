@@ -6,6 +6,8 @@ import {
 } from "@std/assert";
 import { EventFd } from "../sys/eventfd.ts";
 import { openFdCount } from "../sys/fd.ts";
+import { createMemfd } from "../sys/memfd.ts";
+import { UnixSocket } from "../sys/unix_socket.ts";
 import { FrontEndMessage } from "./constants.ts";
 import { encodeU64, encodeVringState } from "./message.ts";
 import { FrontEndError, SharedRegion } from "./testing/front_end.ts";
@@ -247,4 +249,31 @@ Deno.test("rings are independent of each other", async () => {
   assertEquals([...plane.running.keys()], [1]);
   assertEquals(await frontEnd.getVringBase(0), 0);
   assertEquals([...plane.running.keys()], [1]);
+});
+
+Deno.test("kick, call and error descriptors are eventfds, nothing else", async () => {
+  await using ring = new TestRing();
+  await ring.run();
+  const { frontEnd, plane } = ring.h;
+  plane.takeCalls();
+  const before = openFdCount();
+  const [left, right] = UnixSocket.pair();
+  using memfd = createMemfd("x", 4096);
+  for (const fd of [left.fd, memfd.fd, ring.region.fd]) {
+    for (
+      const set of [
+        () => frontEnd.setVringKick(0, fd),
+        () => frontEnd.setVringCall(0, fd),
+        () => frontEnd.setVringErr(0, fd),
+      ]
+    ) {
+      await assertRejects(set, FrontEndError, "refused");
+      assertStringIncludes(ring.h.status.lastError!, ", not an eventfd");
+    }
+  }
+  left.close();
+  right.close();
+  memfd.close();
+  assertEquals(plane.calls, []);
+  assertEquals(openFdCount(), before);
 });

@@ -11,7 +11,7 @@
  * @module
  */
 
-import { fdKind, type OwnedFd, setNonblocking } from "../sys/fd.ts";
+import type { OwnedFd } from "../sys/fd.ts";
 
 /** Where the parts of a ring are, in user addresses. */
 export interface RingAddresses {
@@ -110,22 +110,19 @@ export class Vring {
   /**
    * Replaces the call descriptor.
    *
-   * @param call taken over, closed when it is refused
+   * @param call taken over
    * @returns the old one, for the caller to close when nobody uses it any more
-   * @throws {SystemError} when it is no descriptor that can be written to
    */
   setCall(call: OwnedFd | null): OwnedFd | null {
-    const next = call === null ? null : neverBlocking(call);
     const old = this.#call;
-    this.#call = next;
+    this.#call = call;
     return old;
   }
 
   /** Replaces the error descriptor; as {@linkcode Vring.setCall}. */
   setError(error: OwnedFd | null): OwnedFd | null {
-    const next = error === null ? null : neverBlocking(error);
     const old = this.#error;
-    this.#error = next;
+    this.#error = error;
     return old;
   }
 
@@ -146,21 +143,5 @@ export class Vring {
     this.stop();
     this.setCall(null)?.close();
     this.setError(null)?.close();
-  }
-}
-
-/**
- * Sees to it that signalling never blocks a thread of ours. An eventfd blocks
- * only at 2^64-2 unread signals, and its flags are shared with the front-end,
- * which may well read it blockingly: it stays as it is. A pipe is full soon,
- * and its ends have flags of their own.
- */
-function neverBlocking(fd: OwnedFd): OwnedFd {
-  try {
-    if (fdKind(fd.fd) !== "eventfd") setNonblocking(fd.fd, true);
-    return fd;
-  } catch (error) {
-    fd.close();
-    throw error;
   }
 }

@@ -1,9 +1,6 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { EventFd } from "../sys/eventfd.ts";
-import { isNonblocking, openFdCount, OwnedFd } from "../sys/fd.ts";
-import { SystemError } from "../sys/errno.ts";
-import { UnixSocket } from "../sys/unix_socket.ts";
-import { setNonblocking } from "../sys/fd.ts";
+import { openFdCount } from "../sys/fd.ts";
 import { ringLengths, Vring } from "./vring.ts";
 
 Deno.test("ringLengths() are those of section 2.7", () => {
@@ -64,30 +61,4 @@ Deno.test("a ring owns its descriptors", () => {
   );
   ring.close();
   assertEquals(openFdCount(), before);
-});
-
-Deno.test("an eventfd keeps its flags, whatever else never blocks", () => {
-  const ring = new Vring(0);
-  const event = EventFd.create({ nonblocking: false });
-  ring.setCall(event);
-  assertEquals(isNonblocking(ring.callFd), false);
-  const [ours, theirs] = UnixSocket.pair();
-  setNonblocking(ours.fd, false);
-  ring.setError(new OwnedFd(ours.fd).dup());
-  assert(isNonblocking(ring.errorFd));
-  ours.close();
-  theirs.close();
-  ring.close();
-});
-
-Deno.test("a descriptor that is refused is closed, the old one stays", () => {
-  const ring = new Vring(0);
-  ring.setCall(EventFd.create());
-  const { callFd } = ring;
-  const gone = EventFd.create();
-  const bad = new OwnedFd(gone.fd);
-  gone.close();
-  assertThrows(() => ring.setCall(bad), SystemError);
-  assertEquals(ring.callFd, callFd);
-  ring.close();
 });

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { OwnedFd } from "../../sys/fd.ts";
+import { fdName, isEventFd, type OwnedFd } from "../../sys/fd.ts";
 import type { Message } from "../connection.ts";
 import { FrontEndMessage, MAX_RING_SIZE } from "../constants.ts";
 import { ProtocolError } from "../errors.ts";
@@ -17,7 +17,7 @@ import {
 import { ringAt, startRings, stopRing } from "../rings.ts";
 import type { SessionState } from "../state.ts";
 import type { Vring } from "../vring.ts";
-import { badFd, type HandlerTable, takeFd } from "./handler.ts";
+import { type HandlerTable, takeFd } from "./handler.ts";
 
 function requireStopped(message: Message, ring: Vring): void {
   if (!ring.running) return;
@@ -124,7 +124,7 @@ interface RingAndFd {
 function ringAndFd(state: SessionState, message: Message): RingAndFd {
   const { index, noFd } = decodeVringFd(message.request, message.payload);
   const ring = ringAt(state, message.request, index);
-  if (!noFd) return { ring, fd: takeFd(message) };
+  if (!noFd) return { ring, fd: takeEventFd(message) };
   if (message.fdCount > 0) {
     throw new ProtocolError(
       "fd-count",
@@ -133,6 +133,23 @@ function ringAndFd(state: SessionState, message: Message): RingAndFd {
     );
   }
   return { ring, fd: null };
+}
+
+/**
+ * The eventfd that must come with a message. Nothing else is taken: a pipe or a
+ * socket that is full would block whoever signals it, a file would grow, and
+ * whether they block is the front-end's to change at any time.
+ */
+function takeEventFd(message: Message): OwnedFd {
+  const fd = takeFd(message);
+  if (isEventFd(fd.fd)) return fd;
+  const name = fdName(fd.fd);
+  fd.close();
+  throw new ProtocolError(
+    "fd-kind",
+    message.request,
+    `the file descriptor is "${name}", not an eventfd`,
+  );
 }
 
 /**
@@ -164,7 +181,7 @@ async function setVringCall(
   message: Message,
 ): Promise<void> {
   const { ring, fd } = ringAndFd(state, message);
-  const old = replace(message, () => ring.setCall(fd));
+  const old = ring.setCall(fd);
   try {
     if (ring.running) await state.plane.setCall(ring.index, ring.callFd);
   } catch (error) {
@@ -180,7 +197,7 @@ async function setVringErr(
   message: Message,
 ): Promise<void> {
   const { ring, fd } = ringAndFd(state, message);
-  const old = replace(message, () => ring.setError(fd));
+  const old = ring.setError(fd);
   try {
     if (ring.running) await state.plane.setError(ring.index, ring.errorFd);
   } catch (error) {
@@ -188,17 +205,6 @@ async function setVringErr(
     throw error;
   }
   old?.close();
-}
-
-function replace(
-  message: Message,
-  set: () => OwnedFd | null,
-): OwnedFd | null {
-  try {
-    return set();
-  } catch (error) {
-    throw badFd(message, error);
-  }
 }
 
 async function setVringEnable(
