@@ -19,6 +19,7 @@ import { EventFd } from "./eventfd.ts";
 import { isCloexec, openFdCount } from "./fd.ts";
 import { mapAnonymous } from "./mapping.ts";
 import { currentThreadId } from "./process.ts";
+import { interrupt } from "./testing/interrupt.ts";
 import { nextMessage, within } from "./testing/within.ts";
 import { UnixSocket } from "./unix_socket.ts";
 
@@ -166,24 +167,13 @@ Deno.test("a Worker blocks in a wait, also across signals, until it is woken", a
     thread: number;
   };
   const done = nextMessage(worker);
-  // A signal with a handler interrupts the system call of the thread that gets
-  // it: wait until the Worker's thread sleeps in it, then aim at that thread.
-  const kernel = Deno.dlopen("libc.so.6", {
-    // int tgkill(pid_t tgid, pid_t tid, int sig);
-    tgkill: { parameters: ["i32", "i32", "i32"], result: "i32" },
-  });
-  const handled = Promise.withResolvers<void>();
-  const handler = (): void => handled.resolve();
-  Deno.addSignalListener("SIGUSR1", handler);
-  try {
-    await within("sleep", sleeping(thread));
-    assertEquals(kernel.symbols.tgkill(Deno.pid, thread, 10), 0);
-    await within("signal", handled.promise);
-    await within("sleep again", sleeping(thread));
-  } finally {
-    Deno.removeSignalListener("SIGUSR1", handler);
-    kernel.close();
-  }
+  // The time to wait is the fourth argument: -1, not that of the runtime.
+  const SYS_EPOLL_WAIT = "232";
+  await interrupt(
+    thread,
+    ([number, , , , timeout]) =>
+      number === SYS_EPOLL_WAIT && Number(timeout) > 2 ** 31,
+  );
   event.signal();
   assertEquals(await within("wake", done), {
     events: 1,
@@ -194,15 +184,3 @@ Deno.test("a Worker blocks in a wait, also across signals, until it is woken", a
   assertEquals(memory[1], 42);
   assertNotEquals(thread, currentThreadId());
 });
-
-/** Resolves when a thread of this process sleeps in `epoll_wait`. */
-async function sleeping(thread: number): Promise<void> {
-  const SYS_EPOLL_WAIT = "232";
-  for (;;) {
-    const path = `/proc/self/task/${thread}/syscall`;
-    const call = (await Deno.readTextFile(path)).split(" ");
-    // The time to wait is the fourth argument: -1, not that of the runtime.
-    if (call[0] === SYS_EPOLL_WAIT && Number(call[4]) > 2 ** 31) return;
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-}

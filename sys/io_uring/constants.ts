@@ -69,8 +69,6 @@ export const IORING_CQE_F_MORE = 2;
 export const IORING_SETUP_CQSIZE = 1 << 3;
 /** Sizes above the limits are cut to them. */
 export const IORING_SETUP_CLAMP = 1 << 4;
-/** Starts disabled, so that restrictions can be registered. */
-export const IORING_SETUP_R_DISABLED = 1 << 6;
 /** A submission that is wrong does not stop those after it. Linux 5.18. */
 export const IORING_SETUP_SUBMIT_ALL = 1 << 7;
 /** Completions do not interrupt the thread that submits. Linux 5.19. */
@@ -124,10 +122,10 @@ export const IORING_UNREGISTER_FILES = 3;
 export const IORING_REGISTER_FILES_UPDATE = 6;
 /** Asks which operations there are. */
 export const IORING_REGISTER_PROBE = 8;
-/** Allows some operations only. */
-export const IORING_REGISTER_RESTRICTIONS = 11;
-/** Enables a ring that was set up with R_DISABLED. */
-export const IORING_REGISTER_ENABLE_RINGS = 12;
+/** Gives the ring an index in the calling thread. Linux 5.18. */
+export const IORING_REGISTER_RING_FDS = 20;
+/** Takes the index back. */
+export const IORING_UNREGISTER_RING_FDS = 21;
 
 /** In the flags of a probed operation. */
 export const IO_URING_OP_SUPPORTED = 1;

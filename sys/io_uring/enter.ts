@@ -18,6 +18,8 @@ const TWO_32 = 4294967296;
  * C: `int io_uring_enter(unsigned int fd, unsigned int to_submit,
  * unsigned int min_complete, unsigned int flags, NULL, 0);`
  *
+ * @param ring descriptor of the ring; or, with `IORING_ENTER_REGISTERED_RING` in
+ * `flags`, its index in the calling thread
  * @returns how many submissions the kernel took; 0 also where it could do
  * nothing now: a signal arrived (EINTR), it has no memory for requests (EAGAIN),
  * completions have to be reaped first (EBUSY)
@@ -80,9 +82,10 @@ export class TimedEnter implements Disposable {
    * `IORING_ENTER_EXT_ARG` and a `struct io_uring_getevents_arg`.
    *
    * @param ms milliseconds, also parts of one
+   * @param flags more flags
    * @returns as {@linkcode enter}; 0 also after the time
    */
-  enter(ring: number, submit: number, ms: number): number {
+  enter(ring: number, submit: number, ms: number, flags: number): number {
     const words = this.#words, at = this.#time;
     const seconds = Math.floor(ms / 1000);
     words[at] = seconds;
@@ -93,7 +96,7 @@ export class TimedEnter implements Disposable {
       ring,
       submit,
       1,
-      IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+      flags | IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
       this.#argument,
       24n,
     );

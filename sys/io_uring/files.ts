@@ -7,15 +7,12 @@
 
 import { Arena } from "../arena.ts";
 import { check } from "../errno.ts";
-import { libc, pointerTo } from "../libc.ts";
 import {
   IORING_REGISTER_FILES,
   IORING_REGISTER_FILES_UPDATE,
   IORING_UNREGISTER_FILES,
 } from "./constants.ts";
-
-/** Number of the system call `io_uring_register`. */
-export const SYS_IO_URING_REGISTER = 427;
+import { registerWith } from "./register.ts";
 
 const TWO_32 = 4294967296;
 
@@ -85,13 +82,7 @@ export class RegisteredFiles {
   }
 
   #register(opcode: number, name: string, arena: Arena, count: number): void {
-    const result = libc().io_uring_register(
-      SYS_IO_URING_REGISTER,
-      this.#ring,
-      opcode,
-      pointerTo(arena.address),
-      count,
-    );
+    const result = registerWith(this.#ring, opcode, arena, count);
     check(result, `io_uring_register(${name})`);
   }
 
@@ -100,12 +91,6 @@ export class RegisteredFiles {
     if (!this.#made) return;
     this.#made = false;
     this.#used.fill(0);
-    libc().io_uring_register(
-      SYS_IO_URING_REGISTER,
-      this.#ring,
-      IORING_UNREGISTER_FILES,
-      null,
-      0,
-    );
+    registerWith(this.#ring, IORING_UNREGISTER_FILES, undefined, 0);
   }
 }

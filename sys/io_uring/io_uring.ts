@@ -30,6 +30,7 @@ import { type Operations, probeOperations } from "./probe.ts";
 import { Ring, SOURCE_IGNORED } from "./ring.ts";
 import { Watches } from "./watches.ts";
 
+const TWO_32 = 4294967296;
 /** How long `close` waits for requests in flight, in milliseconds. */
 const CLOSE_TIMEOUT = 10_000;
 
@@ -45,7 +46,11 @@ export interface IoUringOptions {
    * four times `entries`.
    */
   completions?: number;
-  /** `IORING_SETUP_*` to set up with, where the kernel takes them. */
+  /**
+   * `IORING_SETUP_*` to set up with, where the kernel takes them. With
+   * `DEFER_TASKRUN`, give `TASKRUN_FLAG` too: `ready` sees no completions
+   * otherwise. Default: the best that the kernel has.
+   */
   flags?: number;
   /** Files that can be registered; default 64. */
   files?: number;
@@ -76,7 +81,8 @@ export class IoUring extends Ring implements Disposable {
   /** The operations that the kernel knows. */
   readonly operations: Operations;
   readonly #arena: Arena;
-  readonly #one: number;
+  readonly #oneLow: number;
+  readonly #oneHigh: number;
   readonly #signalFlags: number;
   readonly #signals: number;
   readonly #polls: number;
@@ -108,7 +114,8 @@ export class IoUring extends Ring implements Disposable {
       : 0;
     this.#arena = new Arena(8);
     this.#arena.u32[0] = 1;
-    this.#one = this.#arena.address;
+    this.#oneLow = this.#arena.address | 0;
+    this.#oneHigh = Math.floor(this.#arena.address / TWO_32);
     this.#files = new RegisteredFiles(this.fd, options.files ?? 64);
     this.#signals = this.register((_token, result) => this.#onSignal(result));
     this.#polls = this.register((watch, result, flags) =>
@@ -173,17 +180,14 @@ export class IoUring extends Ring implements Disposable {
    * @param fd an eventfd that does not block; on others it is slow
    */
   signal(fd: number): void {
-    this.prepare(
-      IORING_OP_WRITE,
-      this.#signalFlags,
-      fd,
-      -1,
-      this.#one,
-      8,
-      0,
-      this.#signals,
-      0,
-    );
+    const { sqes } = this;
+    const flags = this.#signalFlags;
+    const at = this.claim(IORING_OP_WRITE, flags, fd, 8, 0, this.#signals, 0);
+    // No position.
+    sqes[at + 2] = -1;
+    sqes[at + 3] = -1;
+    sqes[at + 4] = this.#oneLow;
+    sqes[at + 5] = this.#oneHigh;
   }
 
   #onSignal(result: number): void {

@@ -6,9 +6,8 @@
 
 import { Arena } from "../arena.ts";
 import { check } from "../errno.ts";
-import { libc, pointerTo } from "../libc.ts";
 import { IO_URING_OP_SUPPORTED, IORING_REGISTER_PROBE } from "./constants.ts";
-import { SYS_IO_URING_REGISTER } from "./files.ts";
+import { registerWith } from "./register.ts";
 
 /** The most operations that a probe tells of. */
 const OPERATIONS = 256;
@@ -41,13 +40,7 @@ export class Operations {
 export function probeOperations(ring: number): Operations {
   using arena = new Arena(PROBE_BYTES + OPERATION_BYTES * OPERATIONS);
   check(
-    libc().io_uring_register(
-      SYS_IO_URING_REGISTER,
-      ring,
-      IORING_REGISTER_PROBE,
-      pointerTo(arena.address),
-      OPERATIONS,
-    ),
+    registerWith(ring, IORING_REGISTER_PROBE, arena, OPERATIONS),
     "io_uring_register(PROBE)",
   );
   const known = new Uint8Array(OPERATIONS);

@@ -28,12 +28,14 @@ import {
   IORING_ASYNC_CANCEL_ANY,
   IORING_CQE_F_MORE,
   IORING_ENTER_GETEVENTS,
+  IORING_ENTER_REGISTERED_RING,
   IORING_OP_ASYNC_CANCEL,
   IORING_SQ_CQ_OVERFLOW,
   IORING_SQ_TASKRUN,
   IOSQE_CQE_SKIP_SUCCESS,
 } from "./constants.ts";
 import { enter, TimedEnter } from "./enter.ts";
+import { registerRing, unregisterRing } from "./register.ts";
 import { type RingMemory, type SetupOptions, setUpRing } from "./setup.ts";
 
 const TWO_32 = 4294967296;
@@ -87,6 +89,11 @@ export class Ring {
   readonly #sqMask: number;
   readonly #cqMask: number;
   readonly #timed: TimedEnter;
+  /** Index of the ring in this thread; -1 if it has none. */
+  readonly #index: number;
+  /** What the system call is given. */
+  readonly #enterFd: number;
+  readonly #enterFlags: number;
   readonly #handlers: CompletionHandler[] = [() => {}];
   #sqTail: number;
   #cqHead: number;
@@ -121,6 +128,9 @@ export class Ring {
     this.#sqTail = this.#ring[this.#sqTailWord];
     this.#cqHead = this.#ring[this.#cqHeadWord];
     this.#timed = new TimedEnter();
+    this.#index = registerRing(this.fd);
+    this.#enterFd = this.#index < 0 ? this.fd : this.#index;
+    this.#enterFlags = this.#index < 0 ? 0 : IORING_ENTER_REGISTERED_RING;
   }
 
   /** Requests that were prepared and not submitted. */
@@ -143,6 +153,7 @@ export class Ring {
 
   /** Whether `reap` would find something. */
   get ready(): boolean {
+    if (this.#closed) return false;
     const ring = this.#ring;
     return Atomics.load(ring, this.#cqTailWord) !== this.#cqHead ||
       (ring[this.#sqFlagsWord] & SQ_FETCH) !== 0;
@@ -211,7 +222,8 @@ export class Ring {
    * Fills the next submission entry but for four words of `sqes`, which the
    * caller writes at once: `at + 2` and `at + 3` are the low and the high word
    * of the offset, `at + 4` and `at + 5` those of the address. They are 0.
-   * If the ring is full it submits first.
+   * If the ring is full it submits first. That cuts a chain of linked requests
+   * in two: submit before a chain that is longer than `entries - pending`.
    *
    * @returns `at`, the entry's first word in `sqes`
    */
@@ -249,7 +261,7 @@ export class Ring {
   #makeRoom(): void {
     for (let i = 0; i < ATTEMPTS; i++) {
       if (this.submit() > 0) return;
-      this.#timed.enter(this.fd, 0, 1);
+      this.#enterFor(0, 1);
     }
     throw new SystemError(
       Errno.EBUSY,
@@ -305,22 +317,28 @@ export class Ring {
         const now = performance.now();
         if (deadline === 0) deadline = now + timeoutMs;
         else if (now >= deadline) break;
-        this.#ring[this.#sqTailWord] = this.#sqTail;
-        this.#pending -= this.#timed.enter(this.fd, pending, deadline - now);
+        this.#enterFor(pending, deadline - now);
       }
       // The kernel is short of memory: give it a moment.
-      if (pending !== 0 && this.#pending === pending) {
-        this.#timed.enter(this.fd, 0, 1);
-      }
+      if (pending !== 0 && this.#pending === pending) this.#enterFor(0, 1);
     }
     if (this.#pending !== 0) this.submit();
   }
 
+  /** Submits what is pending; returns how much of it the kernel took. */
   #enter(complete: number, flags: number): number {
     this.#ring[this.#sqTailWord] = this.#sqTail;
-    const taken = enter(this.fd, this.#pending, complete, flags);
+    const all = flags | this.#enterFlags;
+    const taken = enter(this.#enterFd, this.#pending, complete, all);
     this.#pending -= taken;
     return taken;
+  }
+
+  /** As `#enter`, all that is pending or nothing, and waits for some time. */
+  #enterFor(pending: number, ms: number): void {
+    this.#ring[this.#sqTailWord] = this.#sqTail;
+    const flags = this.#enterFlags;
+    this.#pending -= this.#timed.enter(this.#enterFd, pending, ms, flags);
   }
 
   /**
@@ -335,11 +353,13 @@ export class Ring {
     let tail = Atomics.load(ring, this.#cqTailWord);
     if (tail === this.#cqHead) {
       if ((ring[this.#sqFlagsWord] & SQ_FETCH) === 0) return 0;
-      enter(this.fd, 0, 0, IORING_ENTER_GETEVENTS);
+      const flags = IORING_ENTER_GETEVENTS | this.#enterFlags;
+      enter(this.#enterFd, 0, 0, flags);
       tail = Atomics.load(ring, this.#cqTailWord);
     }
     let count = 0;
-    while (count < limit && this.#cqHead !== tail) {
+    // A handler may reap, too: the head can be past this tail.
+    while (count < limit && ((tail - this.#cqHead) | 0) > 0) {
       count++;
       const at = this.#cqesWord + ((this.#cqHead & this.#cqMask) << CQE_SHIFT);
       // struct io_uring_cqe { u64 user_data; s32 res; u32 flags; }
@@ -398,6 +418,7 @@ export class Ring {
   /** Unmaps the rings and closes the descriptor. */
   protected release(): void {
     this.#closed = true;
+    if (this.#index >= 0) unregisterRing(this.fd, this.#index);
     this.#memory.sqes.unmap();
     this.#memory.rings.unmap();
     this.#memory.fd.close();

@@ -131,6 +131,22 @@ function refusal(n: number): SystemError {
   return new SystemError(n, "io_uring_setup", text + why);
 }
 
+/**
+ * Refuses kernels before Linux 5.13.
+ *
+ * @param features `IORING_FEAT_*` of the kernel
+ * @throws {SystemError} kind `ENOSYS`
+ */
+export function requireFeatures(features: number): void {
+  if ((features & REQUIRED) === REQUIRED) return;
+  throw new SystemError(
+    Errno.ENOSYS,
+    "io_uring_setup",
+    "Cannot set up an io_uring: the kernel's has features " +
+      `0x${features.toString(16)}, it should be that of Linux 5.13 or later`,
+  );
+}
+
 function mapRing(fd: OwnedFd, params: Uint32Array): RingMemory {
   let rings: Mapping | undefined;
   try {
