@@ -24,6 +24,12 @@ export interface DeviceContext {
    * times {@linkcode VirtioDevice.queueCount}.
    */
   readonly slotsPerQueue: number;
+  /**
+   * The asynchronous I/O of the loop, to be asked for by the factory: an
+   * `IoUring` of `sys/io_uring`, or `null` where there is none. A device that
+   * takes it submits and reaps in {@linkcode VirtioDevice.poll}.
+   */
+  ring(): object | null;
   /** Tells the driver that {@linkcode VirtioDevice.config} changed. */
   configChanged(): void;
   /** Asks for another {@linkcode VirtioDevice.serve} of a queue that returned `false`. */

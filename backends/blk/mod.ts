@@ -12,6 +12,7 @@
  */
 
 import type { DeviceContext } from "../../virtqueue/device.ts";
+import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { openStorage } from "../storage/open.ts";
 import { BlkDevice } from "./device.ts";
 import { resolveBlkOptions } from "./options.ts";
@@ -31,7 +32,10 @@ export default function createBlk(
   context: DeviceContext,
 ): BlkDevice {
   const resolved = resolveBlkOptions(options);
-  const storage = openStorage(resolved);
+  const storage = openStorage(resolved, () => {
+    const ring = context.ring();
+    return ring instanceof IoUring ? ring : null;
+  });
   try {
     return new BlkDevice(resolved, storage, context);
   } catch (error) {

@@ -112,7 +112,7 @@ export const BLK_OPTIONS: readonly OptionSpec[] = [
   {
     name: "engine",
     type: "choice",
-    choices: ["auto", "sync"],
+    choices: ["auto", "io_uring", "sync"],
     default: "auto",
     help: "how the image is read and written",
   },

@@ -24,7 +24,10 @@ import {
   recognizeFormat,
 } from "./format.ts";
 import type { Storage } from "./storage.ts";
-import { SyncEngine } from "./sync_engine.ts";
+import type { IoUring } from "../../sys/io_uring/io_uring.ts";
+import { probeNowait } from "../../sys/nowait.ts";
+import { SyncEngine, type SyncEngineOptions } from "./sync_engine.ts";
+import { UringEngine } from "./uring_engine.ts";
 
 /** Smallest logical block size. */
 const MINIMUM_BLOCK = 512;
@@ -32,7 +35,7 @@ const MINIMUM_BLOCK = 512;
 const MAXIMUM_BLOCK = 4096;
 
 /** The engines there are: values of the option `engine`. */
-export const ENGINES: readonly string[] = ["auto", "sync"];
+export const ENGINES: readonly string[] = ["auto", "io_uring", "sync"];
 
 /** What to open, and how. */
 export interface StorageOptions {
@@ -55,6 +58,7 @@ export interface StorageOptions {
 /**
  * Opens an image.
  *
+ * @param ring gives the io_uring of the loop; asked only when it would be used
  * @throws {StorageError} when it cannot be served
  *
  * @example Usage
@@ -66,7 +70,10 @@ export interface StorageOptions {
  * storage.close();
  * ```
  */
-export function openStorage(options: StorageOptions): Storage {
+export function openStorage(
+  options: StorageOptions,
+  ring: () => IoUring | null = () => null,
+): Storage {
   const { path, engine = "auto" } = options;
   if (!ENGINES.includes(engine)) {
     throw new StorageError(
@@ -81,12 +88,43 @@ export function openStorage(options: StorageOptions): Storage {
     if (options.format !== "raw") refuseFormats(file, size);
     const blockSize = chooseBlockSize(file, options.blockSize);
     checkSize(file, size, blockSize);
-    return new SyncEngine(file, { blockSize, share: options.share ?? false });
+    return makeEngine(file, engine, ring, {
+      blockSize,
+      share: options.share ?? false,
+    });
   } catch (error) {
     file.close();
     if (error instanceof SystemError) throw system(path, error);
     throw error;
   }
+}
+
+/**
+ * Chooses the engine. A file that can be tried in neither direction without
+ * waiting (tmpfs) gains nothing from a ring.
+ */
+function makeEngine(
+  file: DataFile,
+  engine: string,
+  ring: () => IoUring | null,
+  options: SyncEngineOptions,
+): Storage {
+  if (engine === "sync") return new SyncEngine(file, options);
+  const nowait = engine === "io_uring"
+    ? { read: true, write: true }
+    : probeNowait(file);
+  if (!nowait.read && !nowait.write) return new SyncEngine(file, options);
+  const uring = ring();
+  if (uring !== null) {
+    return new UringEngine(file, uring, { ...options, nowait });
+  }
+  if (engine === "auto") return new SyncEngine(file, options);
+  throw new StorageError(
+    "system",
+    file.path,
+    "there is no io_uring here (missing in the kernel, or forbidden); use " +
+      "engine=auto or engine=sync",
+  );
 }
 
 function openFile(options: StorageOptions): DataFile {

@@ -141,7 +141,7 @@ Deno.test("openStorage() refuses engines that do not exist", () => {
   expectRefusal(
     { path, engine: "warp" },
     "system",
-    'there is no engine "warp", but auto, sync',
+    'there is no engine "warp", but auto, io_uring, sync',
   );
   for (const engine of ["auto", "sync"]) {
     const storage = openStorage({ path, engine });

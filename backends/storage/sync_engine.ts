@@ -141,6 +141,11 @@ export class SyncEngine implements Storage {
     return this.#capacity;
   }
 
+  /** Whether the image was closed. */
+  get closed(): boolean {
+    return this.#file.closed;
+  }
+
   status(): Record<string, unknown> {
     return {
       path: this.#file.path,

@@ -21,8 +21,10 @@
  * chains wait (the device parked it, or all chain objects are in flight) keeps
  * notifications off, because a kick would change nothing.
  *
- * Sleeping is one `epoll_wait` over the kick descriptors (edge-triggered, never
- * read), the descriptors that the device watches, and the control eventfd. The
+ * Sleeping is one system call ({@linkcode Waiter}) over the kick descriptors
+ * (edge-triggered, never read), the descriptors that the device watches, and the
+ * control eventfd. A loop that does not get to sleep looks there now and then:
+ * a kick for a ring that is not active must not wait for a busy one. The
  * main thread increments a shared counter before it signals that eventfd, so a
  * busy loop notices commands without a system call.
  *
@@ -32,8 +34,8 @@
  * @module
  */
 
-import { Epoll, EPOLLET, EPOLLIN } from "../../sys/epoll.ts";
 import { drainEventFd } from "../../sys/eventfd.ts";
+import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { detachMemory, viewMemory } from "../../sys/mapping.ts";
 import type { RingSetup } from "../../vhost/data_plane.ts";
 import {
@@ -45,11 +47,15 @@ import { GuestMemory } from "../../virtqueue/memory.ts";
 import { SplitQueue } from "../../virtqueue/split_queue.ts";
 import type { RegionAddress } from "./messages.ts";
 import { Ring } from "./ring.ts";
+import { UringWaiter } from "./uring_waiter.ts";
+import { EpollWaiter, type Waiter } from "./waiter.ts";
 
 /** Chains that one ring may take in one turn. */
 export const BUDGET = 8;
 /** How long the loop sleeps at most while a ring without kick descriptor runs, in ms. */
 const POLL_INTERVAL = 1;
+/** A busy loop looks at what would wake it once in so many turns. */
+const LOOK_INTERVAL = 16;
 const TOKEN_CONTROL = 0x1_0000;
 const TOKEN_WATCH = 0x2_0000;
 
@@ -62,7 +68,8 @@ export class DataLoop implements Disposable {
   readonly #slotsPerQueue: number;
   readonly #controlFd: number;
   readonly #posted: Int32Array;
-  readonly #epoll = new Epoll();
+  #waiter: Waiter;
+  #turns = 0;
   readonly #rings = new Map<number, Ring>();
   readonly #active: Ring[] = [];
   readonly #watched = new Map<number, () => void>();
@@ -72,12 +79,40 @@ export class DataLoop implements Disposable {
    * @param controlFd eventfd that ends the sleep
    * @param posted shared counter of commands, see `messages.ts`
    * @param slotsPerQueue chain objects for each queue
+   * @param waiter where to sleep (default: in epoll_wait)
    */
-  constructor(controlFd: number, posted: Int32Array, slotsPerQueue: number) {
+  constructor(
+    controlFd: number,
+    posted: Int32Array,
+    slotsPerQueue: number,
+    waiter: Waiter = new EpollWaiter(),
+  ) {
     this.#controlFd = controlFd;
     this.#posted = posted;
     this.#slotsPerQueue = slotsPerQueue;
-    this.#epoll.add(controlFd, EPOLLIN, TOKEN_CONTROL);
+    this.#waiter = waiter;
+    waiter.add(controlFd, TOKEN_CONTROL);
+  }
+
+  /** Where the loop sleeps. */
+  get waiter(): Waiter {
+    return this.#waiter;
+  }
+
+  /**
+   * The io_uring that the loop sleeps in from now on, for a device that has I/O
+   * of its own; `null` where there is no io_uring. To be called before the first
+   * ring starts.
+   */
+  useRing(): IoUring | null {
+    if (this.#waiter.ring !== null || !IoUring.supported()) {
+      return this.#waiter.ring;
+    }
+    const waiter = new UringWaiter();
+    waiter.add(this.#controlFd, TOKEN_CONTROL);
+    this.#waiter[Symbol.dispose]();
+    this.#waiter = waiter;
+    return waiter.ring;
   }
 
   /** The device; set once, before the first ring starts. */
@@ -148,16 +183,17 @@ export class DataLoop implements Disposable {
         slotBase: index * this.#slotsPerQueue,
       });
       if (setup.kickFd >= 0) {
-        this.#epoll.add(setup.kickFd, EPOLLIN | EPOLLET, index);
+        this.#waiter.add(setup.kickFd, index);
       } else {
         this.#polledRings++;
       }
-      const ring = new Ring(queue, setup.kickFd, setup.callFd, setup.errorFd);
+      const ring = new Ring(queue, setup, this.#waiter);
       this.#rings.set(index, ring);
       this.#activate(ring);
       // A predecessor may have died between publishing and notifying: one
       // notification too many is harmless, one too few stalls the driver.
       if (position !== 0) ring.notify();
+      this.#waiter.flush();
     } catch (error) {
       if (this.#rings.size === 0) device.deactivate?.();
       throw error;
@@ -172,8 +208,9 @@ export class DataLoop implements Disposable {
   stopRing(index: number): number {
     const ring = this.#ring(index);
     this.#drain(ring);
-    if (ring.kickFd >= 0) this.#epoll.remove(ring.kickFd);
+    if (ring.kickFd >= 0) this.#waiter.remove(ring.kickFd);
     else this.#polledRings--;
+    this.#waiter.flush();
     this.#rings.delete(index);
     this.#deactivate(ring);
     if (this.#rings.size === 0) this.device.deactivate?.();
@@ -183,11 +220,13 @@ export class DataLoop implements Disposable {
   /** Replaces the used-buffer notification descriptor. */
   setCall(index: number, fd: number): void {
     this.#ring(index).callFd = fd;
+    this.#waiter.flush();
   }
 
   /** Replaces the error descriptor. */
   setError(index: number, fd: number): void {
     this.#ring(index).errorFd = fd;
+    this.#waiter.flush();
   }
 
   /** See {@linkcode DeviceContext.resume}. */
@@ -198,10 +237,10 @@ export class DataLoop implements Disposable {
 
   /** See {@linkcode DeviceContext.watch}. */
   watch(fd: number, ready: (() => void) | null): void {
-    if (this.#watched.has(fd)) this.#epoll.remove(fd);
+    if (this.#watched.has(fd)) this.#waiter.remove(fd);
     this.#watched.delete(fd);
     if (ready === null) return;
-    this.#epoll.add(fd, EPOLLIN | EPOLLET, TOKEN_WATCH + fd);
+    this.#waiter.add(fd, TOKEN_WATCH + fd);
     this.#watched.set(fd, ready);
   }
 
@@ -215,16 +254,20 @@ export class DataLoop implements Disposable {
   run(handled: number, once = false): void {
     this.#publish();
     while (Atomics.load(this.#posted, 0) === handled) {
-      if (!this.#turn() && !this.#rearm()) this.#sleep(once ? 1 : -1);
-      if (once) return;
+      if (this.#turn()) {
+        // Others must not wait for a ring that is always busy.
+        if (++this.#turns % LOOK_INTERVAL === 0) this.#sleep(0);
+      } else if (!this.#rearm()) this.#sleep(once ? 1 : -1);
+      if (once) break;
     }
+    this.#waiter.flush();
   }
 
   /** Stops every ring and gives the descriptors of the loop back. */
   [Symbol.dispose](): void {
     for (const index of [...this.#rings.keys()]) this.stopRing(index);
     for (const fd of [...this.#watched.keys()]) this.watch(fd, null);
-    this.#epoll[Symbol.dispose]();
+    this.#waiter[Symbol.dispose]();
   }
 
   /** One turn; true when there was progress. */
@@ -257,11 +300,13 @@ export class DataLoop implements Disposable {
   }
 
   #sleep(limit: number): void {
-    const timeout = this.#polledRings > 0 ? POLL_INTERVAL : limit;
-    const count = this.#epoll.wait(timeout);
+    const timeout = this.#polledRings > 0 && limit !== 0
+      ? POLL_INTERVAL
+      : limit;
+    const count = this.#waiter.wait(timeout);
     let called = false;
     for (let i = 0; i < count; i++) {
-      const token = this.#epoll.token(i);
+      const token = this.#waiter.token(i);
       if (token === TOKEN_CONTROL) {
         drainEventFd(this.#controlFd);
       } else if (token >= TOKEN_WATCH) {

@@ -93,6 +93,7 @@ async function createDevice(
   const context: DeviceContext = {
     memory: loop.memory,
     slotsPerQueue,
+    ring: () => loop.useRing(),
     configChanged: () => device !== null && postConfig(device, true),
     resume: (queue) => loop.resume(queue),
     watch: (fd, ready) => loop.watch(fd, ready),

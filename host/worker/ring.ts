@@ -5,9 +5,10 @@
  * @module
  */
 
-import { signalEventFd } from "../../sys/eventfd.ts";
 import type { RunningQueue } from "../../virtqueue/queue.ts";
+import type { RingSetup } from "../../vhost/data_plane.ts";
 import type { RingStatus } from "./messages.ts";
+import type { Waiter } from "./waiter.ts";
 
 /** A queue with its descriptors and its place in the schedule. */
 export class Ring {
@@ -18,18 +19,29 @@ export class Ring {
   #errorsSeen = 0;
   #brokenSeen = false;
 
+  /** Available-buffer notifications; -1: the ring is polled. */
+  readonly kickFd: number;
+  /** Used-buffer notifications; -1: nobody listens. */
+  callFd: number;
+  /** Signalled when the ring meets an error; -1: nobody listens. */
+  errorFd: number;
+  readonly #waiter: Waiter;
+
   /**
    * @param queue what is served
-   * @param kickFd available-buffer notifications; -1: the ring is polled
-   * @param callFd used-buffer notifications; -1: nobody listens
-   * @param errorFd signalled when the ring meets an error; -1: nobody listens
+   * @param setup has the descriptors
+   * @param waiter signals them
    */
   constructor(
     readonly queue: RunningQueue & { rebind(): void },
-    readonly kickFd: number,
-    public callFd: number,
-    public errorFd: number,
-  ) {}
+    setup: RingSetup,
+    waiter: Waiter,
+  ) {
+    this.kickFd = setup.kickFd;
+    this.callFd = setup.callFd;
+    this.errorFd = setup.errorFd;
+    this.#waiter = waiter;
+  }
 
   /** Publishes completions and notifies whoever wants to know. */
   publish(): void {
@@ -41,13 +53,13 @@ export class Ring {
     ) {
       this.#errorsSeen = queue.counters.badChains;
       this.#brokenSeen = queue.broken !== null;
-      if (this.errorFd >= 0) signalEventFd(this.errorFd);
+      if (this.errorFd >= 0) this.#waiter.signal(this.errorFd);
     }
   }
 
   /** Notifies the driver. */
   notify(): void {
-    if (this.callFd >= 0) signalEventFd(this.callFd);
+    if (this.callFd >= 0) this.#waiter.signal(this.callFd);
   }
 
   /** What the ring looks like from outside. */

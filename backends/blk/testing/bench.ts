@@ -4,6 +4,7 @@
  * @module
  */
 
+import { TestRing } from "../../storage/testing/test_ring.ts";
 import { mapAnonymous, type Mapping } from "../../../sys/mapping.ts";
 import { TemporaryDirectory } from "../../../tests/support/temporary_directory.ts";
 import {
@@ -127,6 +128,7 @@ export class BlkBench implements Disposable {
   configChanges = 0;
   readonly #directory = TemporaryDirectory.make("blk");
   readonly #mappings: Mapping[] = [];
+  readonly #ring = new TestRing();
 
   /** Makes a device and starts its queues. */
   constructor(options: BenchOptions = {}) {
@@ -162,6 +164,7 @@ export class BlkBench implements Disposable {
     const context: DeviceContext = {
       memory,
       slotsPerQueue: QUEUE_SIZE,
+      ring: this.#ring.get,
       configChanged: () => this.configChanges++,
       resume: () => {},
       watch: () => {},
@@ -205,6 +208,7 @@ export class BlkBench implements Disposable {
   turn(): void {
     for (const queue of this.queues) this.device.serve(queue, 8);
     this.device.poll();
+    while (this.#ring.wait()) this.device.poll();
     for (const queue of this.queues) queue.publish();
   }
 
@@ -303,6 +307,7 @@ export class BlkBench implements Disposable {
   }
 
   #release(): void {
+    this.#ring[Symbol.dispose]();
     for (const mapping of this.#mappings) mapping.unmap();
     this.#directory[Symbol.dispose]();
   }

@@ -19,6 +19,7 @@ import {
   type StorageOperation,
 } from "../storage.ts";
 import { pattern, TestBuffers } from "./buffers.ts";
+import { TestRing } from "./test_ring.ts";
 import { IoTable } from "../../../sys/io_table.ts";
 import { IOV_MAX } from "../../../sys/iovec.ts";
 import { detachMemory, viewMemory } from "../../../sys/mapping.ts";
@@ -33,12 +34,14 @@ const MOST_TURNS = 100_000;
 /** Runs operations one at a time, whether the engine is synchronous or not. */
 export class StorageRunner {
   readonly #storage: Storage;
+  readonly #ring: TestRing | null;
   readonly #table = new IoTable(SLOT + 1, IOV_MAX);
   #result: number | null = null;
 
   /** Takes over the completions of a storage. */
-  constructor(storage: Storage) {
+  constructor(storage: Storage, ring?: TestRing) {
     this.#storage = storage;
+    this.#ring = ring ?? null;
     storage.attach(this.#table);
     storage.onComplete = (slot, result) => {
       assertEquals(slot, SLOT);
@@ -72,6 +75,7 @@ export class StorageRunner {
     for (let turn = 0; this.#result === null; turn++) {
       assert(turn < MOST_TURNS, "an operation never completed");
       this.#storage.poll();
+      if (this.#result === null) this.#ring?.wait();
     }
     return this.#result;
   }
@@ -82,13 +86,14 @@ class Bench implements Disposable {
   readonly directory = TemporaryDirectory.make("storage");
   readonly path: string = this.directory.file("disk.img");
   readonly buffers = new TestBuffers(4 * MEBIBYTE);
+  readonly #ring = new TestRing();
   readonly storage: Storage;
   readonly runner: StorageRunner;
 
   constructor(options: Partial<StorageOptions>, size = 2 * MEBIBYTE) {
     Deno.writeFileSync(this.path, pattern(size, 1));
-    this.storage = openStorage({ path: this.path, ...options });
-    this.runner = new StorageRunner(this.storage);
+    this.storage = openStorage({ path: this.path, ...options }, this.#ring.get);
+    this.runner = new StorageRunner(this.storage, this.#ring);
   }
 
   read(offset: number, pieces: readonly (readonly [number, number])[]): number {
@@ -113,6 +118,7 @@ class Bench implements Disposable {
 
   [Symbol.dispose](): void {
     this.storage.close();
+    this.#ring[Symbol.dispose]();
     this.buffers[Symbol.dispose]();
     this.directory[Symbol.dispose]();
   }
@@ -310,9 +316,10 @@ export function testEngine(
     const path = `/proc/self/fd/${memfd.fd}`;
     using memory = Deno.openSync(path, { read: true, write: true });
     for (let i = 0; i < 24; i++) memory.writeSync(pattern(MEBIBYTE, i));
-    const storage = openStorage({ path, ...options, direct: false });
+    using ring = new TestRing();
+    const storage = openStorage({ path, ...options, direct: false }, ring.get);
     try {
-      const runner = new StorageRunner(storage);
+      const runner = new StorageRunner(storage, ring);
       const at = 3 * block, length = 20 * MEBIBYTE + 5 * block;
       assertEquals(runner.run(STORAGE_WRITE_ZEROES, at, length), 0);
       const after = Deno.readFileSync(path);

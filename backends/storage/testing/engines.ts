@@ -6,7 +6,9 @@
 
 import { TemporaryDirectory } from "../../../tests/support/temporary_directory.ts";
 import { StorageError } from "../error.ts";
+import { IoUring } from "../../../sys/io_uring/io_uring.ts";
 import { openStorage } from "../open.ts";
+import { TestRing } from "./test_ring.ts";
 
 /** How to open a storage; a part of the options of storages and devices alike. */
 export interface EngineOptions {
@@ -19,15 +21,22 @@ export interface EngineOptions {
 const TESTED: readonly (readonly [string, EngineOptions])[] = [
   ["sync", { engine: "sync", direct: false }],
   ["sync, direct", { engine: "sync", direct: true }],
+  ["io_uring", { engine: "io_uring", direct: false }],
+  ["io_uring, direct", { engine: "io_uring", direct: true }],
+  ["auto", { engine: "auto", direct: false }],
 ];
 
 /** Why an engine cannot run on temporary files here, or `null`. */
 function obstacleTo(options: EngineOptions): string | null {
+  if (options.engine === "io_uring" && !IoUring.supported()) {
+    return `there is no io_uring here (${IoUring.refusal()!.message})`;
+  }
   using directory = TemporaryDirectory.make("engine");
+  using ring = new TestRing();
   const path = directory.file("disk.img");
   Deno.writeFileSync(path, new Uint8Array(4096));
   try {
-    const storage = openStorage({ path, ...options });
+    const storage = openStorage({ path, ...options }, ring.get);
     try {
       if (storage.canDiscard) return null;
       return "the temporary directory's file system punches no holes";
