@@ -19,7 +19,7 @@ import {
   VIRTIO_STATUS_FEATURES_OK,
 } from "../../../virtqueue/constants.ts";
 import { waitUntil } from "../../support/deadline.ts";
-import type { VhostUserPci } from "../qemu/vhost_user_pci.ts";
+import type { VirtioPciDevice } from "./device.ts";
 import {
   describeFeatures,
   type FeatureNames,
@@ -83,7 +83,7 @@ export interface QueueRequest {
 export interface BusMachine {
   readonly release: FreeBsdRelease;
   readonly memory: PhysicalMemory;
-  readonly device: VhostUserPci;
+  readonly device: VirtioPciDevice;
   readonly dmesg: MessageBuffer;
 }
 
@@ -195,9 +195,9 @@ export class VirtioPci {
   }
 
   /** `virtio_negotiate_features`. */
-  negotiateFeatures(wanted: bigint): bigint {
+  async negotiateFeatures(wanted: bigint): Promise<bigint> {
     const { device, release } = this.#machine;
-    const host = device.readFeatures(this.modern);
+    const host = await device.readFeatures();
     this.#describe("host", host);
     const child = this.modern
       ? wanted | 1n << BigInt(VIRTIO_F_VERSION_1)
@@ -208,7 +208,7 @@ export class VirtioPci {
     );
     this.features = features;
     this.#describe("negotiated", features);
-    device.writeFeatures(features);
+    await device.writeFeatures(features);
     return features;
   }
 
@@ -216,8 +216,8 @@ export class VirtioPci {
   async finalizeFeatures(): Promise<number> {
     if (!this.modern) return 0;
     await this.#setStatus(VIRTIO_STATUS_FEATURES_OK);
-    const { device } = this.#machine;
-    return (device.status & VIRTIO_STATUS_FEATURES_OK) === 0
+    const status = await this.#machine.device.readStatus();
+    return (status & VIRTIO_STATUS_FEATURES_OK) === 0
       ? FreeBsdErrno.ENOTSUP
       : 0;
   }
@@ -232,7 +232,7 @@ export class VirtioPci {
     requests: readonly QueueRequest[],
   ): Promise<Virtqueue<Cookie>[] | number> {
     const { device, release, memory } = this.#machine;
-    if (this.modern && requests.length > device.queueCount) {
+    if (this.modern && requests.length > await device.queueCount()) {
       return FreeBsdErrno.EINVAL;
     }
     const queues: Virtqueue<Cookie>[] = [];
@@ -240,7 +240,7 @@ export class VirtioPci {
       const queue = Virtqueue.alloc<Cookie>(memory, {
         ...request,
         index,
-        size: device.queueSize(index),
+        size: await device.queueSize(index),
         features: this.features,
         highAddress: release.ringHighAddress,
         notify: (index) => this.#notify(index),
@@ -256,18 +256,16 @@ export class VirtioPci {
   }
 
   /** `virtio_setup_intr`; the modern driver enables its queues with it. */
-  setupIntr(): number {
-    if (!this.modern) return 0;
+  async setupIntr(): Promise<void> {
+    if (!this.modern) return;
     for (const queue of this.#queues) {
-      this.#machine.device.enableQueue(queue.index, queue);
+      await this.#machine.device.enableQueue(queue.index, queue);
     }
-    return 0;
   }
 
   /** `virtio_read_device_config`. */
-  readConfig(offset: number, length: number): DataView {
-    const bytes = this.#machine.device.readConfig(offset, length);
-    return new DataView(bytes.buffer, bytes.byteOffset, length);
+  readConfig(offset: number, length: number): Promise<Uint8Array> {
+    return this.#machine.device.readConfig(offset, length);
   }
 
   /** `virtio_write_dev_config_1`. */
@@ -289,7 +287,7 @@ export class VirtioPci {
     await this.#notified;
     while (!until()) {
       try {
-        await this.#machine.device.waitCall(queue.index);
+        await this.#machine.device.waitInterrupt(queue.index);
       } catch (cause) {
         throw new Error(
           `No interrupt while the driver waits for ${what}: ` +
@@ -306,17 +304,14 @@ export class VirtioPci {
   async serveInterrupt(queue: Virtqueue<unknown>): Promise<boolean> {
     await this.#notified;
     const { device } = this.#machine;
-    const before = device.calls;
-    if (device.countCalls(queue.index) === before) return false;
+    if (!await device.takeInterrupt(queue.index)) return false;
     this.#interrupt(queue);
     return true;
   }
 
   /** Waits for a configuration interrupt and serves it. */
   async sleepConfigChange(): Promise<void> {
-    if (!await this.#machine.device.waitConfigChange()) {
-      throw new Error("QEMU kept the configuration change from the guest");
-    }
+    await this.#machine.device.waitConfigInterrupt();
     await this.#child?.configChange?.();
   }
 
@@ -367,17 +362,15 @@ export class VirtioPci {
   async #reset(): Promise<void> {
     await this.#notified;
     await this.#setStatus(STATUS_RESET);
-    kassert(
-      this.#machine.device.status === STATUS_RESET,
-      "the device does not reset",
-    );
+    const status = await this.#machine.device.readStatus();
+    kassert(status === STATUS_RESET, "the device does not reset");
   }
 
   /** `vtpci_set_status`. */
   async #setStatus(status: number): Promise<void> {
     const { device } = this.#machine;
-    const value = status === STATUS_RESET ? status : status | device.status;
-    await device.writeStatus(value);
+    const old = status === STATUS_RESET ? 0 : await device.readStatus();
+    await device.writeStatus(old | status);
   }
 
   /** `vtpci_describe_features`, of a verbose boot. */

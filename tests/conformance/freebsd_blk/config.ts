@@ -37,15 +37,14 @@ export interface BlkConfig {
 }
 
 /** `vtblk_read_config`. */
-export function readConfig(
+export async function readConfig(
   bus: VirtioPci,
   reads: readonly ConfigRead[],
-): BlkConfig {
+): Promise<BlkConfig> {
   const bytes = new Uint8Array(48);
   for (const { feature, offset, length } of reads) {
     if (feature !== null && !bus.withFeature(feature)) continue;
-    const view = bus.readConfig(offset, length);
-    bytes.set(new Uint8Array(view.buffer, view.byteOffset, length), offset);
+    bytes.set(await bus.readConfig(offset, length), offset);
   }
   const view = new DataView(bytes.buffer);
   return {

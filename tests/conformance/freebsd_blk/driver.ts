@@ -90,8 +90,8 @@ export class Vtblk implements VirtioChild {
   /** `vtblk_attach`. */
   async attach(bus: VirtioPci): Promise<number> {
     this.#bus = bus;
-    const error = await this.#setupFeatures() || this.#setupSegments() ||
-      await this.#allocVirtqueue();
+    const error = await this.#setupFeatures() ||
+      await this.#setupSegments() || await this.#allocVirtqueue();
     if (error !== 0) {
       await this.detach();
       return error;
@@ -102,7 +102,7 @@ export class Vtblk implements VirtioChild {
       : this.queue.size / MIN_SEGMENTS;
     this.#pool = new RequestPool(bus.memory, this.profile.request, requests);
     this.#allocDisk();
-    bus.setupIntr();
+    await bus.setupIntr();
     if (this.profile.identify === "attach") await this.#createDisk();
     this.queue.enableIntr();
     return 0;
@@ -138,11 +138,9 @@ export class Vtblk implements VirtioChild {
   }
 
   /** `vtblk_config_change`. */
-  // deno-lint-ignore require-await -- the interface's other drivers wait here
   async configChange(): Promise<void> {
-    this.#readConfig();
     const disk = this.disk!;
-    const capacity = this.config!.capacity * SECTOR;
+    const capacity = (await this.#readConfig()).capacity * SECTOR;
     if (disk.mediaSize === capacity) return;
     disk.mediaSize = capacity;
     this.#print(`resized to ${this.#mediaDescription()}`);
@@ -210,15 +208,15 @@ export class Vtblk implements VirtioChild {
   /** `vtblk_setup_features`. */
   async #setupFeatures(): Promise<number> {
     const { legacyFeatures, modernFeatures } = this.profile;
-    this.#bus.negotiateFeatures(
+    await this.#bus.negotiateFeatures(
       this.#bus.modern ? modernFeatures : legacyFeatures,
     );
     return await this.#bus.finalizeFeatures();
   }
 
   /** `vtblk_read_config` and `vtblk_maximum_segments`. */
-  #setupSegments(): number {
-    const config = this.#readConfig();
+  async #setupSegments(): Promise<number> {
+    const config = await this.#readConfig();
     const { maxphys } = this.#bus.release;
     if (this.#has(BlkFeature.SIZE_MAX) && config.sizeMax < maxphys) {
       this.#print("host requires unsupported maximum segment size feature");
@@ -450,8 +448,8 @@ export class Vtblk implements VirtioChild {
     this.#pool!.give(request);
   }
 
-  #readConfig(): BlkConfig {
-    this.config = readConfig(this.#bus, this.profile.configReads);
+  async #readConfig(): Promise<BlkConfig> {
+    this.config = await readConfig(this.#bus, this.profile.configReads);
     return this.config;
   }
 

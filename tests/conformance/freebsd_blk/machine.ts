@@ -10,11 +10,13 @@ import { serve, type Server } from "../../../host/serve.ts";
 import { FrontEnd, SharedRegion } from "../../../vhost/testing/front_end.ts";
 import { FakeMemory } from "../../../virtqueue/testing/driver.ts";
 import { TemporaryDirectory } from "../../support/temporary_directory.ts";
+import type { VirtioPciDevice } from "../freebsd/device.ts";
 import { MessageBuffer } from "../freebsd/kernel.ts";
 import {
   type KernelBuffer,
   type PagePlacement,
   PhysicalMemory,
+  type PhysicalSegment,
 } from "../freebsd/memory.ts";
 import type { FreeBsdRelease } from "../freebsd/releases.ts";
 import { type Attachment, VirtioPci } from "../freebsd/virtio_pci.ts";
@@ -25,9 +27,10 @@ import { Vtblk } from "./driver.ts";
 import type { VtblkProfile } from "./profiles.ts";
 
 const MIB = 2 ** 20, GIB = 2 ** 30;
-/** Memory below and above 4 GiB, as a guest of 5 GiB or more has it. */
-const LOW = { start: 0, size: 8 * MIB };
-const HIGH = { start: 4 * GIB, size: 40 * MIB };
+/** Memory below and above 4 GiB that is used, of a guest that has both. */
+export const LOW: PhysicalSegment = { start: 0, size: 8 * MIB };
+/** The part above 4 GiB. */
+export const HIGH: PhysicalSegment = { start: 4 * GIB, size: 40 * MIB };
 /** What the kernel manages: not the first MiB; high memory is preferred. */
 const MANAGED = [HIGH, { start: MIB, size: LOW.size - MIB }];
 
@@ -81,6 +84,43 @@ export function pattern(seed: number, length: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(words.buffer, 0, length);
 }
 
+/** The hardware around a kernel. */
+export interface Hardware {
+  /** The disk's device. */
+  readonly device: VirtioPciDevice;
+  /** {@linkcode LOW} and {@linkcode HIGH}. */
+  readonly ram: FakeMemory;
+  /** Gives the memory back, when the device is gone. */
+  unmap(): void;
+}
+
+/** Puts a machine together around a socket that a disk is served on. */
+export type MakeHardware = (
+  socket: string,
+  attachment: Attachment,
+  directory: TemporaryDirectory,
+) => Promise<Hardware>;
+
+/** The model of QEMU. */
+export const modelHardware: MakeHardware = async (socket, { modern }) => {
+  const regions = [LOW, HIGH].map(({ start, size }) =>
+    SharedRegion.create(start, size)
+  );
+  const device = await VhostUserPci.realize(
+    FrontEnd.connect(socket),
+    VHOST_USER_BLK,
+    modern,
+    regions,
+  );
+  return {
+    device,
+    ram: new FakeMemory(regions),
+    unmap() {
+      for (const region of regions) region[Symbol.dispose]();
+    },
+  };
+};
+
 /** A running machine. */
 export class VtblkMachine implements AsyncDisposable {
   /** The driver's release. */
@@ -91,8 +131,6 @@ export class VtblkMachine implements AsyncDisposable {
   readonly spec: DiskSpec;
   /** The server under test. */
   readonly server: Server;
-  /** QEMU's device. */
-  readonly device: VhostUserPci;
   /** Verbose boot messages, of all boots. */
   readonly dmesg = new MessageBuffer();
   /** The kernel's memory; a reboot makes it anew. */
@@ -101,8 +139,7 @@ export class VtblkMachine implements AsyncDisposable {
   bus!: VirtioPci;
   /** `vtblk0`. */
   driver!: Vtblk;
-  readonly #ram: FakeMemory;
-  readonly #regions: readonly SharedRegion[];
+  readonly #hardware: Hardware;
   readonly #directory: TemporaryDirectory;
 
   private constructor(
@@ -110,18 +147,15 @@ export class VtblkMachine implements AsyncDisposable {
     attachment: Attachment,
     spec: DiskSpec,
     server: Server,
-    device: VhostUserPci,
-    regions: readonly SharedRegion[],
+    hardware: Hardware,
     directory: TemporaryDirectory,
   ) {
     this.profile = profile;
     this.attachment = attachment;
     this.spec = spec;
     this.server = server;
-    this.device = device;
-    this.#regions = regions;
+    this.#hardware = hardware;
     this.#directory = directory;
-    this.#ram = new FakeMemory(regions);
     this.powerOn();
   }
 
@@ -130,37 +164,39 @@ export class VtblkMachine implements AsyncDisposable {
     profile: VtblkProfile,
     attachment: Attachment,
     spec: DiskSpec,
+    makeHardware: MakeHardware = modelHardware,
   ): Promise<VtblkMachine> {
-    const directory = TemporaryDirectory.make("freebsd");
+    await using undo = new AsyncDisposableStack();
+    const directory = undo.use(TemporaryDirectory.make("freebsd"));
     const path = directory.file("disk.img");
     const socket = directory.file("blk.sock");
     await Deno.writeFile(path, new Uint8Array(0));
     await Deno.truncate(path, spec.imageBytes ?? 5 * GIB);
-    const server = await serve({
-      device: new URL("../../../backends/blk/mod.ts", import.meta.url),
-      options: { path, serial: SERIAL, ...spec.options },
-      socket,
-      indirect: spec.indirect,
-      signals: false,
-      logLevel: "error",
-    });
-    const regions = [LOW, HIGH].map(({ start, size }) =>
-      SharedRegion.create(start, size)
+    const server = undo.use(
+      await serve({
+        device: new URL("../../../backends/blk/mod.ts", import.meta.url),
+        options: { path, serial: SERIAL, ...spec.options },
+        socket,
+        indirect: spec.indirect,
+        signals: false,
+        logLevel: "error",
+      }),
     );
-    const device = await VhostUserPci.realize(
-      FrontEnd.connect(socket),
-      VHOST_USER_BLK,
-      regions,
-    );
+    const hardware = await makeHardware(socket, attachment, directory);
+    undo.move();
     return new VtblkMachine(
       profile,
       attachment,
       spec,
       server,
-      device,
-      regions,
+      hardware,
       directory,
     );
+  }
+
+  /** The disk's device. */
+  get device(): VirtioPciDevice {
+    return this.#hardware.device;
   }
 
   /** The release that runs. */
@@ -180,7 +216,7 @@ export class VtblkMachine implements AsyncDisposable {
 
   /** A new kernel, which knows nothing of what was. */
   powerOn(): void {
-    this.memory = new PhysicalMemory(this.#ram, MANAGED);
+    this.memory = new PhysicalMemory(this.#hardware.ram, MANAGED);
     this.bus = new VirtioPci(this, this.attachment);
     this.driver = this.newDriver();
   }
@@ -284,9 +320,9 @@ export class VtblkMachine implements AsyncDisposable {
 
   /** Disconnects QEMU and stops the server. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.device.frontEnd.close();
+    await this.device.close();
     await this.server.stop();
-    for (const region of this.#regions) region[Symbol.dispose]();
+    this.#hardware.unmap();
     this.#directory[Symbol.dispose]();
   }
 }

@@ -38,6 +38,11 @@ import {
   VIRTIO_STATUS_DRIVER_OK,
   VIRTIO_STATUS_FEATURES_OK,
 } from "../../../virtqueue/constants.ts";
+import type {
+  Conversation,
+  StartReason,
+  VirtioPciDevice,
+} from "../freebsd/device.ts";
 
 /** Legacy: a driver that acknowledges it acknowledges everything. */
 export const VIRTIO_F_BAD_FEATURE = 30;
@@ -99,22 +104,18 @@ export interface VhostUserModel {
   ): { offset: number; length: number } | null;
 }
 
-/** What made the device start. */
-export type StartReason = "driver-ok" | "kick" | "continue";
-
 /** A vhost-user device behind virtio-pci. */
-export class VhostUserPci {
+export class VhostUserPci implements VirtioPciDevice, Conversation {
   /** The connection. */
   readonly frontEnd: FrontEnd;
   /** `vdev->host_features`. */
   readonly hostFeatures: bigint;
   /** Reasons for which the device started, oldest first. */
   readonly starts: StartReason[] = [];
-  /** Used-buffer notifications of the back-end, so far. */
-  calls = 0;
   /** `VHOST_USER_RESET_DEVICE` that were sent. */
   resets = 0;
   readonly #model: VhostUserModel;
+  readonly #modern: boolean;
   readonly #regions: readonly SharedRegion[];
   readonly #config: Uint8Array;
   readonly #layouts = new Map<number, RingLayout>();
@@ -130,12 +131,14 @@ export class VhostUserPci {
   private constructor(
     frontEnd: FrontEnd,
     model: VhostUserModel,
+    modern: boolean,
     regions: readonly SharedRegion[],
     config: Uint8Array,
     backendFeatures: bigint,
   ) {
     this.frontEnd = frontEnd;
     this.#model = model;
+    this.#modern = modern;
     this.#regions = regions;
     this.#config = config;
     // virtio_pci_pre_plugged, then get_features of the device.
@@ -148,10 +151,13 @@ export class VhostUserPci {
   /**
    * Realizes the device: `vhost_dev_init` and what the device does after it,
    * then the reset of the machine.
+   *
+   * @param modern the guest uses the modern interface
    */
   static async realize(
     frontEnd: FrontEnd,
     model: VhostUserModel,
+    modern: boolean,
     regions: readonly SharedRegion[],
   ): Promise<VhostUserPci> {
     frontEnd.acks = false;
@@ -176,29 +182,33 @@ export class VhostUserPci {
     if (config.length !== model.configSize) {
       throw new Error("The back-end refused to show its configuration space");
     }
-    const device = new VhostUserPci(frontEnd, model, regions, config, features);
+    const device = new VhostUserPci(
+      frontEnd,
+      model,
+      modern,
+      regions,
+      config,
+      features,
+    );
     await device.machineReset();
     return device;
   }
 
-  /** Whether the rings are with the back-end. */
-  get started(): boolean {
-    return this.#started;
+  get conversation(): Conversation {
+    return this;
   }
 
-  /** Device status register. */
-  get status(): number {
-    return this.#status;
+  readStatus(): Promise<number> {
+    return Promise.resolve(this.#status);
   }
 
-  /** Ring size register of a queue; 0 where there is none. */
-  queueSize(index: number): number {
-    return index < this.#model.queues ? this.#model.queueSize : 0;
+  queueSize(index: number): Promise<number> {
+    const { queues, queueSize } = this.#model;
+    return Promise.resolve(index < queues ? queueSize : 0);
   }
 
-  /** Number of queues register. */
-  get queueCount(): number {
-    return this.#model.queues;
+  queueCount(): Promise<number> {
+    return Promise.resolve(this.#model.queues);
   }
 
   /** What `GET_VRING_BASE` answered last, resets notwithstanding. */
@@ -206,20 +216,22 @@ export class VhostUserPci {
     return this.#stoppedAt.get(index);
   }
 
-  /** Features register; legacy drivers see 32 bits of it. */
-  readFeatures(modern: boolean): bigint {
-    return modern
-      ? this.hostFeatures & ~LEGACY_FEATURES
-      : this.hostFeatures & 0xffff_ffffn;
+  readFeatures(): Promise<bigint> {
+    return Promise.resolve(
+      this.#modern
+        ? this.hostFeatures & ~LEGACY_FEATURES
+        : this.hostFeatures & 0xffff_ffffn,
+    );
   }
 
   /** `virtio_set_features`. */
-  writeFeatures(features: bigint): void {
+  writeFeatures(features: bigint): Promise<void> {
     if (hasFeature(features, VIRTIO_F_BAD_FEATURE)) {
       throw new Error("The driver acknowledged BAD_FEATURE");
     }
     this.#guestFeatures = features & this.hostFeatures;
     this.#startOnKick = !hasFeature(this.#guestFeatures, VIRTIO_F_VERSION_1);
+    return Promise.resolve();
   }
 
   /**
@@ -243,8 +255,9 @@ export class VhostUserPci {
   }
 
   /** Modern queue registers, when `queue_enable` is written. */
-  enableQueue(index: number, layout: RingLayout): void {
+  enableQueue(index: number, layout: RingLayout): Promise<void> {
     this.#layouts.set(index, layout);
+    return Promise.resolve();
   }
 
   /** Device status register: `virtio_set_status`, and the reset that 0 is. */
@@ -266,10 +279,10 @@ export class VhostUserPci {
   }
 
   /** Device configuration space, from QEMU's copy. */
-  readConfig(offset: number, length: number): Uint8Array {
+  readConfig(offset: number, length: number): Promise<Uint8Array> {
     const bytes = new Uint8Array(length).fill(0xff);
     bytes.set(this.#config.subarray(offset, offset + length));
-    return bytes;
+    return Promise.resolve(bytes);
   }
 
   /** `virtio_config_writeb`, and the device's `set_config`. */
@@ -284,31 +297,21 @@ export class VhostUserPci {
     );
   }
 
-  /**
-   * Waits for a used-buffer notification.
-   *
-   * @throws {Error} when none comes in time
-   */
-  async waitCall(index: number): Promise<void> {
-    this.calls += await this.frontEnd.waitCall(index);
+  async waitInterrupt(index: number): Promise<void> {
+    await this.frontEnd.waitCall(index);
   }
 
-  /** Used-buffer notifications so far, those that nobody waited for included. */
-  countCalls(index: number): number {
-    this.calls += this.frontEnd.events(index).call.drain();
-    return this.calls;
+  takeInterrupt(index: number): Promise<boolean> {
+    return Promise.resolve(this.frontEnd.events(index).call.drain() > 0);
   }
 
-  /**
-   * Waits for `VHOST_USER_BACKEND_CONFIG_CHANGE_MSG` and serves it
-   * (`vhost_user_backend_handle_config_change`).
-   *
-   * @returns whether the guest gets a configuration interrupt
-   */
-  async waitConfigChange(): Promise<boolean> {
+  /** `vhost_user_backend_handle_config_change`. */
+  async waitConfigInterrupt(): Promise<void> {
     await this.frontEnd.configChange();
     const changed = await this.frontEnd.getConfig(0, this.#model.configSize);
-    return this.#model.configChanged?.(this.#config, changed) ?? false;
+    if (!this.#model.configChanged?.(this.#config, changed)) {
+      throw new Error("QEMU keeps this configuration change from the guest");
+    }
   }
 
   /** The monitor's `stop`: the rings come back to QEMU, nothing is reset. */
@@ -328,6 +331,11 @@ export class VhostUserPci {
     this.#status = 0;
     await this.#follow("driver-ok");
     await this.#reset();
+  }
+
+  close(): Promise<void> {
+    this.frontEnd.close();
+    return Promise.resolve();
   }
 
   /** The device's `set_status`. */
