@@ -263,9 +263,14 @@ export class DataLoop implements Disposable {
     this.#waiter.flush();
   }
 
+  /** Drains and stops every ring. */
+  stopRings(): void {
+    for (const index of [...this.#rings.keys()]) this.stopRing(index);
+  }
+
   /** Stops every ring and gives the descriptors of the loop back. */
   [Symbol.dispose](): void {
-    for (const index of [...this.#rings.keys()]) this.stopRing(index);
+    this.stopRings();
     for (const fd of [...this.#watched.keys()]) this.watch(fd, null);
     this.#waiter[Symbol.dispose]();
   }

@@ -148,7 +148,7 @@ function perform(command: Command, loop: DataLoop): unknown {
     case "status":
       return status(loop);
     case "close":
-      loop[Symbol.dispose]();
+      loop.stopRings();
       device.close?.();
       closed = true;
       return undefined;
