@@ -9,10 +9,14 @@
  * with the reason: the session drops its front-end, and the host of the device
  * decides what comes next.
  *
+ * A front-end can fill the counter of an eventfd that it shares with us, so that
+ * the Worker blocks when it notifies. When an answer is late, full counters are
+ * emptied, and the Worker goes on.
+ *
  * @module
  */
 
-import { EventFd } from "../sys/eventfd.ts";
+import { EventFd, relieveEventFd } from "../sys/eventfd.ts";
 import type {
   DataPlane,
   DataPlaneEvents,
@@ -37,6 +41,9 @@ import type {
 
 /** Requests that one queue may have in flight. */
 const SLOTS_PER_QUEUE = 256;
+
+/** After how long, in ms, an answer is late, and how often it is looked after. */
+const LATE = 200;
 
 /** A request that the data Worker refused, or could not take any more. */
 export class DeviceError extends Error {
@@ -73,6 +80,12 @@ interface Waiting {
   reject(error: Error): void;
 }
 
+/** Descriptors of a ring that runs; -1: none. */
+interface Signalled {
+  callFd: number;
+  errorFd: number;
+}
+
 /** A device in a data Worker, as the main thread sees it. */
 export class WorkerPlane implements DataPlane {
   /** Told of changes of the configuration space that the driver did not cause. */
@@ -85,6 +98,8 @@ export class WorkerPlane implements DataPlane {
   readonly queueCount: number;
   #config: Uint8Array;
   readonly #channel: WorkerChannel;
+  /** The descriptors that the Worker may be signalling, by ring. */
+  readonly #signalled = new Map<number, Signalled>();
 
   private constructor(
     channel: WorkerChannel,
@@ -100,6 +115,12 @@ export class WorkerPlane implements DataPlane {
     channel.onConfig = (config, notify) => {
       this.#config = config;
       if (notify) this.events?.configChanged();
+    };
+    channel.onLate = () => {
+      for (const { callFd, errorFd } of this.#signalled.values()) {
+        if (callFd >= 0) relieveEventFd(callFd);
+        if (errorFd >= 0) relieveEventFd(errorFd);
+      }
     };
   }
 
@@ -153,19 +174,32 @@ export class WorkerPlane implements DataPlane {
   }
 
   async startRing(ring: RingSetup): Promise<void> {
-    await this.#channel.request({ type: "start-ring", ring });
+    const { index, callFd, errorFd } = ring;
+    this.#signalled.set(index, { callFd, errorFd });
+    try {
+      await this.#channel.request({ type: "start-ring", ring });
+    } catch (error) {
+      this.#signalled.delete(index);
+      throw error;
+    }
   }
 
   async stopRing(index: number): Promise<number> {
-    return await this.#channel.request({ type: "stop-ring", index }) as number;
+    const position = await this.#channel.request({ type: "stop-ring", index });
+    this.#signalled.delete(index);
+    return position as number;
   }
 
   async setCall(index: number, fd: number): Promise<void> {
     await this.#channel.request({ type: "set-call", index, fd });
+    const ring = this.#signalled.get(index);
+    if (ring !== undefined) ring.callFd = fd;
   }
 
   async setError(index: number, fd: number): Promise<void> {
     await this.#channel.request({ type: "set-error", index, fd });
+    const ring = this.#signalled.get(index);
+    if (ring !== undefined) ring.errorFd = fd;
   }
 
   async reset(): Promise<void> {
@@ -200,6 +234,8 @@ class WorkerChannel {
   readonly posted = new Int32Array(new SharedArrayBuffer(4));
   readonly failed: Promise<DeviceError>;
   onConfig: (config: Uint8Array, notify: boolean) => void = () => {};
+  /** Called again and again while an answer is late. */
+  onLate: () => void = () => {};
   closed = false;
   #failure: DeviceError | null = null;
   #reportFailure!: (error: DeviceError) => void;
@@ -230,12 +266,14 @@ class WorkerChannel {
     }
     const id = this.#nextId++;
     const request: Request = { id, command };
-    return new Promise((resolve, reject) => {
+    const answer = new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
       this.#worker.postMessage(request);
       Atomics.add(this.posted, 0, 1);
       this.control.signal();
     });
+    const late = setInterval(() => this.onLate(), LATE);
+    return answer.finally(() => clearInterval(late));
   }
 
   close(): void {

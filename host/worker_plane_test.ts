@@ -1,0 +1,82 @@
+import { assertEquals } from "@std/assert";
+import { EventFd } from "../sys/eventfd.ts";
+import { libc } from "../sys/libc.ts";
+import { createMemfd } from "../sys/memfd.ts";
+import { mapFile } from "../sys/mapping.ts";
+import { waitUntil, withDeadline } from "../tests/support/deadline.ts";
+import { TemporaryDirectory } from "../tests/support/temporary_directory.ts";
+import { FakeDriver, FakeMemory } from "../virtqueue/testing/driver.ts";
+import { WorkerPlane } from "./worker_plane.ts";
+
+const GUEST_ADDRESS = 0x10_0000;
+const SIZE = 0x1_0000;
+
+/** Fills the counter of an eventfd: adding to it blocks, or is in vain. */
+function fill(event: EventFd): void {
+  assertEquals(libc().eventfd_write(event.fd, 0xffff_ffff_ffff_fffen), 0);
+}
+
+for (const which of ["call", "error"] as const) {
+  Deno.test(`a descriptor for ${which}s that blocks cannot keep the Worker`, async () => {
+    using directory = TemporaryDirectory.make("plane");
+    const path = directory.file("disk.img");
+    Deno.writeFileSync(path, new Uint8Array(512));
+    const plane = await WorkerPlane.start({
+      module: new URL("../backends/blk/mod.ts", import.meta.url).href,
+      options: { path },
+      log() {},
+    });
+    using memfd = createMemfd("plane", SIZE);
+    using mapping = mapFile(memfd.fd, { size: SIZE });
+    using kick = EventFd.create();
+    using call = EventFd.create({ nonblocking: false });
+    using error = EventFd.create({ nonblocking: false });
+    const region = {
+      guestAddress: GUEST_ADDRESS,
+      size: SIZE,
+      hostAddress: mapping.address,
+      userAddress: 0,
+      fd: memfd.fd,
+      fileOffset: 0,
+      pageSize: 4096,
+    };
+    const driver = new FakeDriver(
+      new FakeMemory([{
+        guestAddress: GUEST_ADDRESS,
+        bytes: new Uint8Array(mapping.buffer),
+      }]),
+      { size: 8 },
+    );
+    const full = which === "call" ? call : error;
+    try {
+      await plane.addRegion(region);
+      await plane.startRing({
+        ...driver,
+        index: 0,
+        position: 0,
+        kickFd: kick.fd,
+        callFd: call.fd,
+        errorFd: error.fd,
+      });
+      driver.setDescriptor(0, { address: GUEST_ADDRESS, length: 0, flags: 2 });
+      const strike = async (count: number): Promise<void> => {
+        fill(full);
+        if (which === "error") driver.offer(driver.size);
+        driver.offer(0);
+        kick.signal();
+        await waitUntil(() => driver.usedIndex === count, {
+          what: "the Worker to notify",
+        });
+      };
+      await strike(1);
+      await withDeadline(plane.status(), 5_000, "the status");
+      assertEquals(full.drain(), 1);
+      await strike(2);
+      await withDeadline(plane.stopRing(0), 5_000, "the ring to stop");
+      assertEquals(full.drain(), 1);
+      await plane.removeRegion(region);
+    } finally {
+      await withDeadline(plane.close(), 5_000, "the Worker to end");
+    }
+  });
+}
