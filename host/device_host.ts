@@ -17,12 +17,12 @@
  * @module
  */
 
-import { SystemError } from "../sys/errno.ts";
 import type { Reactor, Watch } from "../sys/reactor.ts";
 import { Epoll, EPOLLIN, EPOLLRDHUP } from "../sys/epoll.ts";
 import { UnixListener, UnixSocket } from "../sys/unix_socket.ts";
 import { Connection } from "../vhost/connection.ts";
 import { Session } from "../vhost/session.ts";
+import { adoptSocket } from "./inherited_socket.ts";
 import type { Logger } from "./log.ts";
 import { type DeviceError, WorkerPlane } from "./worker_plane.ts";
 
@@ -155,16 +155,17 @@ export class DeviceHost {
     return this.#plane.command(name, parameters);
   }
 
-  /** Drains every ring, lets the front-end go, closes and removes the socket. */
+  /** Closes and removes the socket, drains every ring, lets the front-end go. */
   async stop(): Promise<void> {
     if (this.#stopped) return;
     this.#stopped = true;
     this.#watch?.close();
     this.#waiting?.close();
     this.#waiting = null;
+    // Whoever connects from now on is to reach a successor, or nobody.
+    this.#listener?.close();
     await this.#current?.session.stop();
     await this.#serving;
-    this.#listener?.close();
     await this.#plane.close();
     this.#finish();
   }
@@ -253,18 +254,6 @@ function hasHungUp(socket: UnixSocket): boolean {
   using epoll = new Epoll();
   epoll.add(socket.fd, EPOLLRDHUP, 0);
   return epoll.wait(0) > 0;
-}
-
-/** Takes over an inherited socket, whether it listens or is connected. */
-function adoptSocket(fd: number): UnixListener | UnixSocket {
-  try {
-    return UnixListener.adopt(fd);
-  } catch (error) {
-    if (error instanceof SystemError && error.kind === "EINVAL") {
-      return UnixSocket.adopt(fd);
-    }
-    throw error;
-  }
 }
 
 function messageOf(error: unknown): string {

@@ -232,6 +232,41 @@ export function fdKind(fd: number): FdKind {
 }
 
 /**
+ * Reads what there is.
+ *
+ * C: `ssize_t read(int fd, void *buf, size_t count);`
+ *
+ * @returns bytes; 0 at the end; -1 if `fd` is nonblocking and it would block
+ */
+export function readFd(fd: number, into: Uint8Array<ArrayBuffer>): number {
+  for (;;) {
+    const n = libc().read(fd, into, BigInt(into.length));
+    if (n >= 0) return n;
+    const e = errno();
+    if (e === Errno.EAGAIN) return -1;
+    if (e !== Errno.EINTR) throw systemError(e, "read", `fd ${fd}`);
+  }
+}
+
+/**
+ * Writes all of `data`, in one piece where the file takes it.
+ *
+ * C: `ssize_t write(int fd, const void *buf, size_t count);`
+ *
+ * @throws {SystemError} kind `EAGAIN` if `fd` is nonblocking and has no room
+ */
+export function writeFd(fd: number, data: Uint8Array<ArrayBuffer>): void {
+  let rest = data;
+  while (rest.length > 0) {
+    const n = libc().write(fd, rest, BigInt(rest.length));
+    if (n >= 0) rest = rest.subarray(n);
+    else if (errno() !== Errno.EINTR) {
+      throw systemError(errno(), "write", `fd ${fd}`);
+    }
+  }
+}
+
+/**
  * What /proc/self/fd shows for a descriptor: a path, `pipe:[7]`, `socket:[8]`,
  * `anon_inode:[eventfd]` … Unlike {@linkcode fdKind} it asks nothing of the file,
  * which may belong to a file system that does not answer.

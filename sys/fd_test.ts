@@ -12,11 +12,14 @@ import {
   isNonblocking,
   openFdCount,
   OwnedFd,
+  readFd,
   setCloexec,
   setNonblocking,
+  writeFd,
 } from "./fd.ts";
 import { cString, libc } from "./libc.ts";
 import { createMemfd } from "./memfd.ts";
+import { createPipe } from "./spawn.ts";
 import { UnixSocket } from "./unix_socket.ts";
 
 const O_CLOEXEC = 0o2000000;
@@ -176,4 +179,27 @@ Deno.test("open descriptors are counted", () => {
     assertEquals(openFdCount(), before + 2);
   }
   assertEquals(openFdCount(), before);
+});
+
+Deno.test("bytes go through a descriptor, and its limits are told apart", () => {
+  const [read, write] = createPipe();
+  using _read = read;
+  setNonblocking(read.fd, true);
+  const into = new Uint8Array(8);
+  assertEquals(readFd(read.fd, into), -1);
+  writeFd(write.fd, new TextEncoder().encode("0123456789") as typeof into);
+  assertEquals(readFd(read.fd, into), 8);
+  assertEquals(new TextDecoder().decode(into), "01234567");
+  assertEquals(readFd(read.fd, into), 2);
+  setNonblocking(write.fd, true);
+  const error = assertThrows(
+    () => writeFd(write.fd, new Uint8Array(1 << 20)),
+    SystemError,
+  );
+  assertEquals(error.kind, "EAGAIN");
+  write.close();
+  let left = 0;
+  for (let n; (n = readFd(read.fd, into)) > 0;) left += n;
+  assert(left > 0 && left < 1 << 20, `${left}`);
+  assertEquals(assertThrows(() => readFd(-1, into), SystemError).kind, "EBADF");
 });

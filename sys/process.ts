@@ -10,6 +10,8 @@ import { readTextFile } from "./proc.ts";
 
 const RLIMIT_NOFILE = 7;
 const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
+/** Of the one platform that is supported. */
+const PAGE_SIZE = 4096;
 
 /** Limits on the number of open descriptors; `Infinity` for none. */
 export interface NofileLimit {
@@ -73,4 +75,18 @@ export function groupId(name: string): number {
 /** The kernel's number of the calling thread. C: `pid_t gettid(void);` */
 export function currentThreadId(): number {
   return libc().gettid();
+}
+
+/**
+ * Resident memory of a process in bytes, from /proc/PID/statm; `null` if there
+ * is no such process.
+ */
+export function processMemory(pid: number): number | null {
+  try {
+    const [, resident] = readTextFile(`/proc/${pid}/statm`).split(" ");
+    return Number(resident) * PAGE_SIZE;
+  } catch (error) {
+    if (error instanceof SystemError) return null;
+    throw error;
+  }
 }

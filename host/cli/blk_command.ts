@@ -19,7 +19,6 @@ import { LOG_OPTIONS, settingsOf } from "../options/settings.ts";
 import { requireRuntime } from "../requirements.ts";
 import { type CommandSpec, parseCommand } from "./command.ts";
 import { commandHelp } from "./help.ts";
-import { runDevices } from "./run_devices.ts";
 
 /** The description of the command. */
 export const BLK_COMMAND: CommandSpec = {
@@ -112,6 +111,7 @@ export async function blk(args: readonly string[]): Promise<number> {
   const devices = planDevices([{ subject: "blk", type: BLK, pairs }]);
   const { logLevel: level, logFormat: format } = settingsOf(values);
   const log = new Logger({ level, format });
+  const { runDevices } = await import("./run_devices.ts");
   return await runDevices(devices, { management: null, log });
 }
 

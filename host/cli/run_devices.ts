@@ -1,5 +1,5 @@
 /**
- * Runs devices until something ends them.
+ * Runs devices in this process until something ends them.
  *
  * Theory of operation: devices start one after the other; when one cannot, those
  * that run are stopped, and nothing is left behind. From then on four things may
@@ -11,19 +11,14 @@
  * @module
  */
 
-import { raiseNofileLimit } from "../../sys/process.ts";
+import { processMemory, raiseNofileLimit } from "../../sys/process.ts";
 import { Reactor } from "../../sys/reactor.ts";
 import { DeviceHost } from "../device_host.ts";
-import { HostError, messageOf } from "../error.ts";
+import { messageOf } from "../error.ts";
 import type { Logger } from "../log.ts";
-import {
-  registerDeviceMethods,
-  resizeDevices,
-} from "../management/device_methods.ts";
-import { Methods } from "../management/methods.ts";
-import { ManagementServer } from "../management/server.ts";
+import type { ManagedDevice } from "../management/device_methods.ts";
+import { listenForManagement, resizeAll } from "../management/listen.ts";
 import type { PlannedDevice } from "../options/device_specs.ts";
-import { PROGRAM, VERSION } from "../version.ts";
 import { ServerSignals } from "./signals.ts";
 
 /** How to run devices. */
@@ -32,8 +27,8 @@ export interface RunOptions {
   readonly management: string | null;
   /** Takes log lines. */
   readonly log: Logger;
-  /** Called when all devices are served. */
-  readonly onReady?: (hosts: readonly DeviceHost[]) => Promise<void>;
+  /** Called with the status of each device when all are served. */
+  readonly onReady?: (status: readonly Record<string, unknown>[]) => void;
 }
 
 /**
@@ -49,42 +44,42 @@ export async function runDevices(
   raiseNofileLimit();
   using reactor = new Reactor();
   const hosts: DeviceHost[] = [];
-  using signals = new ServerSignals(() => void resizeAll(hosts, log));
-  let server: ManagementServer | null = null;
+  const managed: ManagedDevice[] = [];
+  using signals = new ServerSignals(() => void resizeAll(managed, log));
+  let server: Disposable | null = null;
   try {
     for (const { spec } of devices) {
-      hosts.push(await DeviceHost.start(spec, log, reactor));
+      const host = await DeviceHost.start(spec, log, reactor);
+      hosts.push(host);
+      managed.push(managedHere(host));
     }
     if (management !== null) {
-      server = manage(management, hosts, reactor, log);
+      server = listenForManagement(management, managed, reactor, log);
     }
-    await onReady?.(hosts);
+    onReady?.(await Promise.all(hosts.map((host) => host.status())));
     return await untilEnd(hosts, signals, log);
   } finally {
-    server?.close();
+    server?.[Symbol.dispose]();
     await stopAll(hosts, log);
   }
 }
 
-function manage(
-  path: string,
-  hosts: readonly DeviceHost[],
-  reactor: Reactor,
-  log: Logger,
-): ManagementServer {
-  const methods = new Methods({ title: PROGRAM, version: VERSION });
-  registerDeviceMethods(methods, hosts, VERSION);
-  try {
-    return ManagementServer.listen(path, methods, reactor, log);
-  } catch (error) {
-    throw new HostError(
-      "start",
-      `${
-        messageOf(error)
-      }; choose another management socket with --management=PATH, or off`,
-      { cause: error },
-    );
-  }
+/** A device of this process, as management sees it. */
+function managedHere(host: DeviceHost): ManagedDevice {
+  return {
+    name: host.name,
+    status: async () => ({
+      ...await host.status(),
+      process: null,
+      state: "running",
+      problem: null,
+      pid: Deno.pid,
+      rss: processMemory(Deno.pid),
+      restarts: 0,
+      lastExit: null,
+    }),
+    command: (name, parameters) => host.command(name, parameters),
+  };
 }
 
 async function untilEnd(
@@ -125,17 +120,5 @@ async function stopAll(
         device: hosts[i].name,
       });
     }
-  }
-}
-
-async function resizeAll(
-  hosts: readonly DeviceHost[],
-  log: Logger,
-): Promise<void> {
-  log.info("Looking at the size of all images again: SIGHUP");
-  try {
-    await resizeDevices(hosts);
-  } catch (error) {
-    log.error(messageOf(error));
   }
 }

@@ -24,7 +24,6 @@ import { qemuCommand } from "../qemu_arguments.ts";
 import { requireRuntime } from "../requirements.ts";
 import { type CommandSpec, parseCommand } from "./command.ts";
 import { commandHelp, deviceHelp } from "./help.ts";
-import { runDevices } from "./run_devices.ts";
 
 /** Image that is served when nothing is named. */
 const DEFAULT_IMAGE = `${DATA_DIRECTORY}/disk.img`;
@@ -61,6 +60,10 @@ export const SERVE: CommandSpec = {
     "",
     ...deviceHelp(),
     "",
+    "Each device is served by a process of its own, or by one that it shares with",
+    "others (process=NAME). One that dies is started again on the same socket; the",
+    "others do not notice.",
+    "",
     "SIGINT and SIGTERM stop when all requests are done, a second one stops at",
     "once. SIGHUP looks at the size of all images again.",
   ],
@@ -90,17 +93,20 @@ export async function serve(args: readonly string[]): Promise<number> {
   if (nothing) requests.push(...imageRequest(DEFAULT_IMAGE));
   const devices = planDevices(requests);
   refuseManagementConflict(devices, settings);
+  refuseProcessConflict(devices, settings);
 
   makeDataDirectory(devices, settings);
   if (nothing) makeImage(DEFAULT_IMAGE, DEFAULT_IMAGE_SIZE);
-  const { management, logLevel: level, logFormat: format } = settings;
-  return await runDevices(devices, {
+  const { management, supervise, logLevel: level, logFormat: format } =
+    settings;
+  // Each of the two ways needs much that the other one does not.
+  const run = supervise
+    ? (await import("./run_supervised.ts")).runSupervised
+    : (await import("./run_devices.ts")).runDevices;
+  return await run(devices, {
     management,
     log: new Logger({ level, format }),
-    onReady: async (hosts) => {
-      const status = await Promise.all(hosts.map((host) => host.status()));
-      console.log(announcement(devices, status));
-    },
+    onReady: (status) => console.log(announcement(devices, status)),
   });
 }
 
@@ -123,6 +129,18 @@ function refuseManagementConflict(
   throw new HostError(
     "usage",
     `"${taken.spec.name}" and the management cannot both listen on "${management}"`,
+  );
+}
+
+function refuseProcessConflict(
+  devices: readonly PlannedDevice[],
+  { supervise }: Settings,
+): void {
+  const shared = devices.find(({ process }) => process !== null);
+  if (supervise || shared === undefined) return;
+  throw new HostError(
+    "usage",
+    `"${shared.spec.name}" cannot have "process=${shared.process}": without supervision all devices share this process`,
   );
 }
 

@@ -16,15 +16,23 @@ export class ServerSignals implements Disposable {
   readonly stop: Promise<Deno.Signal>;
   readonly #listeners: [Deno.Signal, () => void][] = [];
 
-  /** Starts to listen. */
-  constructor(onHangup: () => void) {
+  /**
+   * Starts to listen.
+   *
+   * @param onHangup called for each SIGHUP
+   * @param onHurry called before the second signal ends this process
+   */
+  constructor(onHangup: () => void, onHurry: () => void = () => {}) {
     const { promise, resolve } = Promise.withResolvers<Deno.Signal>();
     this.stop = promise;
     let stopping = false;
     for (const [signal, number] of STOP_SIGNALS) {
       this.#listen(signal, () => {
         // Requests may hang for as long as a disk does.
-        if (stopping) Deno.exit(128 + number);
+        if (stopping) {
+          onHurry();
+          Deno.exit(128 + number);
+        }
         stopping = true;
         resolve(signal);
       });

@@ -46,6 +46,24 @@ const Device = z.looseObject({
   socket: z.nullable(z.string()).meta({
     description: "path of the socket; null: an inherited descriptor",
   }),
+  process: z.nullable(z.string()).meta({
+    description: "name of the process that it shares with others",
+  }),
+  state: z.enum(["running", "restarting", "failed"]).meta({
+    description:
+      "restarting: its process died and is started again; failed: that does not succeed",
+  }),
+  problem: z.nullable(z.string()).meta({
+    description: "why it is not served, or does not answer",
+  }),
+  pid: z.nullable(z.int()).meta({ description: "of the process" }),
+  rss: z.nullable(Count).meta({
+    description: "resident memory of the process, bytes",
+  }),
+  restarts: Count.meta({ description: "of the process, after it died" }),
+  lastExit: z.nullable(z.string()).meta({
+    description: "why the process died last",
+  }),
   connected: z.boolean(),
   connections: Count.meta({ description: "front-ends served so far" }),
   refusedConnections: Count.meta({
@@ -89,7 +107,6 @@ export function registerDeviceMethods(
   devices: readonly ManagedDevice[],
   version: string,
 ): void {
-  const started = performance.now();
   methods.register("status", {
     summary: "Tells of the devices, their connections, rings and counters",
     params: z.strictObject({ name: z.optional(Selection) }),
@@ -97,7 +114,7 @@ export function registerDeviceMethods(
     handler: async ({ name = ALL }) => ({
       version,
       pid: Deno.pid,
-      uptime: Math.round((performance.now() - started) / 1000),
+      uptime: Math.round(performance.now() / 1000),
       devices: await Promise.all(select(devices, name).map(statusOf)),
     }),
   });

@@ -60,6 +60,16 @@ export class ManagementServer implements Disposable {
     log: Logger,
   ): ManagementServer {
     const listener = UnixListener.listen(path, { mode: 0o600 });
+    return ManagementServer.adopt(listener, methods, reactor, log);
+  }
+
+  /** Serves a socket that listens already; it is taken over. */
+  static adopt(
+    listener: UnixListener,
+    methods: Methods,
+    reactor: Reactor,
+    log: Logger,
+  ): ManagementServer {
     try {
       return new ManagementServer(listener, methods, reactor, log);
     } catch (error) {

@@ -45,6 +45,7 @@ Deno.test("parseConfig() gives devices and settings", () => {
   );
   assertEquals(settingsOf(settings), {
     management: null,
+    supervise: true,
     logLevel: "debug",
     logFormat: "json",
   });
@@ -53,12 +54,16 @@ Deno.test("parseConfig() gives devices and settings", () => {
 Deno.test("settingsOf() lets the later ones win and adds defaults", () => {
   assertEquals(settingsOf(), {
     management: "./vhostd-data/vhostd.sock",
+    supervise: true,
     logLevel: "info",
     logFormat: "text",
   });
   assertEquals(
-    settingsOf({ management: "off", logLevel: "warn" }, { management: "m" }),
-    { management: "m", logLevel: "warn", logFormat: "text" },
+    settingsOf(
+      { management: "off", logLevel: "warn", supervise: "off" },
+      { management: "m" },
+    ),
+    { management: "m", supervise: false, logLevel: "warn", logFormat: "text" },
   );
 });
 

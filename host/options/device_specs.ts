@@ -52,6 +52,13 @@ export const COMMON_OPTIONS: readonly OptionSpec[] = [
     help: "group of the socket, by name or number",
   },
   {
+    name: "process",
+    type: "string",
+    maximumLength: 32,
+    help:
+      "process that serves it together with others of that name; without it, one of its own",
+  },
+  {
     name: "event-idx",
     type: "flag",
     default: true,
@@ -83,6 +90,8 @@ export interface PlannedDevice {
   readonly options: OptionValues;
   /** What to serve, and where. */
   readonly spec: DeviceSpec;
+  /** Name of a process that several devices share; `null`: one of its own. */
+  readonly process: string | null;
 }
 
 /**
@@ -120,14 +129,19 @@ function plan(
   values: OptionValues,
   name: string,
 ): PlannedDevice {
-  const { id: _, socket, fd, mode, group, eventIdx, indirect, ...options } =
-    values;
-  if (!/^[A-Za-z][A-Za-z0-9._-]*$/.test(name) || name === "all") {
-    throw new HostError(
-      "usage",
-      `${subject}: "id=${name}" is no name: a letter, then letters, digits, ".", "_" and "-" are possible, "all" excepted`,
-    );
-  }
+  const {
+    id: _,
+    socket,
+    fd,
+    mode,
+    group,
+    process,
+    eventIdx,
+    indirect,
+    ...options
+  } = values;
+  requireName(subject, "id", name);
+  if (process !== undefined) requireName(subject, "process", String(process));
   if (fd !== undefined) {
     const other = Object.entries({ socket, mode, group })
       .find(([, value]) => value !== undefined);
@@ -155,7 +169,16 @@ function plan(
     eventIdx: eventIdx === true,
     indirect: indirect === true,
   };
-  return { type, options, spec };
+  const shared = process === undefined ? null : String(process);
+  return { type, options, spec, process: shared };
+}
+
+function requireName(subject: string, option: string, name: string): void {
+  if (/^[A-Za-z][A-Za-z0-9._-]*$/.test(name) && name !== "all") return;
+  throw new HostError(
+    "usage",
+    `${subject}: "${option}=${name}" is no name: a letter, then letters, digits, ".", "_" and "-" are possible, "all" excepted`,
+  );
 }
 
 function parseMode(subject: string, text: string): number {

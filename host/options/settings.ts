@@ -41,9 +41,20 @@ export const MANAGEMENT_OPTION: OptionSpec = {
   help: "management socket; off: none",
 };
 
+/** Whether devices are served by processes of their own. */
+export const SUPERVISE_OPTION: OptionSpec = {
+  name: "supervise",
+  type: "choice",
+  choices: ["on", "off"],
+  default: "on",
+  help:
+    "serve devices in processes of their own, and start those that die again; off: all in this process, which ends when one fails",
+};
+
 /** All settings. */
 export const SETTINGS: readonly OptionSpec[] = [
   MANAGEMENT_OPTION,
+  SUPERVISE_OPTION,
   ...LOG_OPTIONS,
 ];
 
@@ -51,6 +62,8 @@ export const SETTINGS: readonly OptionSpec[] = [
 export interface Settings {
   /** Path of the management socket, or `null`. */
   readonly management: string | null;
+  /** Serve devices in processes of their own. */
+  readonly supervise: boolean;
   /** Least severe level that is logged. */
   readonly logLevel: LogLevel;
   /** How log lines look. */
@@ -59,9 +72,10 @@ export interface Settings {
 
 /** Settings from checked values; the later ones win. */
 export function settingsOf(...values: readonly OptionValues[]): Settings {
-  const { management, logLevel, logFormat } = Object.assign(
+  const { management, supervise, logLevel, logFormat } = Object.assign(
     {
       management: MANAGEMENT_OPTION.default,
+      supervise: SUPERVISE_OPTION.default,
       logLevel: "info",
       logFormat: "text",
     },
@@ -69,6 +83,7 @@ export function settingsOf(...values: readonly OptionValues[]): Settings {
   );
   return {
     management: management === "off" ? null : management,
+    supervise: supervise === "on",
     logLevel,
     logFormat,
   };

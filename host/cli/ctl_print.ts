@@ -1,0 +1,129 @@
+/**
+ * The results of management methods, as people read them.
+ *
+ * @module
+ */
+
+import type { z } from "zod";
+import { Resize, Status } from "../management/device_methods.ts";
+import { describeSize } from "../options/parse.ts";
+import { PROGRAM } from "../version.ts";
+
+/** Any result, as JSON. */
+export function json(result: unknown): string {
+  return JSON.stringify(result, null, 2);
+}
+
+/** The result of `resize`, a line for each device. */
+export function resize(result: unknown): string {
+  return Resize.parse(result).devices.map((device) => {
+    const { name, capacity, previousCapacity } = device;
+    const now = `${name}: ${describeSize(capacity)}`;
+    return capacity === previousCapacity
+      ? `${now}, as before`
+      : `${now}, was ${describeSize(previousCapacity)}`;
+  }).join("\n");
+}
+
+/** The result of `status`, a paragraph for each device. */
+export function status(result: unknown): string {
+  const { version, pid, uptime, devices } = Status.parse(result);
+  return [
+    `${PROGRAM} ${version}, pid ${pid}, running for ${duration(uptime)}`,
+    ...devices.flatMap((device) => ["", ...deviceText(device)]),
+  ].join("\n");
+}
+
+function deviceText(
+  device: z.infer<typeof Status>["devices"][number],
+): string[] {
+  const { name, type, socket, connected, session, rings, ...rest } = device;
+  const lines = [
+    `${name} (${type}) on ${socket ?? "an inherited descriptor"}: ${
+      rest.state !== "running"
+        ? rest.state
+        : connected
+        ? "a front-end is connected"
+        : "no front-end is connected"
+    }`,
+    `  process: ${processText(rest)}`,
+  ];
+  if (rest.problem !== null) lines.push(`  problem: ${plain(rest.problem)}`);
+  if (rest.lastExit !== null) {
+    lines.push(`  last exit: ${plain(rest.lastExit)}`);
+  }
+  lines.push(
+    `  connections: ${rest.connections}, refused: ${rest.refusedConnections}`,
+  );
+  if (session !== null) {
+    lines.push(
+      `  features: ${session.featureNames.join(" ") || "none"}`,
+      `  protocol features: ${session.protocolFeatures.join(" ") || "none"}`,
+    );
+  }
+  for (const { index, ...facts } of rings) {
+    lines.push(`  ring ${index}: ${inline(facts)}`);
+  }
+  return [...lines, ...tree(device.device, "  ")];
+}
+
+/** `disks, pid 7, 60.5 MiB, restarts 0`. */
+function processText(
+  { process, pid, rss, restarts }: Pick<
+    z.infer<typeof Status>["devices"][number],
+    "process" | "pid" | "rss" | "restarts"
+  >,
+): string {
+  return [
+    ...(process === null ? [] : [process]),
+    pid === null ? "none" : `pid ${pid}`,
+    ...(rss === null ? [] : [`${(rss / (1 << 20)).toFixed(1)} MiB`]),
+    `restarts ${restarts}`,
+  ].join(", ");
+}
+
+/** `size 128, in flight 0`; facts without a value are left out. */
+function inline(facts: Readonly<Record<string, unknown>>): string {
+  return Object.entries(facts)
+    .filter(([, value]) => value !== null)
+    .map(([name, value]) => `${words(name)} ${plain(value)}`)
+    .join(", ");
+}
+
+/** One line for each plain value, nested objects indented. */
+function tree(
+  facts: Readonly<Record<string, unknown>>,
+  indent: string,
+): string[] {
+  return Object.entries(facts).flatMap(([name, value]) => {
+    const label = `${indent}${words(name)}:`;
+    if (typeof value !== "object" || value === null || Array.isArray(value)) {
+      return [`${label} ${plain(value)}`];
+    }
+    const inner = tree(value as Record<string, unknown>, indent + "  ");
+    return inner.length === 0 ? [`${label} none`] : [label, ...inner];
+  });
+}
+
+/** `inFlight` becomes `in flight`. */
+function words(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+}
+
+function plain(value: unknown): string {
+  // A path or a serial number may hold anything.
+  if (typeof value === "string" && /^[^\p{C}]+$/u.test(value)) return value;
+  return JSON.stringify(value);
+}
+
+function duration(seconds: number): string {
+  const parts: [number, string][] = [
+    [Math.floor(seconds / 86400), "d"],
+    [Math.floor(seconds / 3600) % 24, "h"],
+    [Math.floor(seconds / 60) % 60, "min"],
+    [seconds % 60, "s"],
+  ];
+  const first = parts.findIndex(([value]) => value > 0);
+  return parts.slice(first < 0 ? 3 : first).slice(0, 2)
+    .map(([value, unit]) => `${value} ${unit}`).join(" ");
+}

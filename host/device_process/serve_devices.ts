@@ -1,0 +1,198 @@
+/**
+ * A device process: serves what the supervisor says, until it says stop.
+ *
+ * Theory of operation
+ * -------------------
+ * The process is asked through the control channel, and ends for one of these
+ * reasons: the supervisor asks for it or is gone, a signal, a device cannot
+ * start or fails, or every device was given a connected socket and all
+ * front-ends have left. In each case the rings of all devices are drained first,
+ * in bounded time: storage may hang for as long as it likes.
+ *
+ * Ctrl-C does not come here, because the process has a process group of its
+ * own. SIGHUP is left to the supervisor.
+ *
+ * @module
+ */
+
+import { writeFd } from "../../sys/fd.ts";
+import { raiseNofileLimit } from "../../sys/process.ts";
+import { Reactor } from "../../sys/reactor.ts";
+import type { UnixSocket } from "../../sys/unix_socket.ts";
+import { ServerSignals } from "../cli/signals.ts";
+import { DeviceHost } from "../device_host.ts";
+import { HostError, messageOf } from "../error.ts";
+import { Logger } from "../log.ts";
+import { ControlChannel, type Params } from "../supervisor/control_channel.ts";
+import {
+  type CommandParams,
+  type DeviceParams,
+  DRAIN_LIMIT,
+  type StartParams,
+  type StartResult,
+} from "../supervisor/protocol.ts";
+import { VERSION } from "../version.ts";
+
+/** Why the process ends. */
+interface End {
+  /** The exit code, if draining succeeds. */
+  readonly code: number;
+  /** What the log says, if anything is left to say. */
+  readonly reason?: string;
+}
+
+/**
+ * Serves devices until something ends that.
+ *
+ * @param control the supervisor's socket; it is taken over
+ * @param logFd where log lines go
+ * @param drainLimit how long the end may take, in ms
+ * @returns the exit code
+ */
+export async function serveDevices(
+  control: UnixSocket,
+  logFd: number,
+  drainLimit = DRAIN_LIMIT,
+): Promise<number> {
+  raiseNofileLimit();
+  using reactor = new Reactor();
+  using signals = new ServerSignals(() => {});
+  const devices = new Devices(logFd, reactor);
+  using channel: ControlChannel = new ControlChannel(control, reactor, {
+    start: (params) => devices.start(params as unknown as StartParams, channel),
+    status: (params) => devices.find(params).status(),
+    command: (params) => {
+      const { name, params: own } = params as unknown as CommandParams;
+      return devices.find(params).command(name, own);
+    },
+    stop: () => devices.end({ code: 0 }),
+  });
+  const { code, reason } = await Promise.race([
+    devices.ended,
+    signals.stop.then((signal): End => ({ code: 0, reason: signal })),
+    channel.ended.then((): End => ({
+      code: 0,
+      reason: channel.problem ?? "the supervisor is gone",
+    })),
+  ]);
+  if (reason !== undefined) devices.log.info(`Stopping: ${reason}`);
+  return await devices.stop(drainLimit) ? code : 1;
+}
+
+/** The devices of the process. */
+class Devices {
+  log: Logger;
+  /** Resolves when the devices want the process to end. */
+  readonly ended: Promise<End>;
+  readonly end: (end: End) => void;
+  readonly #logFd: number;
+  readonly #reactor: Reactor;
+  readonly #hosts: DeviceHost[] = [];
+  #stopping = false;
+
+  constructor(logFd: number, reactor: Reactor) {
+    const { promise, resolve } = Promise.withResolvers<End>();
+    this.ended = promise;
+    this.end = resolve;
+    this.#logFd = logFd;
+    this.#reactor = reactor;
+    this.log = this.#logger({});
+  }
+
+  /** Starts all devices, or none. */
+  async start(
+    { version, logLevel, logFormat, devices }: StartParams,
+    channel: ControlChannel,
+  ): Promise<StartResult> {
+    this.log = this.#logger({ level: logLevel, format: logFormat });
+    try {
+      if (version !== VERSION) {
+        throw new HostError(
+          "start",
+          `The server is version ${version}, its devices are ${VERSION}: restart it`,
+        );
+      }
+      for (const spec of devices) {
+        const host = await DeviceHost.start(spec, this.log, this.#reactor);
+        if (this.#stopping) await host.stop();
+        this.#hosts.push(host);
+      }
+      const status = await Promise.all(
+        this.#hosts.map((host) => host.status()),
+      );
+      this.#watch(channel);
+      return status;
+    } catch (error) {
+      // The answer leaves first: this is settled in a later turn.
+      setTimeout(() => this.end({ code: 1 }));
+      throw error;
+    }
+  }
+
+  /** The device of that name. */
+  find(params: Params): DeviceHost {
+    const { device } = params as unknown as DeviceParams;
+    const host = this.#hosts.find(({ name }) => name === device);
+    if (host !== undefined) return host;
+    throw new HostError("usage", `There is no device "${device}" here`);
+  }
+
+  /** Drains all devices; false when one of them could not. */
+  async stop(limit: number): Promise<boolean> {
+    this.#stopping = true;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<false>((resolve) => {
+      timer = setTimeout(() => {
+        this.log.error(`Cannot stop cleanly: not drained in ${limit} ms`);
+        resolve(false);
+      }, limit);
+    });
+    const drained = Promise.all(this.#hosts.map((host) => this.#drain(host)))
+      .then((all) => all.every((each) => each));
+    try {
+      return await Promise.race([drained, late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #drain(host: DeviceHost): Promise<boolean> {
+    try {
+      await host.stop();
+      return true;
+    } catch (error) {
+      this.log.error(`Cannot stop cleanly: ${messageOf(error)}`, {
+        device: host.name,
+      });
+      return false;
+    }
+  }
+
+  /** Tells the supervisor what becomes of the devices. */
+  #watch(channel: ControlChannel): void {
+    for (const { name: device, done, failed } of this.#hosts) {
+      void done.then(() => channel.tell("finished", { device }));
+      void failed.then((error) => {
+        channel.tell("failed", { device, message: messageOf(error) });
+        this.end({ code: 1 });
+      });
+    }
+    void Promise.all(this.#hosts.map(({ done }) => done)).then(() =>
+      this.end({ code: 0, reason: "every front-end left" })
+    );
+  }
+
+  #logger(options: ConstructorParameters<typeof Logger>[0]): Logger {
+    const encoder = new TextEncoder();
+    return new Logger({
+      ...options,
+      write: (line) => {
+        try {
+          writeFd(this.#logFd, encoder.encode(line));
+        } catch {
+          // A log that cannot be written stops nothing.
+        }
+      },
+    });
+  }
+}

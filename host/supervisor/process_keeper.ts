@@ -1,0 +1,264 @@
+/**
+ * Keeps the devices of one process served.
+ *
+ * Theory of operation
+ * -------------------
+ * A keeper has one process at a time. When that ends although nobody asked for
+ * it, the keeper says why in one line, waits as long as the back-off says, and
+ * starts another one on the same sockets. The supervisor's copies of the
+ * listening sockets stay open all the time: front-ends that connect meanwhile
+ * wait in the backlog. A process that cannot start again is tried again for as
+ * long as it takes; the reason is logged when it is a new one.
+ *
+ * A device that was given a connected socket is served once: our copy of the
+ * socket is closed as soon as the process has it, so that the front-end sees the
+ * end of the process, and there is nothing to start again for that device. When
+ * no device is left, the keeper is done.
+ *
+ * @module
+ */
+
+import type { Reactor } from "../../sys/reactor.ts";
+import { HostError, messageOf } from "../error.ts";
+import type { Logger } from "../log.ts";
+import { VERSION } from "../version.ts";
+import { Backoff } from "./backoff.ts";
+import { type Params, RemoteError } from "./control_channel.ts";
+import { DeviceProcess, type ProcessEnd } from "./device_process.ts";
+import type { DeviceSocket } from "./device_socket.ts";
+import {
+  type DeviceParams,
+  type FailedParams,
+  FIRST_SOCKET_FD,
+  type StartParams,
+  type StartResult,
+} from "./protocol.ts";
+
+/** What can be told of the process that serves a device. */
+export interface ProcessFacts {
+  /**
+   * `restarting`: it ended and is being started again; `failed`: that did not
+   * succeed so far, or there is nothing to start again.
+   */
+  readonly state: "running" | "restarting" | "failed";
+  /** The process, or `null` where there is none. */
+  readonly pid: number | null;
+  /** How often it was started again. */
+  readonly restarts: number;
+  /** Why it ended last, or `null`. */
+  readonly lastExit: string | null;
+  /** Why it cannot be started again, or `null`. */
+  readonly problem: string | null;
+}
+
+/** Keeps one process. */
+export class ProcessKeeper {
+  /** The devices of the process. */
+  readonly sockets: readonly DeviceSocket[];
+  /** Resolves when no device is left to serve, or after {@linkcode stop}. */
+  readonly done: Promise<void>;
+  #finish!: () => void;
+  readonly #log: Logger;
+  readonly #reactor: Reactor;
+  readonly #backoff = new Backoff();
+  #process: DeviceProcess | null = null;
+  #state: ProcessFacts["state"] = "running";
+  #restarts = 0;
+  #lastExit: string | null = null;
+  #problem: string | null = null;
+  #stopping = false;
+  #clean = true;
+  #wake = (): void => {};
+
+  /**
+   * @param name of the process, `null` for that of one device
+   * @param sockets the devices
+   */
+  constructor(
+    name: string | null,
+    sockets: readonly DeviceSocket[],
+    log: Logger,
+    reactor: Reactor,
+  ) {
+    this.sockets = sockets;
+    this.done = new Promise((resolve) => this.#finish = resolve);
+    this.#reactor = reactor;
+    this.#log = log.child(
+      name === null ? { device: sockets[0].name } : { process: name },
+    );
+  }
+
+  /** What can be told of the process. */
+  get facts(): ProcessFacts {
+    return {
+      state: this.#state,
+      pid: this.#process?.pid ?? null,
+      restarts: this.#restarts,
+      lastExit: this.#lastExit,
+      problem: this.#problem,
+    };
+  }
+
+  /**
+   * Starts the process for the first time, and keeps it from then on.
+   *
+   * @returns the status of each device
+   * @throws {RemoteError} when a device refuses
+   * @throws {HostError} of kind `device` when the process dies
+   */
+  async start(): Promise<StartResult> {
+    const [process, status] = await this.#launch();
+    void this.#keep(process);
+    return status;
+  }
+
+  /** Calls a method of the process. */
+  async call(method: string, params: Params, limit?: number): Promise<unknown> {
+    const process = this.#process;
+    if (process !== null && this.#state === "running") {
+      return await process.channel.call(method, params, limit);
+    }
+    const reason = this.#problem ?? this.#lastExit;
+    throw new HostError("device", `It is not served at present: ${reason}`);
+  }
+
+  /**
+   * Drains and ends the process. Idempotent.
+   *
+   * @returns whether it ended as it should
+   */
+  async stop(): Promise<boolean> {
+    this.#stopping = true;
+    this.#wake();
+    const process = this.#process;
+    process?.stop();
+    const end = await process?.ended;
+    if (end !== undefined) this.#judge(end);
+    this.#finish();
+    return this.#clean;
+  }
+
+  /** Ends the process at once, for good. */
+  kill(): void {
+    this.#stopping = true;
+    this.#wake();
+    this.#process?.kill();
+  }
+
+  #judge(end: ProcessEnd): void {
+    if (end.code === 0 || !this.#clean) return;
+    this.#clean = false;
+    this.#log.error(`Cannot stop cleanly: ${end.cause}`);
+  }
+
+  async #keep(first: DeviceProcess): Promise<void> {
+    let process: DeviceProcess | null = first;
+    while (process !== null) {
+      const since = performance.now();
+      const end: ProcessEnd = await process.ended;
+      this.#process = null;
+      if (this.#stopping) return;
+      this.#backoff.lived(performance.now() - since);
+      for (const socket of this.sockets) socket.processEnded();
+      const left = this.sockets.some((socket) => socket.state === "open");
+      if (left || end.code !== 0) this.#report(process, end, left);
+      process = left ? await this.#again() : null;
+    }
+    this.#finish();
+  }
+
+  #report({ pid }: DeviceProcess, { cause }: ProcessEnd, left: boolean): void {
+    this.#lastExit = cause;
+    this.#state = left ? "restarting" : "failed";
+    const next = left ? "starting it again" : "its front-end cannot come back";
+    this.#log.error(`The device process died: ${cause}; ${next}`, { pid });
+  }
+
+  /** Starts the process until that succeeds; `null` when it is to stop. */
+  async #again(): Promise<DeviceProcess | null> {
+    for (;;) {
+      await this.#pause(this.#backoff.next());
+      if (this.#stopping) return null;
+      this.#restarts++;
+      try {
+        const [process] = await this.#launch();
+        this.#log.info("Served again", { pid: process.pid });
+        return process;
+      } catch (error) {
+        if (this.#stopping) return null;
+        this.#refused(messageOf(error));
+      }
+    }
+  }
+
+  #refused(problem: string): void {
+    const level = problem === this.#problem ? "debug" : "error";
+    this.#log.log(level, `Cannot serve it again: ${problem}; trying on`);
+    this.#problem = problem;
+    this.#state = "failed";
+  }
+
+  async #pause(milliseconds: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /** Starts a process and makes it serve. */
+  async #launch(): Promise<[DeviceProcess, StartResult]> {
+    const sockets = this.sockets.filter(({ state }) => state === "open");
+    const process = DeviceProcess.start(
+      sockets,
+      {
+        finished: (params) => this.#finished(params as unknown as DeviceParams),
+        failed: (params) => this.#failed(params as unknown as FailedParams),
+      },
+      this.#log,
+      this.#reactor,
+    );
+    this.#process = process;
+    for (const socket of sockets) socket.handedOn();
+    const params: StartParams = {
+      version: VERSION,
+      logLevel: this.#log.level,
+      logFormat: this.#log.format,
+      devices: sockets.map(({ spec }, i) => ({
+        ...spec,
+        socket: undefined,
+        fd: FIRST_SOCKET_FD + i,
+      })),
+    };
+    try {
+      const status = await process.channel.call("start", { ...params });
+      this.#state = "running";
+      this.#problem = null;
+      return [process, status as StartResult];
+    } catch (error) {
+      const { cause } = await process.ended;
+      this.#process = null;
+      if (!(error instanceof RemoteError) || error.kind !== "ended") {
+        throw error;
+      }
+      const names = sockets.map(({ name }) => `"${name}"`).join(", ");
+      throw new HostError(
+        "device",
+        `Cannot serve ${names}: the device process died: ${cause}`,
+      );
+    }
+  }
+
+  #finished({ device }: DeviceParams): void {
+    this.sockets.find(({ name }) => name === device)?.finished();
+  }
+
+  #failed({ device, message }: FailedParams): void {
+    const process = this.#process;
+    if (process !== null) {
+      process.problem ??= `device "${device}" failed: ${message}`;
+    }
+  }
+}

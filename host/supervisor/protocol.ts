@@ -1,0 +1,66 @@
+/**
+ * What passes between the supervisor and a device process: descriptors, methods
+ * and notifications.
+ *
+ * | from       | method     | means                                              |
+ * | ---------- | ---------- | -------------------------------------------------- |
+ * | supervisor | `start`    | serve these devices; the answer has their status   |
+ * | supervisor | `status`   | facts and counters of a device                     |
+ * | supervisor | `command`  | a management command of a device                   |
+ * | supervisor | `stop`     | (notification) drain and end                       |
+ * | process    | `finished` | (notification) a device has nothing left to serve  |
+ * | process    | `failed`   | (notification) a device failed, the process ends   |
+ *
+ * The end of the channel means `stop` to the process. To the supervisor the end
+ * of the process alone means anything.
+ *
+ * @module
+ */
+
+import type { DeviceSpec } from "../device_host.ts";
+import type { LogFormat, LogLevel } from "../log.ts";
+
+/** The process's descriptor of the control channel. */
+export const CONTROL_FD = 3;
+/** Its descriptor of the log: the supervisor's stderr. Its own one is a pipe. */
+export const LOG_FD = 4;
+/** Its descriptor of the first device's socket; the others follow. */
+export const FIRST_SOCKET_FD = 5;
+
+/** How long a process drains before it gives up, in ms. */
+export const DRAIN_LIMIT = 10_000;
+
+/** Parameters of `start`. */
+export interface StartParams {
+  /** Version of the program, which has to be the same on both sides. */
+  readonly version: string;
+  /** Least severe level that is logged. */
+  readonly logLevel: LogLevel;
+  /** How log lines look. */
+  readonly logFormat: LogFormat;
+  /** The devices; each has the `fd` of its socket. */
+  readonly devices: readonly DeviceSpec[];
+}
+
+/** Result of `start`: the status of each device. */
+export type StartResult = readonly Record<string, unknown>[];
+
+/** Parameters of `status`, `finished`. */
+export interface DeviceParams {
+  /** Name of the device. */
+  readonly device: string;
+}
+
+/** Parameters of `command`. */
+export interface CommandParams extends DeviceParams {
+  /** Name of the command. */
+  readonly name: string;
+  /** Its parameters. */
+  readonly params: Readonly<Record<string, unknown>>;
+}
+
+/** Parameters of `failed`. */
+export interface FailedParams extends DeviceParams {
+  /** Why. */
+  readonly message: string;
+}
