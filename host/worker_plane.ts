@@ -71,6 +71,11 @@ export interface WorkerPlaneOptions {
   readonly eventIdx?: boolean;
   /** Offer `VIRTIO_F_INDIRECT_DESC` (default true). */
   readonly indirect?: boolean;
+  /**
+   * How long to look at the rings before sleeping: `auto` (default), `off`, or
+   * microseconds.
+   */
+  readonly poll?: "auto" | "off" | number;
   /** Takes the log lines of the device. */
   readonly log: (level: LogLevel, message: string) => void;
 }
@@ -137,6 +142,7 @@ export class WorkerPlane implements DataPlane {
         module: options.module,
         options: options.options,
         slotsPerQueue: SLOTS_PER_QUEUE,
+        poll: options.poll ?? "auto",
         controlFd: channel.control.fd,
         posted: channel.posted.buffer as SharedArrayBuffer,
       });

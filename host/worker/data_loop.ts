@@ -21,6 +21,9 @@
  * chains wait (the device parked it, or all chain objects are in flight) keeps
  * notifications off, because a kick would change nothing.
  *
+ * Before that it may look at the rings for a while ({@linkcode PollingGovernor}),
+ * with notifications still off.
+ *
  * Sleeping is one system call ({@linkcode Waiter}) over the kick descriptors
  * (edge-triggered, never read), the descriptors that the device watches, and the
  * control eventfd. A loop that does not get to sleep looks there now and then:
@@ -46,6 +49,7 @@ import type { VirtioDevice, VirtQueue } from "../../virtqueue/device.ts";
 import { GuestMemory } from "../../virtqueue/memory.ts";
 import { SplitQueue } from "../../virtqueue/split_queue.ts";
 import type { RegionAddress } from "./messages.ts";
+import { PollingGovernor } from "./polling.ts";
 import { Ring } from "./ring.ts";
 import { UringWaiter } from "./uring_waiter.ts";
 import { EpollWaiter, type Waiter } from "./waiter.ts";
@@ -54,6 +58,8 @@ import { EpollWaiter, type Waiter } from "./waiter.ts";
 export const BUDGET = 8;
 /** How long the loop sleeps at most while a ring without kick descriptor runs, in ms. */
 const POLL_INTERVAL = 1;
+/** Looks at the rings between two looks at the clock. */
+const LOOKS = 8;
 /** A busy loop looks at what would wake it once in so many turns. */
 const LOOK_INTERVAL = 16;
 const TOKEN_CONTROL = 0x1_0000;
@@ -69,6 +75,7 @@ export class DataLoop implements Disposable {
   readonly #controlFd: number;
   readonly #posted: Int32Array;
   #waiter: Waiter;
+  readonly #polling: PollingGovernor;
   #turns = 0;
   readonly #rings = new Map<number, Ring>();
   readonly #active: Ring[] = [];
@@ -80,13 +87,16 @@ export class DataLoop implements Disposable {
    * @param posted shared counter of commands, see `messages.ts`
    * @param slotsPerQueue chain objects for each queue
    * @param waiter where to sleep (default: in epoll_wait)
+   * @param polling how long to look before sleeping (default: not at all)
    */
   constructor(
     controlFd: number,
     posted: Int32Array,
     slotsPerQueue: number,
     waiter: Waiter = new EpollWaiter(),
+    polling: PollingGovernor = new PollingGovernor("off"),
   ) {
+    this.#polling = polling;
     this.#controlFd = controlFd;
     this.#posted = posted;
     this.#slotsPerQueue = slotsPerQueue;
@@ -257,7 +267,9 @@ export class DataLoop implements Disposable {
       if (this.#turn()) {
         // Others must not wait for a ring that is always busy.
         if (++this.#turns % LOOK_INTERVAL === 0) this.#sleep(0);
-      } else if (!this.#rearm()) this.#sleep(once ? 1 : -1);
+      } else if (!this.#look(handled) && !this.#rearm()) {
+        this.#sleep(once ? 1 : -1);
+      }
       if (once) break;
     }
     this.#waiter.flush();
@@ -291,6 +303,38 @@ export class DataLoop implements Disposable {
     return progress;
   }
 
+  /** Looks at the active rings for a while; true when there is something to do. */
+  #look(handled: number): boolean {
+    const polling = this.#polling;
+    if (!polling.enabled || this.#active.length === 0) return false;
+    let now = performance.now();
+    const end = now + polling.window(now);
+    while (now < end) {
+      for (let i = 0; i < LOOKS; i++) {
+        if (this.#waiter.ready) {
+          this.#sleep(0);
+          return true;
+        }
+        if (this.#pending(handled)) return true;
+      }
+      const last = now;
+      now = performance.now();
+      if (polling.gap(now, now - last)) return false;
+    }
+    polling.missed();
+    return false;
+  }
+
+  /** Whether something came that a turn, or the caller, would deal with. */
+  #pending(handled: number): boolean {
+    const active = this.#active;
+    if (Atomics.load(this.#posted, 0) !== handled) return true;
+    for (let i = 0; i < active.length; i++) {
+      if (!active[i].parked && active[i].queue.ready) return true;
+    }
+    return false;
+  }
+
   /** Prepares for sleep; true when there is something to do instead. */
   #rearm(): boolean {
     const active = this.#active;
@@ -308,7 +352,10 @@ export class DataLoop implements Disposable {
     const timeout = this.#polledRings > 0 && limit !== 0
       ? POLL_INTERVAL
       : limit;
+    const measured = this.#polling.enabled && limit !== 0;
+    const start = measured ? performance.now() : 0;
     const count = this.#waiter.wait(timeout);
+    if (measured) this.#polling.slept(performance.now() - start);
     let called = false;
     for (let i = 0; i < count; i++) {
       const token = this.#waiter.token(i);

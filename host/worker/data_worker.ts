@@ -19,6 +19,8 @@ import type {
   VirtioDevice,
 } from "../../virtqueue/device.ts";
 import { DataLoop } from "./data_loop.ts";
+import { PollingGovernor } from "./polling.ts";
+import { EpollWaiter } from "./waiter.ts";
 import type {
   Command,
   CreateCommand,
@@ -56,7 +58,13 @@ async function main(): Promise<void> {
     throw new Error(`The first command is "${create.type}", not "create"`);
   }
   const posted = new Int32Array(create.posted);
-  using loop = new DataLoop(create.controlFd, posted, create.slotsPerQueue);
+  using loop = new DataLoop(
+    create.controlFd,
+    posted,
+    create.slotsPerQueue,
+    new EpollWaiter(),
+    new PollingGovernor(create.poll),
+  );
   try {
     loop.device = await createDevice(create, loop);
     answer(id, facts(loop.device));

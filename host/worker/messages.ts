@@ -21,6 +21,8 @@ export interface CreateCommand {
   readonly options: Readonly<Record<string, unknown>>;
   /** Chain objects for each queue: how many requests it may have in flight. */
   readonly slotsPerQueue: number;
+  /** How long to look at the rings before sleeping: a mode, or microseconds. */
+  readonly poll: "auto" | "off" | number;
   /** The eventfd that wakes the Worker. */
   readonly controlFd: number;
   /** Commands posted so far, as an Int32Array of one element. */
