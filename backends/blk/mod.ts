@@ -13,9 +13,11 @@
 
 import type { DeviceContext } from "../../virtqueue/device.ts";
 import { IoUring } from "../../sys/io_uring/io_uring.ts";
+import { MemoryEngine, NullEngine } from "../storage/memory_engine.ts";
 import { openStorage } from "../storage/open.ts";
+import type { Storage } from "../storage/storage.ts";
 import { BlkDevice } from "./device.ts";
-import { resolveBlkOptions } from "./options.ts";
+import { resolveBlkOptions, type ResolvedBlkOptions } from "./options.ts";
 
 export { BlkDevice } from "./device.ts";
 export { BLK_OPTIONS, BlkOptionError, type BlkOptions } from "./options.ts";
@@ -32,14 +34,24 @@ export default function createBlk(
   context: DeviceContext,
 ): BlkDevice {
   const resolved = resolveBlkOptions(options);
-  const storage = openStorage(resolved, () => {
-    const ring = context.ring();
-    return ring instanceof IoUring ? ring : null;
-  });
+  const storage = makeStorage(resolved, context);
   try {
     return new BlkDevice(resolved, storage, context);
   } catch (error) {
     storage.close();
     throw error;
   }
+}
+
+function makeStorage(
+  options: ResolvedBlkOptions,
+  context: DeviceContext,
+): Storage {
+  const { storage, blockSize = 512 } = options;
+  if (storage === "null") return new NullEngine({ ...options, blockSize });
+  if (storage === "memory") return new MemoryEngine({ ...options, blockSize });
+  return openStorage(options, () => {
+    const ring = context.ring();
+    return ring instanceof IoUring ? ring : null;
+  });
 }

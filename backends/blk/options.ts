@@ -21,8 +21,12 @@ export const REGION_CROSSINGS = 16;
 
 /** What a block device is configured with. JSON values only. */
 export interface BlkOptions {
-  /** Path of a raw image or of a block device. */
-  readonly path: string;
+  /** Path of a raw image or of a block device; for `storage: "file"` alone. */
+  readonly path?: string;
+  /** `"file"` (default), `"memory"` or `"null"`. */
+  readonly storage?: string;
+  /** Bytes of a disk in memory, or of nothing. */
+  readonly size?: number;
   /** Refuse writes (default false). */
   readonly readonly?: boolean;
   /** Number of request queues, 1 to 256 (default 1). */
@@ -51,8 +55,12 @@ export interface BlkOptions {
 
 /** Options as the device uses them: checked, and complete but for `blockSize`. */
 export interface ResolvedBlkOptions {
-  /** Path of a raw image or of a block device. */
+  /** Path of a raw image or of a block device; empty for other storage. */
   readonly path: string;
+  /** Where the bytes are. */
+  readonly storage: "file" | "memory" | "null";
+  /** Bytes of a disk in memory, or of nothing; 0 for files. */
+  readonly size: number;
   /** Refuse writes. */
   readonly readOnly: boolean;
   /** Number of request queues. */
@@ -84,8 +92,21 @@ export const BLK_OPTIONS: readonly OptionSpec[] = [
   {
     name: "path",
     type: "path",
-    required: true,
-    help: "raw image or block device to serve",
+    help: "raw image or block device to serve (required for storage=file)",
+  },
+  {
+    name: "storage",
+    type: "choice",
+    choices: ["file", "memory", "null"],
+    default: "file",
+    help:
+      "where the bytes are; memory: a RAM disk, lost at the end; null: nowhere",
+  },
+  {
+    name: "size",
+    type: "size",
+    minimum: 4096,
+    help: "bytes of the disk, for storage=memory (required) and null (1T)",
   },
   {
     name: "readonly",
@@ -229,6 +250,47 @@ function choice(
     : wrong(option, value, `it is one of ${spec.choices!.join(", ")}`);
 }
 
+/** Bytes of a disk of nothing, when none are asked for. */
+const NULL_SIZE = 2 ** 40;
+
+function pathOf(
+  { path }: Readonly<Record<string, unknown>>,
+  storage: string,
+): string {
+  if (storage !== "file") {
+    return path === undefined
+      ? ""
+      : wrong("path", path, `storage=${storage} has no image`);
+  }
+  return typeof path === "string" && path !== "" && !path.includes("\0")
+    ? path
+    : wrong("path", path ?? "", "it is the path of an image or block device");
+}
+
+function sizeOf(
+  { size }: Readonly<Record<string, unknown>>,
+  storage: string,
+  blockSize: number,
+): number {
+  if (storage === "file") {
+    return size === undefined
+      ? 0
+      : wrong("size", size, "an image has the size that it has");
+  }
+  const bytes = size ?? (storage === "null" ? NULL_SIZE : undefined);
+  if (
+    typeof bytes !== "number" || !Number.isSafeInteger(bytes) ||
+    bytes < 4096 || bytes % blockSize !== 0
+  ) {
+    wrong(
+      "size",
+      size ?? "",
+      `storage=${storage} takes a multiple of ${blockSize} bytes, at least 4096`,
+    );
+  }
+  return bytes;
+}
+
 /**
  * Checks options and fills in defaults.
  *
@@ -245,17 +307,19 @@ function choice(
 export function resolveBlkOptions(
   options: Readonly<Record<string, unknown>>,
 ): ResolvedBlkOptions {
-  const path = options.path;
-  if (typeof path !== "string" || path === "" || path.includes("\0")) {
-    wrong("path", path ?? "", "it is the path of an image or block device");
-  }
+  const storage = choice(options, "storage", "storage") as
+    | "file"
+    | "memory"
+    | "null";
   const serial = options.serial ?? "";
   if (typeof serial !== "string" || !/^[\x20-\x7e]{0,20}$/.test(serial)) {
     wrong("serial", serial, "it is at most 20 printable ASCII characters");
   }
   const blockSize = choice(options, "blockSize", "block-size");
   return {
-    path,
+    path: pathOf(options, storage),
+    storage,
+    size: sizeOf(options, storage, Number(blockSize ?? 512)),
     readOnly: flag(options, "readonly", "readonly", false),
     queues: integer(options, "queues", "queues"),
     segMax: integer(options, "segMax", "seg-max"),

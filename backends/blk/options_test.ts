@@ -5,6 +5,8 @@ Deno.test("resolveBlkOptions() fills in the defaults of the schema", () => {
   const options = resolveBlkOptions({ path: "disk.img" });
   assertEquals(options, {
     path: "disk.img",
+    storage: "file",
+    size: 0,
     readOnly: false,
     queues: 1,
     segMax: 126,
@@ -23,7 +25,7 @@ Deno.test("resolveBlkOptions() fills in the defaults of the schema", () => {
   for (const spec of BLK_OPTIONS) {
     const key = spec.name.replace(/-(.)/g, (_, c) => c.toUpperCase());
     assert(key in resolved, spec.name);
-    if (spec.required) continue;
+    if (spec.name === "path" || spec.name === "size") continue;
     assertEquals(resolved[key], spec.default, spec.name);
   }
 });
@@ -109,5 +111,27 @@ Deno.test("the reference of the options names each of them", () => {
     for (const limit of [spec.minimum, spec.maximum]) {
       if (limit !== undefined) assert(rows[i][0].includes(`${limit}`));
     }
+  }
+});
+
+Deno.test("resolveBlkOptions() knows disks without a medium", () => {
+  const memory = resolveBlkOptions({ storage: "memory", size: 2 ** 20 });
+  assertEquals([memory.path, memory.size], ["", 2 ** 20]);
+  assertEquals(resolveBlkOptions({ storage: "null" }).size, 2 ** 40);
+  const wrong: [Record<string, unknown>, string][] = [
+    [{ storage: "memory" }, "size"],
+    [{ storage: "memory", size: 5000 }, "size"],
+    [{ storage: "memory", size: 512 }, "size"],
+    [{ storage: "memory", size: 8192, path: "x" }, "path"],
+    [{ path: "x", size: 8192 }, "size"],
+    [{ storage: "tape" }, "storage"],
+    [{}, "path"],
+  ];
+  for (const [options, option] of wrong) {
+    const error = assertThrows(
+      () => resolveBlkOptions(options),
+      BlkOptionError,
+    );
+    assertEquals(error.option, option);
   }
 });

@@ -77,6 +77,7 @@ export class DataLoop implements Disposable {
   #waiter: Waiter;
   readonly #polling: PollingGovernor;
   #turns = 0;
+  #disposed = false;
   readonly #rings = new Map<number, Ring>();
   readonly #active: Ring[] = [];
   readonly #watched = new Map<number, () => void>();
@@ -282,6 +283,8 @@ export class DataLoop implements Disposable {
 
   /** Stops every ring and gives the descriptors of the loop back. */
   [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
     this.stopRings();
     for (const fd of [...this.#watched.keys()]) this.watch(fd, null);
     this.#waiter[Symbol.dispose]();

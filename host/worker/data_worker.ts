@@ -158,6 +158,7 @@ function perform(command: Command, loop: DataLoop): unknown {
     case "close":
       loop.stopRings();
       device.close?.();
+      loop[Symbol.dispose]();
       closed = true;
       return undefined;
   }

@@ -15,7 +15,10 @@ function say(what: string): void {
   Deno.stdout.writeSync(encoder.encode(`${what}\n`));
 }
 
-using bench = new BlkBench({ features: BigInt(Deno.args[0]), blk: { engine: "sync" } });
+using bench = new BlkBench({
+  features: BigInt(Deno.args[0]),
+  blk: { engine: "sync" },
+});
 say(bench.path);
 bench.write(8, pattern(4096, 2));
 say("answered write");

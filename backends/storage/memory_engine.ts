@@ -1,0 +1,164 @@
+/**
+ * Storage without a medium: a disk in memory, and one of nothing.
+ *
+ * Theory of operation. The bytes of a disk in memory lie in a memfd that is
+ * mapped here: reads and writes are copies without a system call, and discarded
+ * ranges are given back to the host by punching holes into the memfd. The disk is
+ * lost with the process; that is what it is for (tests, scratch space).
+ *
+ * A disk of nothing completes every request at once and touches no data. It
+ * shows what everything but the medium costs.
+ *
+ * @module
+ */
+
+import { copySlot } from "../../sys/copy.ts";
+import { DataFile } from "../../sys/file.ts";
+import type { IoTable } from "../../sys/io_table.ts";
+import { mapFile, type Mapping } from "../../sys/mapping.ts";
+import { createMemfd } from "../../sys/memfd.ts";
+import {
+  type Storage,
+  STORAGE_FLUSH,
+  STORAGE_READ,
+  STORAGE_WRITE,
+  STORAGE_WRITE_ZEROES,
+  type StorageCompletion,
+  type StorageOperation,
+} from "./storage.ts";
+
+/** Unit of I/O in bytes: a page. */
+const UNIT = 4096;
+
+/** What a disk without a medium is made with. */
+export interface MemoryOptions {
+  /** Bytes; a multiple of the block size. */
+  readonly size: number;
+  /** Logical block size in bytes. */
+  readonly blockSize: number;
+  /** Refuse writes. */
+  readonly readOnly: boolean;
+}
+
+/** A disk that keeps nothing. */
+export class NullEngine implements Storage {
+  readonly capacity: number;
+  readonly blockSize: number;
+  readonly optimalSize: number = UNIT;
+  readonly readOnly: boolean;
+  readonly canDiscard: boolean = true;
+  readonly discardGranularity: number = UNIT;
+  onComplete: StorageCompletion = () => {};
+  #table: IoTable | null = null;
+
+  /** Makes a disk. */
+  constructor(options: MemoryOptions) {
+    this.capacity = options.size;
+    this.blockSize = options.blockSize;
+    this.readOnly = options.readOnly;
+  }
+
+  attach(table: IoTable): void {
+    this.#table = table;
+  }
+
+  submit(slot: number, operation: StorageOperation): void {
+    this.onComplete(
+      slot,
+      operation === STORAGE_FLUSH ? 0 : this.#table!.lengths[slot],
+    );
+  }
+
+  poll(): number {
+    return 0;
+  }
+
+  acquire(): void {}
+
+  release(): void {}
+
+  refresh(): number {
+    return this.capacity;
+  }
+
+  status(): Record<string, unknown> {
+    return { kind: "null", engine: "null" };
+  }
+
+  close(): void {}
+}
+
+/** A disk in shared memory. */
+export class MemoryEngine implements Storage {
+  readonly capacity: number;
+  readonly blockSize: number;
+  readonly optimalSize: number = UNIT;
+  readonly readOnly: boolean;
+  readonly canDiscard: boolean = true;
+  readonly discardGranularity: number = UNIT;
+  onComplete: StorageCompletion = () => {};
+  readonly #file: DataFile;
+  readonly #mapping: Mapping;
+  readonly #bytes: Uint8Array<ArrayBuffer>;
+  #table: IoTable | null = null;
+
+  /** Makes a disk of zeroes; memory is taken when it is written. */
+  constructor(options: MemoryOptions) {
+    this.capacity = options.size;
+    this.blockSize = options.blockSize;
+    this.readOnly = options.readOnly;
+    using memfd = createMemfd("vhostd-disk", options.size);
+    this.#file = DataFile.open(`/proc/self/fd/${memfd.fd}`);
+    this.#mapping = mapFile(this.#file.fd, { offset: 0, size: options.size });
+    this.#bytes = new Uint8Array(this.#mapping.buffer);
+  }
+
+  attach(table: IoTable): void {
+    this.#table = table;
+  }
+
+  submit(slot: number, operation: StorageOperation): void {
+    this.onComplete(slot, this.#run(slot, operation));
+  }
+
+  poll(): number {
+    return 0;
+  }
+
+  acquire(): void {}
+
+  release(): void {}
+
+  refresh(): number {
+    return this.capacity;
+  }
+
+  status(): Record<string, unknown> {
+    return {
+      kind: "memory",
+      engine: "memory",
+      allocatedBytes: this.#file.blockBytes(),
+    };
+  }
+
+  close(): void {
+    this.#mapping.unmap();
+    this.#file.close();
+  }
+
+  #run(slot: number, operation: StorageOperation): number {
+    const table = this.#table!;
+    const length = table.lengths[slot];
+    if (operation === STORAGE_READ || operation === STORAGE_WRITE) {
+      copySlot(table, slot, this.#mapping, operation === STORAGE_WRITE);
+      return length;
+    }
+    if (operation === STORAGE_FLUSH) return 0;
+    const offset = table.offsets[slot];
+    if (operation === STORAGE_WRITE_ZEROES) {
+      this.#bytes.fill(0, offset, offset + length);
+      return 0;
+    }
+    return this.#file.punchHole(offset, length);
+  }
+}
