@@ -72,6 +72,8 @@ export class DeviceHost {
   #serving: Promise<void> = Promise.resolve();
   #connections = 0;
   #refused = 0;
+  #dropped = 0;
+  #lastDrop: string | null = null;
   #stopped = false;
 
   private constructor(
@@ -141,6 +143,8 @@ export class DeviceHost {
       connected: this.#current !== null,
       connections: this.#connections,
       refusedConnections: this.#refused,
+      droppedConnections: this.#dropped,
+      lastDrop: this.#lastDrop,
       session: this.#current?.session.status() ?? null,
       rings,
       device,
@@ -244,6 +248,10 @@ export class DeviceHost {
       log.error(`The device gave up: ${messageOf(error)}`);
     } finally {
       this.#current = null;
+      if (session.dropped !== null) {
+        this.#dropped++;
+        this.#lastDrop = session.dropped;
+      }
     }
   }
 }

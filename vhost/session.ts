@@ -103,6 +103,7 @@ export class Session implements DataPlaneEvents {
   readonly #state: SessionState;
   readonly #counts = new SessionCounts();
   #run: Promise<void> | null = null;
+  #dropped: string | null = null;
 
   /**
    * Takes over the connection. The data plane serves this session alone until
@@ -150,6 +151,11 @@ export class Session implements DataPlaneEvents {
     this.#state.channel.configChanged();
   }
 
+  /** Why the connection was dropped; `null` while it was not. */
+  get dropped(): string | null {
+    return this.#dropped;
+  }
+
   async #serve(): Promise<void> {
     const { log } = this.#state;
     const failures: unknown[] = [];
@@ -160,6 +166,7 @@ export class Session implements DataPlaneEvents {
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       this.#counts.lastError = reason;
+      this.#dropped = reason;
       log.error("connection dropped", { reason });
       if (!(error instanceof ProtocolError)) failures.push(error);
     }

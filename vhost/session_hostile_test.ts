@@ -59,8 +59,10 @@ async function attack(hostile: HostileMessage, ack: boolean): Promise<void> {
   assertEquals(outcome, hostile.outcome[ack ? 0 : 1]);
   const { status } = ring.h;
   assertStringIncludes(status.lastError!, hostile.text);
+  assertEquals(ring.h.session.dropped !== null, outcome === "dropped");
   if (outcome === "dropped") {
     await done;
+    assertEquals(ring.h.session.dropped, status.lastError);
     assertEquals(plane.calls.at(-1), "reset");
     assertEquals(plane.regions.size, 0);
   } else {

@@ -69,6 +69,12 @@ const Device = z.looseObject({
   refusedConnections: Count.meta({
     description: "front-ends refused because another one was served",
   }),
+  droppedConnections: z.optional(Count).meta({
+    description: "front-ends that were dropped because they broke the protocol",
+  }),
+  lastDrop: z.optional(z.nullable(z.string())).meta({
+    description: "why the last one of them was",
+  }),
   session: z.nullable(Session).meta({
     description: "the front-end that is connected",
   }),

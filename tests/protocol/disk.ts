@@ -21,6 +21,13 @@ export const T_IN = 0, T_OUT = 1, T_FLUSH = 4;
 /** Guest address of the first region that a {@linkcode Guest} shares. */
 export const GUEST_BASE = 0x10_0000;
 
+/** The bytes of an image of `sectors` sectors, each stamped with its number. */
+export function stampedImage(sectors: number): Uint8Array<ArrayBuffer> {
+  const words = new Uint32Array(sectors * SECTOR / 4);
+  for (let s = 0; s < sectors; s++) words[s * SECTOR / 4] = s;
+  return new Uint8Array(words.buffer);
+}
+
 const MODULE = new URL("../../backends/blk/mod.ts", import.meta.url);
 
 /** An image in a temporary directory, served on a socket. */
@@ -41,9 +48,7 @@ export class ServedDisk implements AsyncDisposable {
     const directory = TemporaryDirectory.make("disk");
     try {
       const path = directory.file("disk.img");
-      const words = new Uint32Array(sectors * SECTOR / 4);
-      for (let s = 0; s < sectors; s++) words[s * SECTOR / 4] = s;
-      Deno.writeFileSync(path, new Uint8Array(words.buffer));
+      Deno.writeFileSync(path, stampedImage(sectors));
       const server = await serve({
         device: MODULE,
         options: { path, ...options },
@@ -90,6 +95,8 @@ export interface GuestOptions {
   readonly features?: bigint;
   /** Bytes of memory (default 4 MiB). */
   readonly memory?: number;
+  /** Guest address of the memory (default {@linkcode GUEST_BASE}). */
+  readonly base?: number;
 }
 
 /** Header of a virtio-blk request. */
@@ -125,7 +132,7 @@ export class Guest implements Disposable {
   ): Promise<Guest> {
     const { rings = 1, size = 128, memory: bytes = 4 << 20 } = options;
     const frontEnd = FrontEnd.connect(socket);
-    const region = SharedRegion.create(GUEST_BASE, bytes);
+    const region = SharedRegion.create(options.base ?? GUEST_BASE, bytes);
     const memory = new FakeMemory([region]);
     const guest = new Guest(frontEnd, region, memory);
     try {

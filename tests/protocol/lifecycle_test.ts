@@ -74,6 +74,23 @@ Deno.test("a second front-end is refused, the first goes on", async () => {
   assertEquals((await disk.server.status()).refusedConnections, 1);
 });
 
+Deno.test("a front-end that breaks the protocol is dropped, which is remembered", async () => {
+  await using disk = await ServedDisk.start();
+  for (let i = 1; i <= 3; i++) {
+    using guest = await Guest.run(disk.socket);
+    await guest.frontEnd.sendRaw(new Uint8Array(12).fill(0xff));
+    await guest.frontEnd.closedByPeer();
+    await idle(disk);
+    const { droppedConnections, lastDrop } = await disk.server.status();
+    assertEquals([droppedConnections, lastDrop], [
+      i,
+      "Cannot serve vhost-user message 4294967295: protocol version 3 is not 1",
+    ]);
+  }
+  using guest = await Guest.run(disk.socket);
+  assertEquals((await guest.request(T_IN, 7, SECTOR)).status, 0);
+});
+
 Deno.test("a front-end that reconnects at once is served", async () => {
   await using disk = await ServedDisk.start();
   for (let i = 0; i < 20; i++) {
