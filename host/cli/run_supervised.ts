@@ -41,12 +41,11 @@ export async function runSupervised(
   let clean = true;
   let end: Deno.Signal | void;
   try {
-    if (management !== null) {
-      ends.use(
-        listenForManagement(management, supervisor.devices, reactor, log),
-      );
-    }
+    const { devices: managed } = supervisor;
     const served = supervisor.start().then((status) => {
+      if (management !== null) {
+        ends.use(listenForManagement(management, managed, reactor, log));
+      }
       onReady?.(status);
       return supervisor.done;
     });

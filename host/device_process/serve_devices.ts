@@ -24,12 +24,11 @@ import { DeviceHost } from "../device_host.ts";
 import { HostError, messageOf } from "../error.ts";
 import { Logger } from "../log.ts";
 import { ControlChannel, type Params } from "../supervisor/control_channel.ts";
-import {
-  type CommandParams,
-  type DeviceParams,
-  DRAIN_LIMIT,
-  type StartParams,
-  type StartResult,
+import type {
+  CommandParams,
+  DeviceParams,
+  StartParams,
+  StartResult,
 } from "../supervisor/protocol.ts";
 import { VERSION } from "../version.ts";
 
@@ -46,13 +45,11 @@ interface End {
  *
  * @param control the supervisor's socket; it is taken over
  * @param logFd where log lines go
- * @param drainLimit how long the end may take, in ms
  * @returns the exit code
  */
 export async function serveDevices(
   control: UnixSocket,
   logFd: number,
-  drainLimit = DRAIN_LIMIT,
 ): Promise<number> {
   raiseNofileLimit();
   using reactor = new Reactor();
@@ -76,7 +73,7 @@ export async function serveDevices(
     })),
   ]);
   if (reason !== undefined) devices.log.info(`Stopping: ${reason}`);
-  return await devices.stop(drainLimit) ? code : 1;
+  return await devices.stop() ? code : 1;
 }
 
 /** The devices of the process. */
@@ -88,6 +85,8 @@ class Devices {
   readonly #logFd: number;
   readonly #reactor: Reactor;
   readonly #hosts: DeviceHost[] = [];
+  readonly #failed = new Set<DeviceHost>();
+  #drainLimit = 0;
   #stopping = false;
 
   constructor(logFd: number, reactor: Reactor) {
@@ -101,9 +100,10 @@ class Devices {
 
   /** Starts all devices, or none. */
   async start(
-    { version, logLevel, logFormat, devices }: StartParams,
+    { version, logLevel, logFormat, drainLimit, devices }: StartParams,
     channel: ControlChannel,
   ): Promise<StartResult> {
+    this.#drainLimit = drainLimit;
     this.log = this.#logger({ level: logLevel, format: logFormat });
     try {
       if (version !== VERSION) {
@@ -138,8 +138,9 @@ class Devices {
   }
 
   /** Drains all devices; false when one of them could not. */
-  async stop(limit: number): Promise<boolean> {
+  async stop(): Promise<boolean> {
     this.#stopping = true;
+    const limit = this.#drainLimit;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<false>((resolve) => {
       timer = setTimeout(() => {
@@ -161,6 +162,8 @@ class Devices {
       await host.stop();
       return true;
     } catch (error) {
+      // The supervisor has been told why.
+      if (this.#failed.has(host)) return false;
       this.log.error(`Cannot stop cleanly: ${messageOf(error)}`, {
         device: host.name,
       });
@@ -170,9 +173,11 @@ class Devices {
 
   /** Tells the supervisor what becomes of the devices. */
   #watch(channel: ControlChannel): void {
-    for (const { name: device, done, failed } of this.#hosts) {
+    for (const host of this.#hosts) {
+      const { name: device, done, failed } = host;
       void done.then(() => channel.tell("finished", { device }));
       void failed.then((error) => {
+        this.#failed.add(host);
         channel.tell("failed", { device, message: messageOf(error) });
         this.end({ code: 1 });
       });

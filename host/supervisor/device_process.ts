@@ -23,12 +23,11 @@ import { commandLine, runtimePath } from "./command_line.ts";
 import { ControlChannel, type Handlers } from "./control_channel.ts";
 import { describeExit } from "./exit_cause.ts";
 import { OutputLines } from "./output_lines.ts";
-import { DRAIN_LIMIT } from "./protocol.ts";
 
 const STDERR = 2;
 const SIGKILL = 9;
-/** How long a process may take to end, in ms: it gives up draining before. */
-const STOP_LIMIT = DRAIN_LIMIT + 2_000;
+/** How much longer than draining the end of a process may take, in ms. */
+const EXIT_LIMIT = 2_000;
 
 /** How a process ended, and why. */
 export interface ProcessEnd extends ExitStatus {
@@ -57,6 +56,7 @@ export class DeviceProcess {
   /** Why the process said that it would end, as far as it did. */
   problem: string | null = null;
   readonly #process: SpawnedProcess;
+  readonly #stopLimit: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   private constructor(
@@ -64,7 +64,9 @@ export class DeviceProcess {
     channel: ControlChannel,
     output: OutputLines,
     reactor: Reactor,
+    drainLimit: number,
   ) {
+    this.#stopLimit = drainLimit + EXIT_LIMIT;
     this.pid = process.pid;
     this.channel = channel;
     this.#process = process;
@@ -77,6 +79,7 @@ export class DeviceProcess {
    * @param sockets those of its devices, in their order
    * @param handlers what it may tell
    * @param log takes what it prints
+   * @param drainLimit how long it drains before it gives up, in ms
    * @throws {SystemError} when the system has no room for a process
    */
   static start(
@@ -84,6 +87,7 @@ export class DeviceProcess {
     handlers: Handlers,
     log: Logger,
     reactor: Reactor,
+    drainLimit: number,
   ): DeviceProcess {
     const [ours, theirs] = UnixSocket.pair();
     const [read, write] = createPipe();
@@ -107,7 +111,7 @@ export class DeviceProcess {
       (line) => log.warn(line, { pid }),
     );
     const channel = new ControlChannel(ours, reactor, handlers);
-    return new DeviceProcess(process, channel, output, reactor);
+    return new DeviceProcess(process, channel, output, reactor, drainLimit);
   }
 
   /** Makes the process drain and end; it is killed when that takes too long. */
@@ -124,9 +128,9 @@ export class DeviceProcess {
   #limit(): void {
     if (this.#process.reap() !== null) return;
     this.#timer ??= setTimeout(() => {
-      this.problem = `it did not end in ${STOP_LIMIT / 1000} s and was killed`;
+      this.problem = `it did not end in ${this.#stopLimit} ms and was killed`;
       this.kill();
-    }, STOP_LIMIT);
+    }, this.#stopLimit);
   }
 
   async #untilEnd(output: OutputLines, reactor: Reactor): Promise<ProcessEnd> {

@@ -41,7 +41,7 @@ export interface ProcessFacts {
    * succeed so far, or there is nothing to start again.
    */
   readonly state: "running" | "restarting" | "failed";
-  /** The process, or `null` where there is none. */
+  /** The process that serves, or `null` where there is none. */
   readonly pid: number | null;
   /** How often it was started again. */
   readonly restarts: number;
@@ -60,6 +60,7 @@ export class ProcessKeeper {
   #finish!: () => void;
   readonly #log: Logger;
   readonly #reactor: Reactor;
+  readonly #drainLimit: number;
   readonly #backoff = new Backoff();
   #process: DeviceProcess | null = null;
   #state: ProcessFacts["state"] = "running";
@@ -73,14 +74,17 @@ export class ProcessKeeper {
   /**
    * @param name of the process, `null` for that of one device
    * @param sockets the devices
+   * @param drainLimit how long the end of the process may take, in ms
    */
   constructor(
     name: string | null,
     sockets: readonly DeviceSocket[],
     log: Logger,
     reactor: Reactor,
+    drainLimit: number,
   ) {
     this.sockets = sockets;
+    this.#drainLimit = drainLimit;
     this.done = new Promise((resolve) => this.#finish = resolve);
     this.#reactor = reactor;
     this.#log = log.child(
@@ -92,7 +96,7 @@ export class ProcessKeeper {
   get facts(): ProcessFacts {
     return {
       state: this.#state,
-      pid: this.#process?.pid ?? null,
+      pid: this.#state === "running" ? this.#process?.pid ?? null : null,
       restarts: this.#restarts,
       lastExit: this.#lastExit,
       problem: this.#problem,
@@ -219,6 +223,7 @@ export class ProcessKeeper {
       },
       this.#log,
       this.#reactor,
+      this.#drainLimit,
     );
     this.#process = process;
     for (const socket of sockets) socket.handedOn();
@@ -226,6 +231,7 @@ export class ProcessKeeper {
       version: VERSION,
       logLevel: this.#log.level,
       logFormat: this.#log.format,
+      drainLimit: this.#drainLimit,
       devices: sockets.map(({ spec }, i) => ({
         ...spec,
         socket: undefined,

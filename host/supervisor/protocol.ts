@@ -27,9 +27,6 @@ export const LOG_FD = 4;
 /** Its descriptor of the first device's socket; the others follow. */
 export const FIRST_SOCKET_FD = 5;
 
-/** How long a process drains before it gives up, in ms. */
-export const DRAIN_LIMIT = 10_000;
-
 /** Parameters of `start`. */
 export interface StartParams {
   /** Version of the program, which has to be the same on both sides. */
@@ -38,6 +35,8 @@ export interface StartParams {
   readonly logLevel: LogLevel;
   /** How log lines look. */
   readonly logFormat: LogFormat;
+  /** How long to drain before giving up, in ms. */
+  readonly drainLimit: number;
   /** The devices; each has the `fd` of its socket. */
   readonly devices: readonly DeviceSpec[];
 }

@@ -25,8 +25,13 @@ import { DeviceSocket } from "./device_socket.ts";
 import { ProcessKeeper } from "./process_keeper.ts";
 import type { DeviceSpec } from "../device_host.ts";
 
-/** How long a process may take to tell its status, in ms. */
-const STATUS_LIMIT = 5_000;
+/** Options of a {@linkcode Supervisor}. */
+export interface SupervisorOptions {
+  /** How long a process drains before it gives up, in ms. Default 10,000. */
+  readonly drainLimit?: number;
+  /** How long a process may take to tell its status, in ms. Default 5,000. */
+  readonly statusLimit?: number;
+}
 
 /** A device, and the process that is to serve it. */
 export interface SupervisedSpec {
@@ -54,7 +59,9 @@ export class Supervisor {
     specs: readonly SupervisedSpec[],
     log: Logger,
     reactor: Reactor,
+    options: SupervisorOptions = {},
   ) {
+    const { drainLimit = 10_000, statusLimit = 5_000 } = options;
     closeAllOnExec();
     this.#sockets = openAll(specs);
     const groups = Map.groupBy(
@@ -67,13 +74,14 @@ export class Supervisor {
         members.map((i) => this.#sockets[i]),
         log,
         reactor,
+        drainLimit,
       ));
     this.devices = specs.map(({ process }, i) => {
       const socket = this.#sockets[i];
       const keeper = this.#keepers.find((each) =>
         each.sockets.includes(socket)
       )!;
-      return new SupervisedDevice(socket, keeper, process);
+      return new SupervisedDevice(socket, keeper, process, statusLimit);
     });
     this.done = Promise.all(this.#keepers.map(({ done }) => done))
       .then(() => {});
@@ -129,13 +137,16 @@ export class SupervisedDevice {
   readonly #socket: DeviceSocket;
   readonly #keeper: ProcessKeeper;
   readonly #process: string | null;
+  readonly #statusLimit: number;
 
   /** Made by {@linkcode Supervisor}. */
   constructor(
     socket: DeviceSocket,
     keeper: ProcessKeeper,
     process: string | null,
+    statusLimit: number,
   ) {
+    this.#statusLimit = statusLimit;
     this.#socket = socket;
     this.#keeper = keeper;
     this.#process = process;
@@ -164,7 +175,7 @@ export class SupervisedDevice {
         told = await this.#keeper.call(
           "status",
           { device: name },
-          STATUS_LIMIT,
+          this.#statusLimit,
         ) as Record<string, unknown>;
       } catch (error) {
         silence = error instanceof Error ? error.message : String(error);

@@ -1,0 +1,35 @@
+import { assert, assertEquals } from "@std/assert";
+import { fromFileUrl } from "@std/path";
+import { commandLine, runtimePath } from "./command_line.ts";
+
+const ROOT = fromFileUrl(new URL("../..", import.meta.url)).replace(/\/$/, "");
+const HERE = import.meta.url;
+
+Deno.test("the program is the one that runs", () => {
+  assertEquals(
+    Deno.realPathSync(runtimePath()),
+    Deno.realPathSync(Deno.execPath()),
+  );
+});
+
+Deno.test("a device process may use FFI and read code, nothing else", () => {
+  const args = commandLine(["a", "b"], [HERE, "https://example.org/x.ts"]);
+  assertEquals(args.slice(0, 2), ["deno", "run"]);
+  assertEquals(args.slice(-2), ["a", "b"]);
+  assert(args.includes("--no-prompt"));
+  assert(args.includes(`--config=${ROOT}/deno.json`));
+  const allowed = args.filter((arg) => arg.startsWith("--allow"));
+  assertEquals(
+    allowed,
+    ["--allow-ffi", `--allow-read=${ROOT},${ROOT}/host/supervisor`],
+  );
+  assert(args.some((arg) => arg.startsWith("--v8-flags=")));
+  const entry = args.at(-3)!;
+  assert(Deno.statSync(entry).isFile, entry);
+});
+
+Deno.test("a folder that cannot be written as a list is not narrowed", () => {
+  const module = "file:///srv/a,b/device.ts";
+  const args = commandLine(["x"], [module]);
+  assert(args.includes("--allow-read"), args.join(" "));
+});
