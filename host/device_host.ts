@@ -47,6 +47,10 @@ export interface DeviceSpec {
   readonly mode?: number;
   /** Group ID of the socket file. */
   readonly group?: number;
+  /** Number of Workers that share the rings (default 1). */
+  readonly workers?: number;
+  /** How long to look at the rings before sleeping: a mode, or microseconds. */
+  readonly poll?: "auto" | "off" | number;
   /** Offer `VIRTIO_F_EVENT_IDX` (default true). */
   readonly eventIdx?: boolean;
   /** Offer `VIRTIO_F_INDIRECT_DESC` (default true). */
@@ -113,6 +117,8 @@ export class DeviceHost {
     const plane = await WorkerPlane.start({
       module: spec.module,
       options: spec.options,
+      workers: spec.workers,
+      poll: spec.poll,
       eventIdx: spec.eventIdx,
       indirect: spec.indirect,
       log: (level, message) => child[level](message),

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { BLK_OPTIONS } from "../backends/blk/options.ts";
+import { BLK_OPTIONS, resolveBlkOptions } from "../backends/blk/options.ts";
 import type { OptionSpec, OptionValues } from "../backends/option_schema.ts";
 import { describeSize } from "./options/parse.ts";
 
@@ -19,6 +19,8 @@ export interface DeviceType {
   readonly module: string;
   /** Its own options. */
   readonly options: readonly OptionSpec[];
+  /** Refuses options that contradict each other; throws an error for people. */
+  readonly check: (options: OptionValues) => void;
   /** Names of its feature bits, without prefix. */
   readonly features: ReadonlyMap<number, string>;
   /** QEMU's name of the device. */
@@ -62,15 +64,18 @@ export const BLK: DeviceType = {
   title: "virtio block device",
   module: new URL("../backends/blk/mod.ts", import.meta.url).href,
   options: BLK_OPTIONS,
+  check: (options) => void resolveBlkOptions(options),
   features: BLK_FEATURES,
   qemuDriver: "vhost-user-blk-pci",
   qemuProperties: ({ queues }) => [["num-queues", String(queues)]],
-  describe: ({ path, readonly }, { capacity }) =>
-    `${JSON.stringify(path)} (${describeSize(Number(capacity))}${
-      readonly === true ? ", read-only" : ""
-    })`,
+  describe: ({ path, storage, readonly }, { capacity }) =>
+    `${path === undefined ? `a disk in ${storage}` : JSON.stringify(path)} (${
+      describeSize(Number(capacity))
+    }${readonly === true ? ", read-only" : ""})`,
   writtenFile: ({ path, readonly, share }) =>
-    readonly === true || share === true ? null : String(path),
+    path === undefined || readonly === true || share === true
+      ? null
+      : String(path),
 };
 
 /** All types, in the order of the help text. */

@@ -26,6 +26,13 @@ export interface ServeOptions {
   readonly mode?: number;
   /** Name of the device in log lines (default `device`). */
   readonly name?: string;
+  /** Number of Workers that share the rings (default 1). */
+  readonly workers?: number;
+  /**
+   * How long to look at the rings before sleeping: `auto` (default), `off`, or
+   * microseconds.
+   */
+  readonly poll?: "auto" | "off" | number;
   /** Offer `VIRTIO_F_EVENT_IDX` (default true). */
   readonly eventIdx?: boolean;
   /** Offer `VIRTIO_F_INDIRECT_DESC` (default true). */
@@ -84,6 +91,8 @@ export async function serve(options: ServeOptions): Promise<Server> {
         options: options.options ?? {},
         socket,
         mode,
+        workers: options.workers,
+        poll: options.poll,
         eventIdx,
         indirect,
       },

@@ -25,6 +25,11 @@ export interface DeviceContext {
    */
   readonly slotsPerQueue: number;
   /**
+   * Number of the Worker that the device object lives in, from 0. With several,
+   * each has an object of its own that serves a part of the queues.
+   */
+  readonly worker: number;
+  /**
    * The asynchronous I/O of the loop, to be asked for by the factory: an
    * `IoUring` of `sys/io_uring`, or `null` where there is none. A device that
    * takes it submits and reaps in {@linkcode VirtioDevice.poll}.
@@ -48,8 +53,8 @@ export interface DeviceContext {
  *
  * The host calls, in this order: the factory ({@linkcode CreateDevice}),
  * `negotiate` whenever the driver acknowledges features, `activate` before the
- * first ring runs, `serve` while rings run, `quiesce` for each ring that stops,
- * `deactivate` after the last one stopped, `reset` when the driver resets the
+ * first ring of the device runs, `serve` while rings run, `quiesce` for each ring
+ * that stops, `deactivate` after the last one stopped, `reset` when the driver resets the
  * device, `close` at the end. Nothing is called concurrently.
  */
 export interface VirtioDevice {

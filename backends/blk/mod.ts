@@ -50,7 +50,9 @@ function makeStorage(
   const { storage, blockSize = 512 } = options;
   if (storage === "null") return new NullEngine({ ...options, blockSize });
   if (storage === "memory") return new MemoryEngine({ ...options, blockSize });
-  return openStorage(options, () => {
+  // The first Worker's lock stands for all of them.
+  const share = options.share || context.worker > 0;
+  return openStorage({ ...options, share }, () => {
     const ring = context.ring();
     return ring instanceof IoUring ? ring : null;
   });

@@ -31,6 +31,8 @@ export interface BlkOptions {
   readonly readonly?: boolean;
   /** Number of request queues, 1 to 256 (default 1). */
   readonly queues?: number;
+  /** Threads that share the queues, 1 to 64 (default 1). */
+  readonly workers?: number;
   /** Most data segments of a request, 1 to 1008 (default 126). */
   readonly segMax?: number;
   /** How the image is read and written (default `"auto"`). */
@@ -65,6 +67,8 @@ export interface ResolvedBlkOptions {
   readonly readOnly: boolean;
   /** Number of request queues. */
   readonly queues: number;
+  /** Threads that share the queues. */
+  readonly workers: number;
   /** Most data segments of a request. */
   readonly segMax: number;
   /** How the image is read and written. */
@@ -121,6 +125,14 @@ export const BLK_OPTIONS: readonly OptionSpec[] = [
     maximum: 256,
     default: 1,
     help: "number of request queues",
+  },
+  {
+    name: "workers",
+    type: "integer",
+    minimum: 1,
+    maximum: 64,
+    default: 1,
+    help: "threads that share the queues",
   },
   {
     name: "seg-max",
@@ -262,9 +274,27 @@ function pathOf(
       ? ""
       : wrong("path", path, `storage=${storage} has no image`);
   }
+  if (path === undefined) {
+    throw new BlkOptionError("path", '"path" is missing: add path=PATH');
+  }
   return typeof path === "string" && path !== "" && !path.includes("\0")
     ? path
     : wrong("path", path ?? "", "it is the path of an image or block device");
+}
+
+function workersOf(
+  options: Readonly<Record<string, unknown>>,
+  storage: string,
+): number {
+  const workers = integer(options, "workers", "workers");
+  const queues = integer(options, "queues", "queues");
+  if (workers > queues) {
+    wrong("workers", workers, `there are ${queues} queues to share (queues=)`);
+  }
+  if (workers > 1 && storage === "memory") {
+    wrong("workers", workers, "a disk in memory has one");
+  }
+  return workers;
 }
 
 function sizeOf(
@@ -322,6 +352,7 @@ export function resolveBlkOptions(
     size: sizeOf(options, storage, Number(blockSize ?? 512)),
     readOnly: flag(options, "readonly", "readonly", false),
     queues: integer(options, "queues", "queues"),
+    workers: workersOf(options, storage),
     segMax: integer(options, "segMax", "seg-max"),
     engine: choice(options, "engine", "engine")!,
     direct: flag(options, "direct", "direct", false),

@@ -9,6 +9,7 @@ Deno.test("resolveBlkOptions() fills in the defaults of the schema", () => {
     size: 0,
     readOnly: false,
     queues: 1,
+    workers: 1,
     segMax: 126,
     engine: "auto",
     direct: false,
@@ -57,7 +58,6 @@ Deno.test("resolveBlkOptions() takes every value that the schema allows", () => 
 
 Deno.test("resolveBlkOptions() refuses what is wrong, and names it", () => {
   const wrong: [string, Record<string, unknown>][] = [
-    ["path", { path: undefined }],
     ["path", { path: "" }],
     ["path", { path: "a\0b" }],
     ["path", { path: 5 }],
@@ -90,6 +90,11 @@ Deno.test("resolveBlkOptions() refuses what is wrong, and names it", () => {
     assertEquals(error.kind, "usage");
     assert(error.message.startsWith(`Cannot use ${expected}=`), error.message);
   }
+});
+
+Deno.test("resolveBlkOptions() says that the path is missing", () => {
+  const error = assertThrows(() => resolveBlkOptions({}), BlkOptionError);
+  assertEquals(error.message, '"path" is missing: add path=PATH');
 });
 
 Deno.test("the reference of the options names each of them", () => {
@@ -125,6 +130,8 @@ Deno.test("resolveBlkOptions() knows disks without a medium", () => {
     [{ storage: "memory", size: 8192, path: "x" }, "path"],
     [{ path: "x", size: 8192 }, "size"],
     [{ storage: "tape" }, "storage"],
+    [{ storage: "memory", size: 8192, queues: 2, workers: 2 }, "workers"],
+    [{ path: "x", workers: 2 }, "workers"],
     [{}, "path"],
   ];
   for (const [options, option] of wrong) {

@@ -59,6 +59,13 @@ export const COMMON_OPTIONS: readonly OptionSpec[] = [
       "process that serves it together with others of that name; without it, one of its own",
   },
   {
+    name: "poll",
+    type: "string",
+    default: "auto",
+    help:
+      "microseconds to look for requests before sleeping; auto: as long as it pays; off: not at all",
+  },
+  {
     name: "event-idx",
     type: "flag",
     default: true,
@@ -136,6 +143,7 @@ function plan(
     mode,
     group,
     process,
+    poll,
     eventIdx,
     indirect,
     ...options
@@ -154,6 +162,13 @@ function plan(
       );
     }
   }
+  try {
+    type.check(options);
+  } catch (error) {
+    throw new HostError("usage", `${subject}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
   const spec: DeviceSpec = {
     name,
     type: type.name,
@@ -166,6 +181,10 @@ function plan(
     ...(group === undefined
       ? {}
       : { group: parseGroup(subject, String(group)) }),
+    ...(typeof options.workers === "number"
+      ? { workers: options.workers }
+      : {}),
+    poll: parsePoll(subject, String(poll)),
     eventIdx: eventIdx === true,
     indirect: indirect === true,
   };
@@ -178,6 +197,20 @@ function requireName(subject: string, option: string, name: string): void {
   throw new HostError(
     "usage",
     `${subject}: "${option}=${name}" is no name: a letter, then letters, digits, ".", "_" and "-" are possible, "all" excepted`,
+  );
+}
+
+/** Longest look at the rings before sleeping, in microseconds. */
+const MAXIMUM_POLL = 1_000_000;
+
+function parsePoll(subject: string, text: string): "auto" | "off" | number {
+  if (text === "auto" || text === "off") return text;
+  if (/^\d{1,7}$/.test(text) && Number(text) <= MAXIMUM_POLL) {
+    return Number(text);
+  }
+  throw new HostError(
+    "usage",
+    `${subject}: "poll=${text}" is neither auto nor off nor a number of microseconds up to ${MAXIMUM_POLL}`,
   );
 }
 

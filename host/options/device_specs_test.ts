@@ -31,6 +31,8 @@ Deno.test("planDevices() separates the device's options from the host's", () => 
     socket: "a.sock",
     mode: 0o660,
     group: 0,
+    workers: 1,
+    poll: "auto",
     eventIdx: true,
     indirect: false,
   });
@@ -40,7 +42,7 @@ Deno.test("planDevices() separates the device's options from the host's", () => 
     2,
     126,
   ]);
-  for (const name of ["id", "socket", "mode", "group", "indirect"]) {
+  for (const name of ["id", "socket", "mode", "group", "poll", "indirect"]) {
     assertEquals(name in options, false, name);
   }
 });

@@ -174,41 +174,30 @@ export class DataLoop implements Disposable {
     if (this.#rings.has(setup.index)) {
       throw new Error(`Ring ${setup.index} runs already`);
     }
-    const { index, size, descriptorTable, availableRing, usedRing, position } =
-      setup;
-    const device = this.device;
-    if (this.#rings.size === 0) device.activate?.();
-    try {
-      const queue = new SplitQueue({
-        index,
-        size,
-        memory: this.memory,
-        descriptorTable,
-        availableRing,
-        usedRing,
-        position,
-        eventIdx: (this.#features & bit(VIRTIO_F_EVENT_IDX)) !== 0n,
-        indirect: (this.#features & bit(VIRTIO_F_INDIRECT_DESC)) !== 0n,
-        maxSegments: device.maxSegments,
-        slots: this.#slotsPerQueue,
-        slotBase: index * this.#slotsPerQueue,
-      });
-      if (setup.kickFd >= 0) {
-        this.#waiter.add(setup.kickFd, index);
-      } else {
-        this.#polledRings++;
-      }
-      const ring = new Ring(queue, setup, this.#waiter);
-      this.#rings.set(index, ring);
-      this.#activate(ring);
-      // A predecessor may have died between publishing and notifying: one
-      // notification too many is harmless, one too few stalls the driver.
-      if (position !== 0) ring.notify();
-      this.#waiter.flush();
-    } catch (error) {
-      if (this.#rings.size === 0) device.deactivate?.();
-      throw error;
-    }
+    const { index, position } = setup;
+    const queue = new SplitQueue({
+      index,
+      size: setup.size,
+      memory: this.memory,
+      descriptorTable: setup.descriptorTable,
+      availableRing: setup.availableRing,
+      usedRing: setup.usedRing,
+      position,
+      eventIdx: (this.#features & bit(VIRTIO_F_EVENT_IDX)) !== 0n,
+      indirect: (this.#features & bit(VIRTIO_F_INDIRECT_DESC)) !== 0n,
+      maxSegments: this.device.maxSegments,
+      slots: this.#slotsPerQueue,
+      slotBase: index * this.#slotsPerQueue,
+    });
+    if (setup.kickFd >= 0) this.#waiter.add(setup.kickFd, index);
+    else this.#polledRings++;
+    const ring = new Ring(queue, setup, this.#waiter);
+    this.#rings.set(index, ring);
+    this.#activate(ring);
+    // A predecessor may have died between publishing and notifying: one
+    // notification too many is harmless, one too few stalls the driver.
+    if (position !== 0) ring.notify();
+    this.#waiter.flush();
   }
 
   /**
@@ -224,7 +213,6 @@ export class DataLoop implements Disposable {
     this.#waiter.flush();
     this.#rings.delete(index);
     this.#deactivate(ring);
-    if (this.#rings.size === 0) this.device.deactivate?.();
     return ring.queue.position;
   }
 

@@ -32,17 +32,8 @@ class EchoDevice implements VirtioDevice {
   parked = false;
   serves = 0;
   polls = 0;
-  active = 0;
   largestBatch = 0;
   readonly #bytes = new Uint8Array(4096);
-
-  activate(): void {
-    this.active++;
-  }
-
-  deactivate(): void {
-    this.active--;
-  }
 
   serve(queue: VirtQueue, budget: number): boolean {
     this.serves++;
@@ -245,14 +236,12 @@ for (const [waiter, supported, make] of WAITERS) {
     for (let i = 0; i < 3; i++) bench.submit(`${i}`);
     bench.device.poll = () => 0;
     bench.start();
-    assertEquals(bench.device.active, 1);
     bench.turns(1);
     assertEquals(bench.device.held.length, 3);
     bench.device.poll = EchoDevice.prototype.poll;
     assertEquals(bench.loop.stopRing(0), 3);
     assertEquals(bench.texts(), ["0", "1", "2"]);
     assertEquals(bench.call.drain(), 1);
-    assertEquals(bench.device.active, 0);
     bench.submit("after");
     bench.kick.signal();
     bench.turns(2);
@@ -347,15 +336,6 @@ for (const [waiter, supported, make] of WAITERS) {
     assert(bench.loop.rings.get(0)!.status().broken?.includes("1000"));
     bench.turns(2);
     bench.loop.stopRing(0);
-  });
-
-  test("a ring that the device refuses to activate does not run", () => {
-    using bench = new Bench(make());
-    bench.device.activate = () => {
-      throw new Error("the image is locked");
-    };
-    assertThrows(() => bench.start(), Error, "the image is locked");
-    assertEquals(bench.loop.rings.size, 0);
   });
 
   test("a watched descriptor calls back", () => {

@@ -88,7 +88,7 @@ async function main(): Promise<void> {
 }
 
 async function createDevice(
-  { module, options, slotsPerQueue }: CreateCommand,
+  { module, options, slotsPerQueue, worker }: CreateCommand,
   loop: DataLoop,
 ): Promise<VirtioDevice> {
   const loaded = await import(module) as { default?: CreateDevice };
@@ -101,6 +101,7 @@ async function createDevice(
   const context: DeviceContext = {
     memory: loop.memory,
     slotsPerQueue,
+    worker,
     ring: () => loop.useRing(),
     configChanged: () => device !== null && postConfig(device, true),
     resume: (queue) => loop.resume(queue),
@@ -145,6 +146,10 @@ function perform(command: Command, loop: DataLoop): unknown {
       return loop.setCall(command.index, command.fd);
     case "set-error":
       return loop.setError(command.index, command.fd);
+    case "activate":
+      return device.activate?.();
+    case "deactivate":
+      return device.deactivate?.();
     case "reset":
       device.reset?.();
       return postConfig(device, false);

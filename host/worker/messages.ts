@@ -4,7 +4,7 @@
  * Each command is answered exactly once. The Worker sleeps in a
  * blocking system call, so posting a message does not wake it: whoever posts
  * also increments the counter that both share and signals the control eventfd
- * (see `worker_plane.ts`).
+ * (see `channel.ts`).
  *
  * @module
  */
@@ -15,6 +15,8 @@ import type { LogLevel } from "../../virtqueue/device.ts";
 /** First command: import the device module and make the device. */
 export interface CreateCommand {
   readonly type: "create";
+  /** Number of the Worker among those of the device, from 0. */
+  readonly worker: number;
   /** URL of the device module; its default export is a `CreateDevice`. */
   readonly module: string;
   /** Options of the device: JSON values. */
@@ -57,6 +59,7 @@ export type Command =
     readonly index: number;
     readonly fd: number;
   }
+  | { readonly type: "activate" | "deactivate" }
   | { readonly type: "reset" }
   | {
     readonly type: "command";

@@ -43,7 +43,8 @@ export class ServedDisk implements AsyncDisposable {
   /** Makes an image of `sectors` sectors, each stamped with its number, and serves it. */
   static async start(
     options: Readonly<Record<string, unknown>> = {},
-    sectors = 8192,
+    { sectors = 8192, workers = 1 }: { sectors?: number; workers?: number } =
+      {},
   ): Promise<ServedDisk> {
     const directory = TemporaryDirectory.make("disk");
     try {
@@ -55,6 +56,7 @@ export class ServedDisk implements AsyncDisposable {
         socket: directory.file("blk.sock"),
         name: "blk",
         logLevel: "error",
+        workers,
         signals: false,
       });
       return new ServedDisk(directory, server);

@@ -164,6 +164,7 @@ export class BlkBench implements Disposable {
     const context: DeviceContext = {
       memory,
       slotsPerQueue: QUEUE_SIZE,
+      worker: 0,
       ring: this.#ring.get,
       configChanged: () => this.configChanges++,
       resume: () => {},
