@@ -120,11 +120,18 @@ export class UnixSocket implements Disposable {
    * Takes over a connected socket: the new object closes it. Makes it
    * close-on-exec.
    *
-   * @throws {SystemError} kind `EPROTOTYPE` or `ENOTSOCK` if it is something
-   * else; it stays the caller's then
+   * @throws {SystemError} kind `EPROTOTYPE`, `ENOTSOCK` or `EINVAL` if it is
+   * something else; it stays the caller's then
    */
   static adopt(fd: number): UnixSocket {
     requireUnixStream(fd);
+    if (socketOption(fd, SO_ACCEPTCONN) !== 0) {
+      throw new SystemError(
+        Errno.EINVAL,
+        "adopt",
+        `Cannot use fd ${fd} as a connection: the socket listens`,
+      );
+    }
     setCloexec(fd, true);
     return new UnixSocket(new OwnedFd(fd));
   }

@@ -8,7 +8,7 @@ import { createMemfd } from "./memfd.ts";
 import { Reactor } from "./reactor.ts";
 import { runSource } from "./testing/run.ts";
 import { until, within } from "./testing/within.ts";
-import { UnixSocket } from "./unix_socket.ts";
+import { UnixListener, UnixSocket } from "./unix_socket.ts";
 
 /** Runs `body` with two connected sockets, then checks for leaks. */
 async function withPair(
@@ -329,4 +329,11 @@ Deno.test("sockets can be adopted, other descriptors cannot", async () => {
   using inet = new OwnedFd(libc().socket(2, 1 | SOCK_CLOEXEC, 0));
   assertEquals(kind(inet.fd), "EPROTOTYPE");
   assertEquals(fdKind(inet.fd), "socket");
+  const directory = Deno.makeTempDirSync();
+  try {
+    using listener = UnixListener.listen(`${directory}/s`);
+    assertEquals(kind(listener.fd), "EINVAL");
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
+  }
 });
