@@ -1,0 +1,214 @@
+/**
+ * What every attack is measured by: a vhostd process with a disk that is
+ * attacked and one that is not.
+ *
+ * Theory of operation. While an attack runs, a bystander writes and reads the
+ * second disk and verifies each byte. After it, the process must hold exactly
+ * what it held before, a fresh guest must get verified I/O from the attacked
+ * disk, and its image must hold what it held before.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { equals } from "@std/bytes";
+import {
+  Guest,
+  SECTOR,
+  stampedImage,
+  T_FLUSH,
+  T_IN,
+  T_OUT,
+} from "../protocol/disk.ts";
+import {
+  type DiskSpec,
+  type Holdings,
+  VhostdProcess,
+} from "../protocol/vhostd_process.ts";
+import { waitUntil } from "../support/deadline.ts";
+
+/** Sectors of each disk. */
+export const SECTORS = 512;
+/** First of the sectors that well-behaved guests write to. */
+export const SCRATCH = 256;
+/** Their number. */
+export const SCRATCH_SECTORS = 64;
+
+/** The disk that is attacked: two queues. */
+export const VICTIM = "victim";
+/** The disk whose guest behaves well. */
+const BYSTANDER = "bystander";
+
+/** Verified I/O without end, one request at a time. */
+class Bystander {
+  /** Rounds of a write and a read that were verified. */
+  rounds = 0;
+  #running = true;
+  readonly #done: Promise<void>;
+
+  constructor(readonly guest: Guest) {
+    this.#done = this.#run();
+    this.#done.catch(() => {});
+  }
+
+  async #run(): Promise<void> {
+    do {
+      await verifyTransfer(this.guest, this.rounds % SCRATCH_SECTORS);
+      this.rounds++;
+    } while (this.#running);
+  }
+
+  /** Ends the round that is under way; how many there were. */
+  async stop(): Promise<number> {
+    this.#running = false;
+    await this.#done;
+    return this.rounds;
+  }
+}
+
+/** Writes a scratch sector, reads it again, and reads a stamped one. */
+async function verifyTransfer(guest: Guest, index: number): Promise<void> {
+  const data = crypto.getRandomValues(new Uint8Array(SECTOR));
+  const write = await guest.request(T_OUT, SCRATCH + index, data);
+  assertEquals([write.status, write.length], [0, 1]);
+  const read = await guest.request(T_IN, SCRATCH + index, SECTOR);
+  assertEquals([read.status, read.length], [0, SECTOR + 1]);
+  assertEquals(read.data, data);
+  const stamped = await guest.request(T_IN, index, SECTOR);
+  assertEquals(stamped.status, 0);
+  assertEquals(new Uint32Array(stamped.data.slice().buffer)[0], index);
+}
+
+/** The disks, and what the process holds while nobody attacks. */
+export class HostileBench implements AsyncDisposable {
+  readonly server: VhostdProcess;
+  readonly #bystander: Guest;
+  readonly #stamped = stampedImage(SECTORS);
+  #quiet: Holdings = { descriptors: 0, mappings: 0 };
+  #scratch = new Uint8Array(0);
+
+  private constructor(server: VhostdProcess, bystander: Guest) {
+    this.server = server;
+    this.#bystander = bystander;
+  }
+
+  /** Starts the process; more disks may be served beside the two. */
+  static async start(more: readonly DiskSpec[] = []): Promise<HostileBench> {
+    const server = await VhostdProcess.start({
+      disks: [
+        { name: VICTIM, keys: "queues=2", sectors: SECTORS },
+        { name: BYSTANDER, sectors: SECTORS },
+        ...more.map((disk) => ({ sectors: SECTORS, ...disk })),
+      ],
+    });
+    try {
+      const guest = await Guest.run(server.socket(BYSTANDER));
+      const bench = new HostileBench(server, guest);
+      await bench.#warmUp([VICTIM, ...more.map(({ name }) => name)]);
+      return bench;
+    } catch (error) {
+      await server[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Makes what is made once, so that what is held can be counted. */
+  async #warmUp(names: readonly string[]): Promise<void> {
+    await verifyTransfer(this.#bystander, 0);
+    for (const name of names) {
+      using guest = await Guest.run(this.server.socket(name));
+      assertEquals((await guest.request(T_IN, 1, SECTOR)).status, 0);
+    }
+    for (const name of names) await this.left(name);
+    this.#quiet = await this.server.settledHoldings();
+    this.#scratch = this.#scratchOf(VICTIM);
+  }
+
+  /**
+   * Runs an attack on a disk while the bystander works, then asserts that
+   * nothing is left of it.
+   *
+   * @param attack has closed its connections when it is over
+   */
+  async attack(
+    attack: () => Promise<void>,
+    disk: string = VICTIM,
+  ): Promise<void> {
+    const bystander = new Bystander(this.#bystander);
+    try {
+      await attack();
+    } finally {
+      assert(await bystander.stop() > 0);
+    }
+    await this.recovered(disk);
+  }
+
+  /** Waits until a disk has no front-end. */
+  async left(disk: string = VICTIM): Promise<void> {
+    await waitUntil(
+      async () => !(await this.server.status(disk)).connected,
+      { what: `"${disk}" to be without a front-end`, interval: 2 },
+    );
+  }
+
+  /** Asserts that nothing is left of an attack. */
+  async recovered(disk: string = VICTIM): Promise<void> {
+    const { server } = this;
+    assert(!server.child.ended, server.child.stderr.text);
+    await this.left(disk);
+    await server.assertHolds(this.#quiet);
+    this.#assertImage(disk);
+    {
+      using guest = await Guest.run(server.socket(disk));
+      const readOnly = (guest.frontEnd.features >> 5n & 1n) === 1n;
+      if (readOnly) {
+        const read = await guest.request(T_IN, 3, SECTOR);
+        assertEquals(new Uint32Array(read.data.slice().buffer)[0], 3);
+      } else {
+        await verifyTransfer(guest, 1);
+        assertEquals((await guest.request(T_FLUSH, 0)).status, 0);
+      }
+    }
+    await this.left(disk);
+    if (disk === VICTIM) this.#scratch = this.#scratchOf(VICTIM);
+    await this.#assertBystander();
+  }
+
+  /** Nothing of an image but what well-behaved guests wrote has changed. */
+  #assertImage(disk: string): void {
+    const image = Deno.readFileSync(this.server.image(disk));
+    const expected = this.#stamped.slice();
+    const at = SCRATCH * SECTOR;
+    expected.set(
+      disk === VICTIM
+        ? this.#scratch
+        : image.subarray(at, at + SCRATCH_SECTORS * SECTOR),
+      at,
+    );
+    if (equals(image, expected)) return;
+    const changed = image.findIndex((byte, i) => byte !== expected[i]);
+    throw new Error(`Byte ${changed} of the image of "${disk}" changed`);
+  }
+
+  #scratchOf(disk: string): Uint8Array<ArrayBuffer> {
+    const at = SCRATCH * SECTOR;
+    return Deno.readFileSync(this.server.image(disk))
+      .slice(at, at + SCRATCH_SECTORS * SECTOR);
+  }
+
+  /** The bystander's disk has met no error, of whatever kind. */
+  async #assertBystander(): Promise<void> {
+    const { restarts, connections, session, rings, device } = await this.server
+      .status(BYSTANDER);
+    assertEquals([restarts, connections], [0, 1]);
+    assertEquals([session?.refused, session?.ignored], [0, 0]);
+    assertEquals(session?.lastError, null);
+    assertEquals([rings[0].badChains, rings[0].broken], [0, null]);
+    assertEquals([device.requests.errors, device.requests.refused], [{}, {}]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#bystander[Symbol.dispose]();
+    await this.server[Symbol.asyncDispose]();
+  }
+}
