@@ -160,8 +160,10 @@ Deno.test("eventfds that are full, or are all the same, or are repeated", async 
           using error = createFullEventFd(nonblocking);
           await frontEnd.setVringErr(0, error.fd);
           guest.strike([RING_SIZE]);
-          const { rings } = await server.status(VICTIM);
-          assertEquals(rings.find(({ index }) => index === 0)?.badChains, 1);
+          await waitUntil(async () => {
+            const { rings } = await server.status(VICTIM);
+            return rings.find(({ index }) => index === 0)?.badChains === 1;
+          }, { what: "the bad head to be counted" });
           await guest.verify(1);
           // And once more, on the way out.
           using last = createFullEventFd(nonblocking);
