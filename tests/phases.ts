@@ -154,6 +154,13 @@ export const phases: readonly Phase[] = [
     },
   },
   {
+    name: "bench",
+    title: "the benchmarks work",
+    group: "system",
+    timeout: 120,
+    run: { tests: ["tests/bench"], permissions: ["--allow-all"] },
+  },
+  {
     name: "guest",
     title: "firmware and guests in QEMU",
     group: "system",

@@ -13,13 +13,21 @@ export const BACKEND_CPU = 0, CLIENT_CPU = 1;
 
 /** What a back-end serves. */
 export interface Disk {
+  /** What the bytes are kept on. */
+  readonly medium: Medium;
   /** The image. */
   readonly image: string;
+  /** Its size in bytes. */
+  readonly size: number;
   /** The socket. */
   readonly socket: string;
-  /** Bypass the page cache. */
-  readonly direct: boolean;
 }
+
+/**
+ * A file in the page cache, one in a tmpfs, one past the page cache, a disk in
+ * memory (for a peer that has none: a file in a tmpfs), nothing.
+ */
+export type Medium = "cache" | "tmpfs" | "direct" | "memory" | "null";
 
 /** A back-end that can be measured. */
 export interface Backend {
@@ -60,9 +68,13 @@ async function start(
 export function vhostd(name = "vhostd", keys = ""): Backend {
   return {
     name,
-    start: ({ image, socket, direct }) => {
+    start: ({ medium, image, size, socket }) => {
+      const direct = medium === "direct" ? "on" : "off";
       const options = [
-        `path=${image},socket=${socket},share,direct=${direct ? "on" : "off"}`,
+        medium === "memory" || medium === "null"
+          ? `storage=${medium},size=${size}`
+          : `path=${image},share,direct=${direct}`,
+        `socket=${socket}`,
         ...(keys === "" ? [] : [keys]),
       ];
       return start(name, socket, Deno.execPath(), [
@@ -80,15 +92,18 @@ export function vhostd(name = "vhostd", keys = ""): Backend {
 export function storageDaemon(name: string, iothread: boolean): Backend {
   return {
     name,
-    start: async ({ image, socket, direct }) => {
+    start: async ({ medium, image, size, socket }) => {
+      const direct = medium === "direct" ? "on" : "off";
       const { command, args, env } = (await findQemu())
         .program("qemu-storage-daemon");
       return await start(name, socket, command, [
         ...args,
         ...(iothread ? ["--object", "iothread,id=io"] : []),
         "--blockdev",
-        `driver=file,node-name=file,filename=${image},aio=io_uring,` +
-        `cache.direct=${direct ? "on" : "off"},discard=unmap,locking=off`,
+        medium === "null"
+          ? `driver=null-co,node-name=file,size=${size},read-zeroes=off`
+          : `driver=file,node-name=file,filename=${image},aio=io_uring,` +
+            `cache.direct=${direct},discard=unmap,locking=off`,
         "--blockdev",
         "driver=raw,node-name=disk,file=file,discard=unmap",
         "--export",

@@ -12,6 +12,7 @@ import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import {
   type Backend,
   CLIENT_CPU,
+  type Medium,
   pinned,
   storageDaemon,
   usage,
@@ -33,18 +34,16 @@ const IMAGE_SIZE = 256 << 20;
 /** One row of the benchmark. */
 interface Case {
   readonly name: string;
-  /** Where the image lies. */
-  readonly medium: "cache" | "tmpfs" | "direct";
+  /** What the bytes are kept on. */
+  readonly medium: Medium;
   /** Arguments of the load generator. */
   readonly load: readonly string[];
-  /** More of our keys, for a case about one option. */
-  readonly keys?: string;
 }
 
 const RANDOM_READ = ["--operation=read", "--pattern=random"];
 const RANDOM_WRITE = ["--operation=write", "--pattern=random"];
 
-function random(medium: Case["medium"], depth: number): Case[] {
+function random(medium: Medium, depth: number): Case[] {
   return [["read", RANDOM_READ], ["write", RANDOM_WRITE]].map((
     [word, load],
   ) => ({
@@ -54,7 +53,7 @@ function random(medium: Case["medium"], depth: number): Case[] {
   }));
 }
 
-function sequential(medium: Case["medium"]): Case[] {
+function sequential(medium: Medium): Case[] {
   return ["read", "write"].map((word) => ({
     name: `${medium} 128k sequential ${word} QD16`,
     medium,
@@ -65,12 +64,31 @@ function sequential(medium: Case["medium"]): Case[] {
   }));
 }
 
-const CASES: readonly Case[] = (["cache", "tmpfs", "direct"] as const).flatMap(
-  (medium) => [
+/** Everything but the medium: no byte is moved, so none is verified. */
+function ringOnly(mode: "sleep" | "poll", depth: number): Case {
+  return {
+    name: `null 4k random read QD${depth}, ${mode}ing client`,
+    medium: "null",
+    load: [
+      ...RANDOM_READ,
+      ...["--no-verify", `--mode=${mode}`, `--depth=${depth}`],
+    ],
+  };
+}
+
+const CASES: readonly Case[] = [
+  ...(["cache", "tmpfs", "direct"] as const).flatMap((medium) => [
     ...[1, 32, 128].flatMap((depth) => random(medium, depth)),
     ...sequential(medium),
-  ],
-);
+  ]),
+  ...[32, 128].map((depth): Case => ({
+    name: `memory 4k random write QD${depth}`,
+    medium: "memory",
+    load: [...RANDOM_WRITE, `--depth=${depth}`],
+  })),
+  ...[1, 32, 128].map((depth) => ringOnly("sleep", depth)),
+  ...[1, 128].map((depth) => ringOnly("poll", depth)),
+];
 
 const HELP = `Usage: deno task bench:blk [OPTION]…
 
@@ -81,6 +99,7 @@ Measures vhostd and qemu-storage-daemon on the same files, in turns.
   --case=TEXT     only cases whose name contains TEXT; may be repeated
   --keys=KEYS     more keys for --blk of vhostd
   --no-peers      measure vhostd alone
+  --no-polling    leave out vhostd with poll=off
   --json=FILE     write all results to a file
   --help          print this text and exit`;
 
@@ -127,9 +146,10 @@ async function runCase(
         const socket = `${options.directory}/${i}.sock`;
         if (round === 0) {
           const disk = {
+            medium: one.medium,
             image: options.image,
+            size: IMAGE_SIZE,
             socket,
-            direct: one.medium === "direct",
           };
           started.push({
             backend,
@@ -155,10 +175,16 @@ async function runCase(
 async function main(): Promise<number> {
   const args = parseArgs(Deno.args, {
     string: ["rounds", "seconds", "case", "json", "keys"],
-    boolean: ["help", "peers"],
-    negatable: ["peers"],
+    boolean: ["help", "peers", "polling"],
+    negatable: ["peers", "polling"],
     collect: ["case"],
-    default: { rounds: "5", seconds: "2", peers: true, keys: "" },
+    default: {
+      rounds: "5",
+      seconds: "2",
+      peers: true,
+      polling: true,
+      keys: "",
+    },
   });
   if (args.help) {
     console.log(HELP);
@@ -183,6 +209,7 @@ async function main(): Promise<number> {
   }
   const backends = [
     vhostd("vhostd", args.keys),
+    ...(args.polling ? [vhostd("vhostd poll=off", "poll=off")] : []),
     ...(args.peers
       ? [
         storageDaemon("qemu-storage-daemon", false),
@@ -195,11 +222,13 @@ async function main(): Promise<number> {
   const results: CaseResult[] = [];
   try {
     for (const one of cases) {
-      const image = one.medium === "tmpfs"
+      const image = one.medium === "tmpfs" || one.medium === "memory"
         ? `${tmpfs}/disk.img`
         : directory.file("disk.img");
-      stampImage(image, IMAGE_SIZE);
-      await runCommand("sync", { args: [image] });
+      if (one.medium !== "null") {
+        stampImage(image, IMAGE_SIZE);
+        await runCommand("sync", { args: [image] });
+      }
       const result = await runCase(one, backends, {
         rounds,
         seconds,
