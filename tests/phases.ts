@@ -148,7 +148,12 @@ export const phases: readonly Phase[] = [
     group: "system",
     timeout: 300,
     run: {
-      tests: ["tests/protocol", "tests/conformance", "tests/hostile"],
+      tests: [
+        "tests/protocol",
+        "tests/conformance",
+        "tests/hostile",
+        "tests/processes",
+      ],
       permissions: ["--allow-all"],
       live: true,
     },

@@ -55,11 +55,11 @@ export function commandLine(
 }
 
 function readPermission(modules: readonly string[]): string[] {
-  const folders = new Set(
-    [CONFIG.href, ...modules]
-      .filter((url) => url.startsWith("file:"))
-      .map((url) => dirname(fromFileUrl(url))),
-  );
+  const [root, ...others] = [CONFIG.href, ...modules]
+    .filter((url) => url.startsWith("file:"))
+    .map((url) => dirname(fromFileUrl(url)));
+  const outside = others.filter((folder) => !folder.startsWith(`${root}/`));
+  const folders = new Set(root === undefined ? [] : [root, ...outside]);
   if (folders.size === 0) return [];
   // A comma separates folders and cannot be quoted.
   const quotable = [...folders].every((folder) => !folder.includes(","));

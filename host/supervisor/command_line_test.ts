@@ -3,7 +3,6 @@ import { fromFileUrl } from "@std/path";
 import { commandLine, runtimePath } from "./command_line.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url)).replace(/\/$/, "");
-const HERE = import.meta.url;
 
 Deno.test("the program is the one that runs", () => {
   assertEquals(
@@ -13,7 +12,10 @@ Deno.test("the program is the one that runs", () => {
 });
 
 Deno.test("a device process may use FFI and read code, nothing else", () => {
-  const args = commandLine(["a", "b"], [HERE, "https://example.org/x.ts"]);
+  const args = commandLine(
+    ["a", "b"],
+    [import.meta.url, "https://example.org/x.ts", "file:///srv/x/y.ts"],
+  );
   assertEquals(args.slice(0, 2), ["deno", "run"]);
   assertEquals(args.slice(-2), ["a", "b"]);
   assert(args.includes("--no-prompt"));
@@ -21,7 +23,7 @@ Deno.test("a device process may use FFI and read code, nothing else", () => {
   const allowed = args.filter((arg) => arg.startsWith("--allow"));
   assertEquals(
     allowed,
-    ["--allow-ffi", `--allow-read=${ROOT},${ROOT}/host/supervisor`],
+    ["--allow-ffi", `--allow-read=${ROOT},/srv/x`],
   );
   assert(args.some((arg) => arg.startsWith("--v8-flags=")));
   const entry = args.at(-3)!;
