@@ -1,12 +1,12 @@
 import { assert, assertEquals } from "@std/assert";
-import { run, source } from "./testing/run.ts";
+import { countCollections } from "./testing/collections.ts";
 
 // What the data plane calls for each request must leave no garbage. The
 // collector reports on itself: a call that allocated one bigint (24 bytes)
 // would fill the young generation dozens of times in this many rounds.
 const ROUNDS = 1_000_000;
 
-const PROGRAM = source(`
+const PROGRAM = `
 import { Arena } from "./arena.ts";
 import { Epoll, EPOLLIN } from "./epoll.ts";
 import { drainEventFd, EventFd, signalEventFd } from "./eventfd.ts";
@@ -47,39 +47,21 @@ for (const [name, call] of Object.entries(calls)) {
   for (let i = 0; i < rounds; i++) sum += call(i);
   console.log("end", name, sum);
 }
-`);
+`;
 
 Deno.test("requests leave nothing for the garbage collector", async () => {
   const directory = Deno.makeTempDirSync({
     dir: await exists("/dev/shm") ? "/dev/shm" : undefined,
   });
   try {
-    const { stdout, stderr } = await run(Deno.execPath(), [
-      "run",
-      "--no-check",
-      "--no-lock",
-      "-A",
-      "--v8-flags=--trace-gc",
-      "-",
-      `${directory}/disk.img`,
-      String(ROUNDS),
-    ], PROGRAM);
-    const collections = new Map<string, number>();
-    let name: string | undefined;
-    for (const line of stdout.split("\n")) {
-      const [, edge, call] = line.match(/(begin|end) (\w+)/) ?? [];
-      if (edge === "begin") collections.set(name = call, 0);
-      else if (edge === "end") name = undefined;
-      else if (name !== undefined && / ms: (Scav|Mark)/.test(line)) {
-        collections.set(name, (collections.get(name) ?? 0) + 1);
-      }
-    }
-    assertEquals(collections.size, 10, stderr);
+    const args = [`${directory}/disk.img`, String(ROUNDS)];
+    const { collections, output } = await countCollections(PROGRAM, args);
+    assertEquals(collections.size, 10, output);
     // That the count sees garbage at all: a small array in each round.
-    assert((collections.get("control") ?? 0) > 5, stdout);
+    assert((collections.get("control") ?? 0) > 5, output);
     collections.delete("control");
     for (const [call, count] of collections) {
-      assert(count <= 1, `${call}: ${count} collections\n${stdout}`);
+      assert(count <= 1, `${call}: ${count} collections\n${output}`);
     }
   } finally {
     Deno.removeSync(directory, { recursive: true });

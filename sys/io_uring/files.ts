@@ -6,7 +6,7 @@
  */
 
 import { Arena } from "../arena.ts";
-import { check } from "../errno.ts";
+import { check, Errno, systemError } from "../errno.ts";
 import {
   IORING_REGISTER_FILES,
   IORING_REGISTER_FILES_UPDATE,
@@ -40,8 +40,11 @@ export class RegisteredFiles {
    * struct io_uring_files_update *arg, 1);`
    *
    * @returns its index; -1 if the table is full
+   * @throws {SystemError} kind `EBADF` if `fd` is not open
    */
   add(fd: number): number {
+    // To the kernel, -1 means to remove a file.
+    if (fd < 0) throw systemError(Errno.EBADF, "io_uring_register", `fd ${fd}`);
     const index = this.#used.indexOf(0);
     if (index < 0) return -1;
     this.#make();

@@ -177,7 +177,9 @@ export class IoUring extends Ring implements Disposable {
   /**
    * Adds 1 to an eventfd, with the next submission. Nobody is told.
    *
-   * @param fd an eventfd that does not block; on others it is slow
+   * @param fd an eventfd with O_NONBLOCK. On one that blocks, each signal takes a
+   * worker thread of the kernel, and waits there for as long as the counter is
+   * full
    */
   signal(fd: number): void {
     const { sqes } = this;
@@ -253,6 +255,7 @@ export class IoUring extends Ring implements Disposable {
    * `IOSQE_FIXED_FILE`. The ring keeps the file open.
    *
    * @returns the index; -1 if the table is full
+   * @throws {SystemError} kind `EBADF` if `fd` is not open
    */
   registerFile(fd: number): number {
     this.requireOpen();

@@ -156,16 +156,7 @@ function mapRing(fd: OwnedFd, params: Uint32Array): RingMemory {
     // struct io_cqring_offsets: head, tail, ring_mask, ring_entries, overflow,
     // cqes, flags, resv1, user_addr.
     const [entries, completions, flags, , , features] = params;
-    if ((features & REQUIRED) !== REQUIRED) {
-      throw new SystemError(
-        Errno.ENOSYS,
-        "io_uring_setup",
-        "Cannot set up an io_uring: the kernel's has features " +
-          `0x${
-            features.toString(16)
-          }, it should be that of Linux 5.13 or later`,
-      );
-    }
+    requireFeatures(features);
     const sq = params.subarray(10, 20), cq = params.subarray(20, 30);
     const array = sq[6], cqes = cq[5];
     const size = Math.max(array + 4 * entries, cqes + CQE_BYTES * completions);

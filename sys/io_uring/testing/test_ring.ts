@@ -78,19 +78,29 @@ export class TestRing implements Disposable {
 
   /** Submits, and waits until `count` completions were recorded in all. */
   finish(count: number, ms = 20_000): Completion[] {
+    this.#reapUntil(() => this.done.length >= count, ms);
+    return this.done;
+  }
+
+  /** Submits, and waits until no more than `count` requests are in flight. */
+  settle(count = 0, ms = 20_000): void {
+    this.#reapUntil(() => this.ring.inFlight <= count, ms);
+  }
+
+  #reapUntil(condition: () => boolean, ms: number): void {
     const end = performance.now() + ms;
     this.ring.submit();
-    while (this.done.length < count) {
+    while (!condition()) {
       const left = end - performance.now();
       if (left <= 0) {
         throw new Error(
-          `${this.done.length} of ${count} requests completed within ${ms} ms`,
+          `${this.done.length} requests completed within ${ms} ms, ` +
+            `${this.ring.inFlight} are in flight`,
         );
       }
       this.ring.wait(left);
       this.ring.reap(64);
     }
-    return this.done;
   }
 
   /** A piece of the memory, filled with a byte. */

@@ -1,0 +1,199 @@
+import { assertEquals } from "@std/assert";
+import { runSource } from "../testing/run.ts";
+import { uring } from "./testing/test_ring.ts";
+
+// A filter of system calls, as containers have: those of io_uring that match
+// fail with an error number, without being made.
+const FILTER = `
+const kernel = Deno.dlopen("libc.so.6", {
+  // int prctl(int option, unsigned long arg2, unsigned long arg3,
+  //           unsigned long arg4, unsigned long arg5);
+  prctl: { parameters: ["i32", "u64", "u64", "u64", "u64"], result: "i32" },
+});
+/** Lets a system call fail; if \`argument\` is given, where that is not 0. */
+function forbid(number, errno, argument, value) {
+  const LOAD = 0x20, EQUAL = 0x15, GREATER = 0x25, RETURN = 0x06;
+  const refuse = [RETURN, 0, 0, 0x50000 | errno];
+  const allow = [RETURN, 0, 0, 0x7fff0000];
+  const program = [
+    [LOAD, 0, 0, 0],
+    [EQUAL, 0, argument === undefined ? 1 : 3, number],
+    ...(argument === undefined ? [] : [
+      [LOAD, 0, 0, 16 + 8 * argument],
+      value === undefined ? [GREATER, 0, 1, 0] : [EQUAL, 0, 1, value],
+    ]),
+    refuse,
+    allow,
+  ];
+  const code = new Uint8Array(8 * program.length);
+  const view = new DataView(code.buffer);
+  program.forEach(([code, yes, no, k], i) => {
+    view.setUint16(8 * i, code, true);
+    view.setUint8(8 * i + 2, yes);
+    view.setUint8(8 * i + 3, no);
+    view.setUint32(8 * i + 4, k, true);
+  });
+  const filter = new BigUint64Array(2);
+  filter[0] = BigInt(program.length);
+  filter[1] = Deno.UnsafePointer.value(Deno.UnsafePointer.of(code));
+  const at = Deno.UnsafePointer.value(Deno.UnsafePointer.of(filter));
+  const PR_SET_SECCOMP = 22, PR_SET_NO_NEW_PRIVS = 38, MODE_FILTER = 2n;
+  if (kernel.symbols.prctl(PR_SET_NO_NEW_PRIVS, 1n, 0n, 0n, 0n) !== 0 ||
+    kernel.symbols.prctl(PR_SET_SECCOMP, MODE_FILTER, at, 0n, 0n) !== 0) {
+    throw new Error("Cannot filter system calls");
+  }
+}
+import { Arena } from "./arena.ts";
+import { EventFd } from "./eventfd.ts";
+import { IoUring } from "./io_uring/io_uring.ts";
+import { openFdCount } from "./fd.ts";
+const SETUP = 425, ENTER = 426, REGISTER = 427;
+const print = (value) => console.log(JSON.stringify(value));
+const kind = (body) => {
+  try {
+    body();
+    return "none";
+  } catch (error) {
+    return error.kind + " " + error.message;
+  }
+};
+`;
+
+async function filtered(text: string): Promise<unknown[]> {
+  const { code, stdout, stderr } = await runSource(FILTER + text);
+  assertEquals(code, 0, stderr);
+  return stdout.trim().split("\n").map((line) => JSON.parse(line));
+}
+
+Deno.test("where io_uring is forbidden or hidden, that is what is said", async () => {
+  const program = (errno: number): string => `
+    forbid(SETUP, ${errno});
+    const before = openFdCount();
+    print(IoUring.supported());
+    print(IoUring.refusal().kind);
+    print(kind(() => new IoUring()));
+    print(openFdCount() - before);
+  `;
+  const text = "Cannot set up an io_uring:";
+  assertEquals(await filtered(program(1)), [
+    false,
+    "EPERM",
+    `EPERM ${text} Operation not permitted (EPERM); ` +
+    "kernel.io_uring_disabled or a seccomp filter forbids it",
+    0,
+  ]);
+  assertEquals(await filtered(program(38)), [
+    false,
+    "ENOSYS",
+    `ENOSYS ${text} Function not implemented (ENOSYS); ` +
+    "the kernel has none, or a seccomp filter hides it",
+    0,
+  ]);
+});
+
+uring.test("a ring that cannot be probed leaves nothing open", async () => {
+  const result = await filtered(`
+    const before = openFdCount();
+    forbid(REGISTER, 1);
+    print(kind(() => new IoUring()));
+    print(openFdCount() - before);
+  `);
+  assertEquals(result, [
+    "EPERM io_uring_register(PROBE): Operation not permitted (EPERM)",
+    0,
+  ]);
+});
+
+uring.test("a ring works without an index in its thread", async () => {
+  const result = await filtered(`
+    forbid(REGISTER, 22, 1, 20);
+    using ring = new IoUring();
+    const tokens = [];
+    const source = ring.register((token) => tokens.push(token));
+    ring.prepare(0, 0, -1, 0, 0, 0, 0, source, 1);
+    ring.wait(-1);
+    ring.reap(1);
+    ring.prepare(0, 0, -1, 0, 0, 0, 0, source, 2);
+    ring.wait(1000);
+    ring.reap(1);
+    print(tokens);
+  `);
+  assertEquals(result, [[1, 2]]);
+});
+
+uring.test("what the kernel has no room for stays pending", async () => {
+  for (const [errno, name] of [[11, "EAGAIN"], [16, "EBUSY"]]) {
+    const result = await filtered(`
+      const ring = new IoUring({ entries: 2 });
+      const tokens = [];
+      const source = ring.register((token) => tokens.push(token));
+      const nop = (token) => ring.prepare(0, 0, -1, 0, 0, 0, 0, source, token);
+      nop(1);
+      ring.submit();
+      // From now on the kernel takes no submissions.
+      forbid(ENTER, ${errno}, 1);
+      nop(2);
+      nop(3);
+      print(ring.submit());
+      print(ring.pending);
+      ring.wait(-1);
+      print(ring.reap(8));
+      ring.wait(1);
+      print(ring.reap(8));
+      print(kind(() => nop(4)));
+      print(ring.pending);
+      ring.close();
+      print(tokens);
+    `);
+    assertEquals(result, [
+      0,
+      2,
+      1,
+      0,
+      "EBUSY Cannot submit: the kernel takes none of 2 requests",
+      2,
+      [1],
+    ], `${name}`);
+  }
+});
+
+uring.test("any other failure is an error, and a ring is closed all the same", async () => {
+  const result = await filtered(`
+    const before = openFdCount();
+    const ring = new IoUring();
+    const source = ring.register(() => {});
+    forbid(ENTER, 9);
+    ring.prepare(0, 0, -1, 0, 0, 0, 0, source, 1);
+    print(kind(() => ring.submit()));
+    print(kind(() => ring.wait(-1)));
+    ring.close();
+    print(openFdCount() - before);
+  `);
+  const error = "EBADF io_uring_enter: Bad file descriptor (EBADF)";
+  assertEquals(result, [error, error, 0]);
+});
+
+uring.test("requests that cannot be ended in time are told of", async () => {
+  const result = await filtered(`
+    const event = EventFd.create({ nonblocking: false });
+    const arena = new Arena(64);
+    const before = openFdCount();
+    const ring = new IoUring();
+    const source = ring.register(() => {});
+    const READ = 22;
+    ring.prepare(READ, 0, event.fd, -1, arena.address, 8, 0, source, 1);
+    ring.submit();
+    // The kernel does not take the request to cancel it.
+    forbid(ENTER, 11, 1);
+    print(kind(() => ring.close(20)));
+    print(ring.closed);
+    print(openFdCount() - before);
+    ring.close();
+  `);
+  assertEquals(result, [
+    "ETIMEDOUT Cannot end 2 requests within 20 ms: " +
+    "the kernel may still use their memory",
+    true,
+    0,
+  ]);
+});

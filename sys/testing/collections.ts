@@ -1,0 +1,44 @@
+/**
+ * Garbage collections during a part of a program, as V8 reports them.
+ *
+ * @module
+ */
+
+import { run, RUN_INPUT, source } from "./run.ts";
+
+/** What {@linkcode countCollections} found. */
+export interface Collections {
+  /** Number of collections during each part, by its name. */
+  collections: Map<string, number>;
+  /** All that the program printed. */
+  output: string;
+}
+
+/**
+ * Runs the text of a program in a process of its own, and counts collections
+ * between the lines `begin NAME` and `end NAME` that it prints.
+ *
+ * @param text the program; `"./x.ts"` is a module of this layer
+ * @param flags more flags for V8
+ */
+export async function countCollections(
+  text: string,
+  args: string[],
+  flags: string[] = [],
+): Promise<Collections> {
+  const v8 = ["--trace-gc", ...flags].join(",");
+  const [first, ...rest] = RUN_INPUT;
+  const command = [first, `--v8-flags=${v8}`, ...rest, ...args];
+  const result = await run(Deno.execPath(), command, source(text));
+  const collections = new Map<string, number>();
+  let name: string | undefined;
+  for (const line of result.stdout.split("\n")) {
+    const [, edge, part] = line.match(/(begin|end) (\w+)/) ?? [];
+    if (edge === "begin") collections.set(name = part, 0);
+    else if (edge === "end") name = undefined;
+    else if (name !== undefined && / ms: (Scav|Mark)/.test(line)) {
+      collections.set(name, (collections.get(name) ?? 0) + 1);
+    }
+  }
+  return { collections, output: result.stdout + result.stderr };
+}
