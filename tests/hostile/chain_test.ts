@@ -13,7 +13,7 @@ import {
   INDEX_ATTACKS,
   READ_HEAD,
 } from "./chain_attacks.ts";
-import { DATA, HostileGuest, STATUS, WRITE } from "./guest.ts";
+import { DATA, HEADER, HostileGuest, STATUS, TABLE, WRITE } from "./guest.ts";
 import { LEGAL_CHAINS, LEGAL_SECTOR } from "./legal_chains.ts";
 
 Deno.test("chains that break a rule are answered with length 0, counted and signalled", async (t) => {
@@ -183,3 +183,60 @@ Deno.test("chains that are legal, however strange, are served to the byte", asyn
       }));
   }
 });
+
+/** Where a hostile driver has a sector written that is no buffer at all. */
+const OVERWRITTEN: readonly (readonly [
+  string,
+  (guest: HostileGuest) => number,
+])[] = [
+  ["its own descriptor table", (guest) => guest.rings[0].descriptorTable],
+  ["its own available ring", (guest) => guest.rings[0].availableRing],
+  ["its own used ring", (guest) => guest.rings[0].usedRing],
+  ["its own indirect table", () => TABLE],
+  ["its own header", () => HEADER],
+  ["its own status byte", () => STATUS],
+];
+
+for (const engine of ["sync", "auto"]) {
+  Deno.test(`data that overwrites what the device works with (engine=${engine})`, async (t) => {
+    const disk = `engine-${engine}`;
+    await using bench = await HostileBench.start([
+      { name: disk, keys: `queues=2,engine=${engine}` },
+    ]);
+    const { server } = bench;
+    for (const [name, target] of OVERWRITTEN) {
+      await t.step(name, () =>
+        bench.attack(async () => {
+          using guest = await HostileGuest.run(server.socket(disk));
+          const address = target(guest);
+          guest.indirect(0, [
+            guest.header(T_IN, LEGAL_SECTOR),
+            { address, length: SECTOR, flags: WRITE },
+            guest.status(),
+          ]);
+          guest.strike([0]);
+          const [driver] = guest.rings;
+          await waitUntil(async () => {
+            const { rings: [ring] } = await server.status(disk);
+            return ring.completed === 1;
+          }, { what: "the request", timeout: 5_000 });
+          assertEquals(driver.usedElement(0).id, 0);
+          assertEquals(
+            guest.changes([
+              { address, length: SECTOR },
+              { address: STATUS, length: 1 },
+            ]),
+            [],
+          );
+          // Other rings go on, and this one from its restart on.
+          guest.frontEnd.kick(0);
+          await guest.verify(1, [{ address, length: SECTOR }, {
+            address: driver.usedRing,
+            length: 6 + 8 * driver.size,
+          }]);
+          await guest.restart(0);
+          await guest.verify(0);
+        }, disk));
+    }
+  });
+}

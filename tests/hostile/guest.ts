@@ -197,8 +197,13 @@ export class HostileGuest implements Disposable {
     // Ask for a notification of whatever comes next.
     if (driver.eventIdx) driver.usedEvent = driver.usedIndex;
     driver.setAvailableIndex(availableIndex);
-    this.#before = this.regions.map(({ bytes }) => bytes.slice());
+    this.note();
     this.frontEnd.kick(ring);
+  }
+
+  /** Notes all memory: {@linkcode changes} are those since then. */
+  note(): void {
+    this.#before = this.regions.map(({ bytes }) => bytes.slice());
   }
 
   /** Waits until the device has used `count` chains of a ring in all. */
