@@ -165,12 +165,14 @@ const PERMISSIONS = [
   "`deno run` needs these, and no others:",
   "",
   "- `--allow-ffi`, which cannot be narrowed: sockets, memory and images are used",
-  "  through the C library. Images, the config file and sockets need no further",
-  "  permission, wherever they are.",
-  "- `--allow-read=DIR` for `serve` and `blk`, where DIR is the folder of this",
-  "  program: the thread of a device loads its modules from there.",
+  "  through the C library, and processes are started through it. Images, the",
+  "  config file and sockets need no further permission, wherever they are.",
+  "- `--allow-read=DIR` for `serve --supervise=off` and `blk`, where DIR is the",
+  "  folder of this program: the thread of a device loads its modules from there.",
   "- `--allow-write=vhostd-data` for `serve` with default paths: it makes that",
   "  folder.",
+  "",
+  "The processes that `serve` starts for devices have the first two.",
 ];
 
 const CONFIG_FILE = [
