@@ -272,10 +272,11 @@ export class IoUring extends Ring implements Disposable {
    * Ends the ring. Requests that are pending are dropped. Requests in flight
    * are cancelled where the kernel can do so, and waited for: after `close` the
    * kernel touches no memory that a request named. Their handlers are not
-   * called. Does nothing the second time.
+   * called. To be called by the thread that made the ring; does nothing the
+   * second time.
    *
-   * Requests with `CQE_SKIP_SUCCESS` are cancelled, but not waited for: they must not
-   * name memory that goes away.
+   * Requests with `CQE_SKIP_SUCCESS` are not waited for: they must not name
+   * memory that goes away.
    *
    * @param timeoutMs how long to wait for them
    * @throws {SystemError} kind `ETIMEDOUT` if some have not ended in time: the
