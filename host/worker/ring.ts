@@ -5,6 +5,8 @@
  * @module
  */
 
+import { signalEventFd } from "../../sys/eventfd.ts";
+import { isNonblocking } from "../../sys/fd.ts";
 import type { RunningQueue } from "../../virtqueue/queue.ts";
 import type { RingSetup } from "../../vhost/data_plane.ts";
 import type { RingStatus } from "./messages.ts";
@@ -21,11 +23,12 @@ export class Ring {
 
   /** Available-buffer notifications; -1: the ring is polled. */
   readonly kickFd: number;
-  /** Used-buffer notifications; -1: nobody listens. */
-  callFd: number;
   /** Signalled when the ring meets an error; -1: nobody listens. */
   errorFd: number;
   readonly #waiter: Waiter;
+  #callFd = -1;
+  /** The call descriptor never blocks: the waiter may signal it. */
+  #quick = false;
 
   /**
    * @param queue what is served
@@ -43,6 +46,16 @@ export class Ring {
     this.#waiter = waiter;
   }
 
+  /** Used-buffer notifications; -1: nobody listens. */
+  get callFd(): number {
+    return this.#callFd;
+  }
+
+  set callFd(fd: number) {
+    this.#callFd = fd;
+    this.#quick = fd >= 0 && isNonblocking(fd);
+  }
+
   /** Publishes completions and notifies whoever wants to know. */
   publish(): void {
     const queue = this.queue;
@@ -53,13 +66,14 @@ export class Ring {
     ) {
       this.#errorsSeen = queue.counters.badChains;
       this.#brokenSeen = queue.broken !== null;
-      if (this.errorFd >= 0) this.#waiter.signal(this.errorFd);
+      if (this.errorFd >= 0) signalEventFd(this.errorFd);
     }
   }
 
   /** Notifies the driver. */
   notify(): void {
-    if (this.callFd >= 0) this.#waiter.signal(this.callFd);
+    if (this.#quick) this.#waiter.signal(this.#callFd);
+    else if (this.#callFd >= 0) signalEventFd(this.#callFd);
   }
 
   /** What the ring looks like from outside. */

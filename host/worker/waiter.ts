@@ -35,7 +35,11 @@ export interface Waiter extends Disposable {
   wait(timeoutMs: number): number;
   /** A token of the last {@linkcode wait}. */
   token(i: number): number;
-  /** Adds one to an eventfd, at the latest in the next `wait` or `flush`. */
+  /**
+   * Adds one to an eventfd, at the latest in the next `wait` or `flush`.
+   *
+   * @param fd one that does not block (`EFD_NONBLOCK`)
+   */
   signal(fd: number): void;
   /** Does at once what was put off: afterwards no signalled descriptor is used. */
   flush(): void;
