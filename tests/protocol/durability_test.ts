@@ -101,6 +101,7 @@ tracing.test("fdatasync returns before a durable request is answered, and is not
           durable: boolean,
         ): Promise<void> => {
           const start = performance.now(), used = driver.usedIndex;
+          driver.enableInterrupt();
           guest.submit(type, 0, payload);
           await waitUntil(() => driver.usedIndex !== used, {
             what: "the used index to move",
