@@ -78,6 +78,14 @@ Deno.test("main() answers wrong command lines with one line and code 2", async (
       `"blk" and "blk1" cannot both write "${IMAGE}"; add readonly=on, or share=on if the guests are made for it`,
     ],
     [
+      ["serve", "--supervise=maybe"],
+      'serve: "supervise=maybe" is none of on, off',
+    ],
+    [
+      ["serve", "--supervise=off", "--blk=path=a,process=pool"],
+      '"blk" cannot have "process=pool": without supervision all devices share this process',
+    ],
+    [
       ["serve", "--log-level=loud"],
       'serve: "log-level=loud" is none of debug, info, warn, error',
     ],

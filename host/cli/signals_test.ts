@@ -5,7 +5,10 @@ const SCRIPT = `
   const { ServerSignals } = await import(${
   JSON.stringify(new URL("./signals.ts", import.meta.url).href)
 });
-  const signals = new ServerSignals(() => console.log("hangup"));
+  const signals = new ServerSignals(
+    () => console.log("hangup"),
+    () => console.log("hurry"),
+  );
   console.log("ready");
   console.log("stop", await signals.stop);
   await new Promise(() => setInterval(() => {}, 1000));
@@ -25,6 +28,7 @@ Deno.test("ServerSignals ends the process at once on the second signal", async (
     await child.expect("stop SIGTERM", 10_000, "stdout");
     child.signal(second);
     assertEquals((await child.wait(10_000)).code, codes[second]);
+    assertEquals(child.stdout.text, "ready\nstop SIGTERM\nhurry\n");
   }
 });
 

@@ -47,6 +47,22 @@ Deno.test("planDevices() separates the device's options from the host's", () => 
   }
 });
 
+Deno.test("planDevices() keeps the name of a shared process from the device", () => {
+  const devices = planDevices(["path=a,process=pool", "path=b"].map((list) => ({
+    subject: "--blk",
+    type: BLK,
+    pairs: splitOptions(list),
+  })));
+  assertEquals(devices.map(({ process }) => process), ["pool", null]);
+  for (const { options, spec } of devices) {
+    assertEquals(["process" in options, "process" in spec], [false, false]);
+  }
+  assertEquals(
+    refusal("path=a,process=7"),
+    '--blk: "process=7" is no name: a letter, then letters, digits, ".", "_" and "-" are possible, "all" excepted',
+  );
+});
+
 Deno.test("planDevices() names devices and their sockets", () => {
   assertEquals(
     plan("path=a", "path=b", "path=c,id=blk2", "path=d", "path=e,socket=e.sock")
