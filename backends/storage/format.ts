@@ -18,6 +18,7 @@
  * @module
  */
 
+import { startsWith } from "@std/bytes";
 /** A recognized mark. */
 export interface ImageFormat {
   /** Name for people. */
@@ -102,11 +103,8 @@ const VHD_FOOTER: Mark = {
 };
 
 function matches(data: Uint8Array, mark: Mark): boolean {
-  if (data.length < mark.offset + mark.bytes.length) return false;
-  for (let i = 0; i < mark.bytes.length; i++) {
-    if (data[mark.offset + i] !== mark.bytes.charCodeAt(i)) return false;
-  }
-  return true;
+  const bytes = Uint8Array.from(mark.bytes, (char) => char.charCodeAt(0));
+  return startsWith(data.subarray(mark.offset), bytes);
 }
 
 function describe(mark: Mark, path: string): ImageFormat {
