@@ -18,6 +18,7 @@
  */
 
 import { relieveEventFd } from "../sys/eventfd.ts";
+import { ignoreFileSizeSignal } from "../sys/process.ts";
 import type {
   DataPlane,
   DataPlaneEvents,
@@ -110,6 +111,7 @@ export class WorkerPlane implements DataPlane {
    * @throws {DeviceError} when the module or its options are refused
    */
   static async start(options: WorkerPlaneOptions): Promise<WorkerPlane> {
+    ignoreFileSizeSignal();
     const channels: WorkerChannel[] = [];
     let facts: DeviceFacts | null = null;
     try {

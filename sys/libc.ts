@@ -193,6 +193,9 @@ export const SYMBOLS = {
   getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   // int setrlimit(int resource, const struct rlimit *rlim);
   setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
+  // sighandler_t signal(int signum, sighandler_t handler);
+  // SIG_IGN, the only handler that is set, is the number 1.
+  signal: { parameters: ["i32", "u64"], result: "u64" },
   // pid_t gettid(void);
   gettid: { parameters: [], result: "i32" },
   // int uname(struct utsname *buf);

@@ -4,11 +4,14 @@
  * @module
  */
 
-import { check, Errno, SystemError } from "./errno.ts";
+import { check, Errno, errno, SystemError, systemError } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { readTextFile } from "./proc.ts";
 
 const RLIMIT_NOFILE = 7;
+const SIGXFSZ = 25;
+const SIG_IGN = 1n;
+const SIG_ERR = 0xffff_ffff_ffff_ffffn;
 const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
 /** Of the one platform that is supported. */
 const PAGE_SIZE = 4096;
@@ -70,6 +73,19 @@ export function groupId(name: string): number {
     `Cannot find group ${JSON.stringify(name)}: ` +
       "it is neither a number nor a name in /etc/group",
   );
+}
+
+/**
+ * Makes a write beyond the limit on file sizes (`ulimit -f`) fail with EFBIG.
+ * Otherwise a signal ends the process: a guest that writes to the end of its
+ * disk could end it. Holds for the whole process, and for its children.
+ *
+ * C: `sighandler_t signal(int signum, sighandler_t handler);`
+ */
+export function ignoreFileSizeSignal(): void {
+  if (libc().signal(SIGXFSZ, SIG_IGN) === SIG_ERR) {
+    throw systemError(errno(), "signal", "SIGXFSZ");
+  }
 }
 
 /** The kernel's number of the calling thread. C: `pid_t gettid(void);` */

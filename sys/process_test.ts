@@ -8,6 +8,7 @@ import { SystemError } from "./errno.ts";
 import { EventFd } from "./eventfd.ts";
 import { mapAnonymous } from "./mapping.ts";
 import { currentThreadId, groupId, raiseNofileLimit } from "./process.ts";
+import { run, RUN_INPUT, source } from "./testing/run.ts";
 import { nextMessage, within } from "./testing/within.ts";
 
 Deno.test("the limit on descriptors is raised to the hard limit", () => {
@@ -33,6 +34,34 @@ Deno.test("groups that do not exist are refused by name", () => {
     const error = assertThrows(() => groupId(name), SystemError);
     assertEquals(error.kind, "ENOENT");
     assert(error.message.includes(JSON.stringify(name)));
+  }
+});
+
+Deno.test("a write beyond the limit on file sizes fails, and no more", async () => {
+  const program = `
+    import { DataFile } from "./file.ts";
+    import { ignoreFileSizeSignal } from "./process.ts";
+    ignoreFileSizeSignal();
+    using file = DataFile.open(Deno.args[0], { create: true });
+    try {
+      file.write(new Uint8Array(4096), 64 << 20);
+    } catch (error) {
+      console.log(error.kind);
+    }
+  `;
+  const directory = Deno.makeTempDirSync();
+  try {
+    const { code, stdout, stderr } = await run("sh", [
+      "-c",
+      'ulimit -f 131072 && exec "$@"',
+      "sh",
+      Deno.execPath(),
+      ...RUN_INPUT,
+      `${directory}/file`,
+    ], source(program));
+    assertEquals([code, stdout], [0, "EFBIG\n"], stderr);
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
   }
 });
 
