@@ -15,6 +15,7 @@ import { OwnedFd, setNonblocking } from "./fd.ts";
 import { filesystemName, ioctlSize, logicalBlockSizeOf } from "./device.ts";
 import { cString, libc } from "./libc.ts";
 import type { IoTable } from "./io_table.ts";
+import { type LockKind, testLock, tryLock } from "./file_lock.ts";
 import { mapAnonymous } from "./mapping.ts";
 import { FileType, type Metadata, statFd } from "./statx.ts";
 
@@ -28,11 +29,6 @@ const O_CLOEXEC = 0o2000000;
 const FALLOC_FL_KEEP_SIZE = 0x01;
 const FALLOC_FL_PUNCH_HOLE = 0x02;
 const FALLOC_FL_ZERO_RANGE = 0x10;
-
-const F_OFD_GETLK = 36;
-const F_OFD_SETLK = 37;
-const LOCK_TYPES = { read: 0, write: 1, none: 2 } as const;
-const F_UNLCK = 2;
 
 const TWO_32 = 4294967296;
 /** Bytes of one step of `read` and `write` on a file opened for direct I/O. */
@@ -53,6 +49,8 @@ function placeOperands(table: IoTable, slot: number): void {
   words[2] = offset;
   words[3] = Math.floor(offset / TWO_32);
 }
+
+export type { LockKind } from "./file_lock.ts";
 
 /** Options of {@linkcode DataFile.open}. */
 export interface OpenOptions {
@@ -79,9 +77,6 @@ export interface FileIdentity {
   /** Inode number; 0 for a block device. */
   ino: bigint;
 }
-
-/** Which lock {@linkcode DataFile.tryLock} takes. */
-export type LockKind = "read" | "write" | "none";
 
 /** An open regular file or block device. */
 export class DataFile implements Disposable {
@@ -439,15 +434,7 @@ export class DataFile implements Disposable {
    * @returns false if somebody else holds a lock that conflicts
    */
   tryLock(kind: LockKind, start: number, length: number): boolean {
-    const flock = encodeLock(kind, start, length);
-    for (;;) {
-      if (libc().fcntl_lock(this.fd, F_OFD_SETLK, flock) >= 0) return true;
-      const e = errno();
-      if (e === Errno.EAGAIN || e === Errno.EACCES) return false;
-      if (e !== Errno.EINTR) {
-        throw systemError(e, "fcntl(F_OFD_SETLK)", this.path);
-      }
-    }
+    return tryLock(this.fd, this.path, kind, start, length);
   }
 
   /**
@@ -456,14 +443,7 @@ export class DataFile implements Disposable {
    * C: `int fcntl(int fd, F_OFD_GETLK, struct flock *lock);`
    */
   testLock(kind: LockKind, start: number, length: number): boolean {
-    if (kind === "none") return true;
-    const flock = encodeLock(kind, start, length);
-    check(
-      libc().fcntl_lock(this.fd, F_OFD_GETLK, flock),
-      "fcntl(F_OFD_GETLK)",
-      this.path,
-    );
-    return new DataView(flock.buffer).getInt16(0, true) === F_UNLCK;
+    return testLock(this.fd, this.path, kind, start, length);
   }
 
   /** What distinguishes this image from all others. C: `statx(2)`. */
@@ -484,21 +464,4 @@ export class DataFile implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-/**
- * `struct flock { short l_type; short l_whence; off_t l_start; off_t l_len;
- * pid_t l_pid; }`; `l_pid` has to be 0.
- */
-function encodeLock(
-  kind: LockKind,
-  start: number,
-  length: number,
-): Uint8Array<ArrayBuffer> {
-  const flock = new Uint8Array(32);
-  const view = new DataView(flock.buffer);
-  view.setInt16(0, LOCK_TYPES[kind], true);
-  view.setBigInt64(8, BigInt(start), true);
-  view.setBigInt64(16, BigInt(length), true);
-  return flock;
 }
