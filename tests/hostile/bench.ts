@@ -34,10 +34,32 @@ export const SCRATCH = 256;
 /** Their number. */
 export const SCRATCH_SECTORS = 64;
 
-/** The disk that is attacked: two queues. */
+/** The disk that is attacked: two queues, and the engine that is the default. */
 export const VICTIM = "victim";
+/** As {@linkcode VICTIM}, with the engine of plain system calls. */
+export const SYNC = "sync";
+/** As {@linkcode VICTIM}, but read-only. */
+export const READ_ONLY = "read-only";
+/** As {@linkcode VICTIM}, but with one queue. */
+export const SINGLE = "single";
 /** The disk whose guest behaves well. */
-const BYSTANDER = "bystander";
+export const BYSTANDER = "bystander";
+
+const DISKS: readonly DiskSpec[] = [
+  { name: BYSTANDER },
+  { name: VICTIM, keys: "queues=2" },
+  { name: SYNC, keys: "queues=2,engine=sync" },
+  { name: READ_ONLY, keys: "queues=2,readonly=on" },
+  { name: SINGLE },
+];
+
+/** What an attack may do. */
+export interface AttackOptions {
+  /** The disk that is attacked (default: {@linkcode VICTIM}). */
+  readonly disk?: string;
+  /** It may write scratch sectors. */
+  readonly writes?: boolean;
+}
 
 /** Verified I/O without end, one request at a time. */
 class Bystander {
@@ -84,27 +106,24 @@ export class HostileBench implements AsyncDisposable {
   readonly server: VhostdProcess;
   readonly #bystander: Guest;
   readonly #stamped = stampedImage(SECTORS);
+  /** What the scratch sectors of each disk hold. */
+  readonly #scratch = new Map<string, Uint8Array>();
   #quiet: Holdings = { descriptors: 0, mappings: 0 };
-  #scratch = new Uint8Array(0);
 
   private constructor(server: VhostdProcess, bystander: Guest) {
     this.server = server;
     this.#bystander = bystander;
   }
 
-  /** Starts the process; more disks may be served beside the two. */
-  static async start(more: readonly DiskSpec[] = []): Promise<HostileBench> {
+  /** Starts the process, and the bystander. */
+  static async start(): Promise<HostileBench> {
     const server = await VhostdProcess.start({
-      disks: [
-        { name: VICTIM, keys: "queues=2", sectors: SECTORS },
-        { name: BYSTANDER, sectors: SECTORS },
-        ...more.map((disk) => ({ sectors: SECTORS, ...disk })),
-      ],
+      disks: DISKS.map((disk) => ({ ...disk, sectors: SECTORS })),
     });
     try {
       const guest = await Guest.run(server.socket(BYSTANDER));
       const bench = new HostileBench(server, guest);
-      await bench.#warmUp([VICTIM, ...more.map(({ name }) => name)]);
+      await bench.#warmUp();
       return bench;
     } catch (error) {
       await server[Symbol.asyncDispose]();
@@ -113,15 +132,15 @@ export class HostileBench implements AsyncDisposable {
   }
 
   /** Makes what is made once, so that what is held can be counted. */
-  async #warmUp(names: readonly string[]): Promise<void> {
+  async #warmUp(): Promise<void> {
     await verifyTransfer(this.#bystander, 0);
-    for (const name of names) {
+    for (const { name } of DISKS.slice(1)) {
       using guest = await Guest.run(this.server.socket(name));
       assertEquals((await guest.request(T_IN, 1, SECTOR)).status, 0);
+      this.#scratch.set(name, this.#scratchOf(name));
     }
-    for (const name of names) await this.left(name);
+    for (const { name } of DISKS.slice(1)) await this.left(name);
     this.#quiet = await this.server.settledHoldings();
-    this.#scratch = this.#scratchOf(VICTIM);
   }
 
   /**
@@ -132,7 +151,7 @@ export class HostileBench implements AsyncDisposable {
    */
   async attack(
     attack: () => Promise<void>,
-    disk: string = VICTIM,
+    options: AttackOptions = {},
   ): Promise<void> {
     const bystander = new Bystander(this.#bystander);
     try {
@@ -140,7 +159,7 @@ export class HostileBench implements AsyncDisposable {
     } finally {
       assert(await bystander.stop() > 0);
     }
-    await this.recovered(disk);
+    await this.#recovered(options);
   }
 
   /** Waits until a disk has no front-end. */
@@ -152,16 +171,17 @@ export class HostileBench implements AsyncDisposable {
   }
 
   /** Asserts that nothing is left of an attack. */
-  async recovered(disk: string = VICTIM): Promise<void> {
+  async #recovered(options: AttackOptions): Promise<void> {
+    const { disk = VICTIM, writes = false } = options;
     const { server } = this;
     assert(!server.child.ended, server.child.stderr.text);
     await this.left(disk);
     await server.assertHolds(this.#quiet);
+    if (writes) this.#scratch.set(disk, this.#scratchOf(disk));
     this.#assertImage(disk);
     {
       using guest = await Guest.run(server.socket(disk));
-      const readOnly = (guest.frontEnd.features >> 5n & 1n) === 1n;
-      if (readOnly) {
+      if (disk === READ_ONLY) {
         const read = await guest.request(T_IN, 3, SECTOR);
         assertEquals(new Uint32Array(read.data.slice().buffer)[0], 3);
       } else {
@@ -170,7 +190,7 @@ export class HostileBench implements AsyncDisposable {
       }
     }
     await this.left(disk);
-    if (disk === VICTIM) this.#scratch = this.#scratchOf(VICTIM);
+    this.#scratch.set(disk, this.#scratchOf(disk));
     await this.#assertBystander();
   }
 
@@ -178,13 +198,7 @@ export class HostileBench implements AsyncDisposable {
   #assertImage(disk: string): void {
     const image = Deno.readFileSync(this.server.image(disk));
     const expected = this.#stamped.slice();
-    const at = SCRATCH * SECTOR;
-    expected.set(
-      disk === VICTIM
-        ? this.#scratch
-        : image.subarray(at, at + SCRATCH_SECTORS * SECTOR),
-      at,
-    );
+    expected.set(this.#scratch.get(disk)!, SCRATCH * SECTOR);
     if (equals(image, expected)) return;
     const changed = image.findIndex((byte, i) => byte !== expected[i]);
     throw new Error(`Byte ${changed} of the image of "${disk}" changed`);
@@ -211,4 +225,23 @@ export class HostileBench implements AsyncDisposable {
     this.#bystander[Symbol.dispose]();
     await this.server[Symbol.asyncDispose]();
   }
+}
+
+/**
+ * One bench for all tests of a file.
+ *
+ * @returns the bench, once the tests run
+ */
+export function useBench(): () => HostileBench {
+  let bench: HostileBench | undefined;
+  Deno.test.beforeAll(async () => {
+    bench = await HostileBench.start();
+  });
+  Deno.test.afterAll(async () => {
+    await bench?.[Symbol.asyncDispose]();
+  });
+  return () => {
+    if (bench === undefined) throw new Error("The bench did not start");
+    return bench;
+  };
 }

@@ -6,7 +6,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { SECTOR, T_IN } from "../protocol/disk.ts";
 import { waitUntil } from "../support/deadline.ts";
-import { HostileBench, VICTIM } from "./bench.ts";
+import { type HostileBench, SYNC, useBench, VICTIM } from "./bench.ts";
 import {
   CHAIN_ATTACKS,
   HEAD_ATTACKS,
@@ -16,9 +16,10 @@ import {
 import { DATA, HEADER, HostileGuest, STATUS, TABLE, WRITE } from "./guest.ts";
 import { LEGAL_CHAINS, LEGAL_SECTOR } from "./legal_chains.ts";
 
+const theBench = useBench();
+
 Deno.test("chains that break a rule are answered with length 0, counted and signalled", async (t) => {
-  await using bench = await HostileBench.start();
-  const { server } = bench;
+  const bench = theBench(), { server } = bench;
   for (const { name, build, error, without } of CHAIN_ATTACKS) {
     await t.step(name, () =>
       bench.attack(async () => {
@@ -41,16 +42,13 @@ Deno.test("chains that break a rule are answered with length 0, counted and sign
   }
 });
 
-for (const engine of ["sync", "auto"]) {
-  Deno.test(`heads that are no chains are skipped, counted and signalled (engine=${engine})`, async (t) => {
-    const disk = `engine-${engine}`;
-    await using bench = await HostileBench.start([
-      { name: disk, keys: `queues=2,engine=${engine}` },
-    ]);
+for (const disk of [VICTIM, SYNC]) {
+  Deno.test(`heads that are no chains are skipped, counted and signalled (${disk})`, async (t) => {
+    const bench = theBench();
     for (const { name, heads } of HEAD_ATTACKS) {
       await t.step(
         name,
-        () => bench.attack(() => strikeHeads(bench, disk, heads), disk),
+        () => bench.attack(() => strikeHeads(bench, disk, heads), { disk }),
       );
     }
   });
@@ -81,7 +79,7 @@ async function strikeHeads(
     return ring.badChains + answered === heads.length;
   }, { what: "all heads to be looked at", timeout: 5_000 });
   assert(good === 0 ? answered === 0 : answered >= 1 && answered <= good);
-  if (disk === "engine-sync") assertEquals(answered, good);
+  if (disk === SYNC) assertEquals(answered, good);
   await guest.used(answered);
   for (let i = 0; i < answered; i++) {
     const expected = { id: READ_HEAD, length: SECTOR + 1 };
@@ -107,8 +105,7 @@ async function strikeHeads(
 }
 
 Deno.test("a ring that cannot be followed is left alone until it is restarted", async (t) => {
-  await using bench = await HostileBench.start();
-  const { server } = bench;
+  const bench = theBench(), { server } = bench;
   for (const { name, ahead } of INDEX_ATTACKS) {
     await t.step(
       `an available index ahead by ${name}`,
@@ -154,8 +151,7 @@ Deno.test("a ring that cannot be followed is left alone until it is restarted", 
 });
 
 Deno.test("chains that are legal, however strange, are served to the byte", async (t) => {
-  await using bench = await HostileBench.start();
-  const { server } = bench;
+  const bench = theBench(), { server } = bench;
   for (const { name, build } of LEGAL_CHAINS) {
     await t.step(name, () =>
       bench.attack(async () => {
@@ -197,13 +193,9 @@ const OVERWRITTEN: readonly (readonly [
   ["its own status byte", () => STATUS],
 ];
 
-for (const engine of ["sync", "auto"]) {
-  Deno.test(`data that overwrites what the device works with (engine=${engine})`, async (t) => {
-    const disk = `engine-${engine}`;
-    await using bench = await HostileBench.start([
-      { name: disk, keys: `queues=2,engine=${engine}` },
-    ]);
-    const { server } = bench;
+for (const disk of [VICTIM, SYNC]) {
+  Deno.test(`data that overwrites what the device works with (${disk})`, async (t) => {
+    const bench = theBench(), { server } = bench;
     for (const [name, target] of OVERWRITTEN) {
       await t.step(name, () =>
         bench.attack(async () => {
@@ -236,7 +228,7 @@ for (const engine of ["sync", "auto"]) {
           }]);
           await guest.restart(0);
           await guest.verify(0);
-        }, disk));
+        }, { disk }));
     }
   });
 }

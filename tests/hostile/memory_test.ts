@@ -24,7 +24,7 @@ import {
 import { Guest, SECTOR, T_IN } from "../protocol/disk.ts";
 import { VhostdProcess } from "../protocol/vhostd_process.ts";
 import { waitUntil } from "../support/deadline.ts";
-import { HostileBench, VICTIM } from "./bench.ts";
+import { useBench, VICTIM } from "./bench.ts";
 import {
   BORDER,
   FAR,
@@ -41,6 +41,8 @@ import {
   MEMORY_ATTACKS,
 } from "./memory_attacks.ts";
 
+const theBench = useBench();
+
 const M = FrontEndMessage;
 const EPERM = 1;
 
@@ -56,8 +58,7 @@ function tableWith(guest: HostileGuest, added: Uint8Array): Uint8Array {
 }
 
 Deno.test("memory that cannot be is refused, and what there is stays", async (t) => {
-  await using bench = await HostileBench.start();
-  const { server } = bench;
+  const bench = theBench(), { server } = bench;
   for (const attack of MEMORY_ATTACKS) {
     const { name, region = {}, backing = goodBacking, error } = attack;
     await t.step(name, () =>
@@ -91,8 +92,7 @@ Deno.test("memory that cannot be is refused, and what there is stays", async (t)
 });
 
 Deno.test("all memory slots can be used, and not one more", async () => {
-  await using bench = await HostileBench.start();
-  const { server } = bench;
+  const bench = theBench(), { server } = bench;
   await bench.attack(async () => {
     using guest = await HostileGuest.run(server.socket(VICTIM));
     const { frontEnd, regions } = guest;
@@ -152,8 +152,7 @@ function ringAt(
 }
 
 Deno.test("a ring that is not in memory does not run, and says so", async (t) => {
-  await using bench = await HostileBench.start();
-  const { server } = bench;
+  const bench = theBench(), { server } = bench;
   const cases: readonly (readonly [string, RingLayout])[] = [
     ["a ring in a hole", ringAt(HOLE)],
     [
@@ -204,8 +203,7 @@ Deno.test("a ring that is not in memory does not run, and says so", async (t) =>
 });
 
 Deno.test("a ring whose parts lie on each other harms itself only", async (t) => {
-  await using bench = await HostileBench.start();
-  const { server } = bench;
+  const bench = theBench(), { server } = bench;
   const at = TABLE;
   const cases: readonly (readonly [string, Partial<RingLayout>])[] = [
     ["all three at one address", { availableRing: at, usedRing: at }],
@@ -244,8 +242,7 @@ Deno.test("a ring whose parts lie on each other harms itself only", async (t) =>
 });
 
 Deno.test("an index of a ring is never cut down to one that exists", async () => {
-  await using bench = await HostileBench.start();
-  const { server } = bench;
+  const bench = theBench(), { server } = bench;
   await bench.attack(async () => {
     using guest = await HostileGuest.run(server.socket(VICTIM));
     const { frontEnd } = guest;
@@ -276,8 +273,7 @@ Deno.test("an index of a ring is never cut down to one that exists", async () =>
 });
 
 Deno.test("memory that could be made smaller is sealed", async () => {
-  await using bench = await HostileBench.start();
-  const { server } = bench;
+  const bench = theBench(), { server } = bench;
   await bench.attack(async () => {
     using guest = await HostileGuest.run(server.socket(VICTIM));
     for (const { fd, bytes } of guest.regions) {

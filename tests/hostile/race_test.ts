@@ -8,7 +8,14 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { T_IN } from "../protocol/disk.ts";
-import { HostileBench, SCRATCH, SECTORS } from "./bench.ts";
+import {
+  READ_ONLY,
+  SCRATCH,
+  SECTORS,
+  SYNC,
+  useBench,
+  VICTIM,
+} from "./bench.ts";
 import {
   BORDER,
   DATA,
@@ -25,8 +32,10 @@ import {
 } from "./guest.ts";
 import { race, type RacingWord } from "./race.ts";
 
+const theBench = useBench();
+
 /** Chains that are served in one race. */
-const ROUNDS = 3000;
+const ROUNDS = 2000;
 const ALL_ONES = 0xffff_ffff;
 /** Where data of a racing request may end up. */
 const PAGE = 0x1000;
@@ -80,13 +89,9 @@ const LINKS = [
   NEXT | 0xffff_0000,
 ];
 
-for (const engine of ["sync", "auto"]) {
-  Deno.test(`a header that changes while it is read (engine=${engine})`, async () => {
-    const disk = "race";
-    await using bench = await HostileBench.start([
-      { name: disk, keys: `queues=2,engine=${engine}` },
-    ]);
-    const { server } = bench;
+for (const disk of [VICTIM, SYNC]) {
+  Deno.test(`a header that changes while it is read (${disk})`, async () => {
+    const bench = theBench(), { server } = bench;
     await bench.attack(async () => {
       using guest = await HostileGuest.run(server.socket(disk));
       guest.header(T_IN, SCRATCH);
@@ -126,18 +131,15 @@ for (const engine of ["sync", "auto"]) {
       assert(reads > 0 && written > 0);
       assert(refused.outOfRange > 0 && refused.unsupportedType > 0);
       await guest.verify(1);
-    }, disk);
+    }, { disk, writes: true });
   });
 }
 
 // The disk is read-only: what the device takes for a header may be anything,
 // and a write that the guest asked for would be no fault of the device.
 Deno.test("descriptors that change while they are read", async () => {
-  const disk = "race";
-  await using bench = await HostileBench.start([
-    { name: disk, keys: "queues=2,readonly=on" },
-  ]);
-  const { server } = bench;
+  const disk = READ_ONLY;
+  const bench = theBench(), { server } = bench;
   await bench.attack(async () => {
     using guest = await HostileGuest.run(server.socket(disk));
     guest.header(T_IN, 3);
@@ -163,15 +165,12 @@ Deno.test("descriptors that change while they are read", async () => {
     assertEquals([ring.broken, ring.completed], [null, ROUNDS]);
     assert(ring.badChains > 0 && ring.badChains < ROUNDS);
     await guest.verify(1);
-  }, disk);
+  }, { disk });
 });
 
 Deno.test("indirect tables that change while they are read, in place and over a border", async (t) => {
-  const disk = "race";
-  await using bench = await HostileBench.start([
-    { name: disk, keys: "queues=2,readonly=on" },
-  ]);
-  const { server } = bench;
+  const disk = READ_ONLY;
+  const bench = theBench(), { server } = bench;
   const tables: readonly (readonly [string, number])[] = [
     ["in place", MAIN + 0x2_0000],
     ["over a border", BORDER - 40],
@@ -206,16 +205,13 @@ Deno.test("indirect tables that change while they are read, in place and over a 
         assertEquals([ring.broken, ring.completed], [null, ROUNDS]);
         assert(ring.badChains > 0 && ring.badChains < ROUNDS);
         await guest.verify(1);
-      }, disk));
+      }, { disk }));
   }
 });
 
 Deno.test("an available ring that changes while it is read", async () => {
-  const disk = "race";
-  await using bench = await HostileBench.start([
-    { name: disk, keys: "queues=2,readonly=on" },
-  ]);
-  const { server } = bench;
+  const disk = READ_ONLY;
+  const bench = theBench(), { server } = bench;
   await bench.attack(async () => {
     using guest = await HostileGuest.run(server.socket(disk));
     const [{ availableRing, usedRing, size }] = guest.rings;
@@ -244,5 +240,5 @@ Deno.test("an available ring that changes while it is read", async () => {
     // The index went back, or too far ahead, in some of them at least.
     assert(broken > 0);
     await guest.verify(0);
-  }, disk);
+  }, { disk });
 });

@@ -4,17 +4,14 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { HostileBench, VICTIM } from "./bench.ts";
+import { READ_ONLY, useBench, VICTIM } from "./bench.ts";
 import { HostileGuest, STATUS } from "./guest.ts";
 import { REQUEST_ATTACKS } from "./request_attacks.ts";
 
-const READ_ONLY = "read-only";
+const theBench = useBench();
 
 Deno.test("requests that cannot be done are answered with the right status and counted", async (t) => {
-  await using bench = await HostileBench.start([
-    { name: READ_ONLY, keys: "queues=2,readonly=on" },
-  ]);
-  const { server } = bench;
+  const bench = theBench(), { server } = bench;
   for (const attack of REQUEST_ATTACKS) {
     const disk = attack.readOnly ? READ_ONLY : VICTIM;
     await t.step(attack.name, () =>
@@ -41,6 +38,6 @@ Deno.test("requests that cannot be done are answered with the right status and c
         assertEquals(guest.changes([...answer, ...permitted]), []);
         await guest.verify(0);
         await guest.verify(1);
-      }, disk));
+      }, { disk }));
   }
 });
