@@ -8,7 +8,7 @@
 const FIRST = 100;
 const LONGEST = 5_000;
 /** After a life of that many ms, an end is no part of a series any more. */
-export const LONG_LIFE = 10_000;
+const LONG_LIFE = 10_000;
 
 /**
  * The delays of a series of failures.
@@ -25,7 +25,13 @@ export const LONG_LIFE = 10_000;
  * ```
  */
 export class Backoff {
+  readonly #longLife: number;
   #failures = 0;
+
+  /** @param longLife what ends a series, in ms */
+  constructor(longLife: number = LONG_LIFE) {
+    this.#longLife = longLife;
+  }
 
   /** The delay before the next attempt, in ms. */
   next(): number {
@@ -36,6 +42,6 @@ export class Backoff {
 
   /** Something was up for `milliseconds`. */
   lived(milliseconds: number): void {
-    if (milliseconds >= LONG_LIFE) this.#failures = 0;
+    if (milliseconds >= this.#longLife) this.#failures = 0;
   }
 }

@@ -51,6 +51,16 @@ export interface ProcessFacts {
   readonly problem: string | null;
 }
 
+/** Limits of a {@linkcode ProcessKeeper}. */
+export interface KeeperOptions {
+  /** How long a process drains before it gives up, in ms. Default 10,000. */
+  readonly drainLimit?: number;
+  /** How long a process lives that need not wait to come back. Default 10,000. */
+  readonly longLife?: number;
+}
+
+const DRAIN_LIMIT = 10_000;
+
 /** Keeps one process. */
 export class ProcessKeeper {
   /** The devices of the process. */
@@ -61,7 +71,7 @@ export class ProcessKeeper {
   readonly #log: Logger;
   readonly #reactor: Reactor;
   readonly #drainLimit: number;
-  readonly #backoff = new Backoff();
+  readonly #backoff: Backoff;
   #process: DeviceProcess | null = null;
   #state: ProcessFacts["state"] = "running";
   #restarts = 0;
@@ -74,17 +84,18 @@ export class ProcessKeeper {
   /**
    * @param name of the process, `null` for that of one device
    * @param sockets the devices
-   * @param drainLimit how long the end of the process may take, in ms
+   * @param options the limits
    */
   constructor(
     name: string | null,
     sockets: readonly DeviceSocket[],
     log: Logger,
     reactor: Reactor,
-    drainLimit: number,
+    options: KeeperOptions,
   ) {
     this.sockets = sockets;
-    this.#drainLimit = drainLimit;
+    this.#drainLimit = options.drainLimit ?? DRAIN_LIMIT;
+    this.#backoff = new Backoff(options.longLife);
     this.done = new Promise((resolve) => this.#finish = resolve);
     this.#reactor = reactor;
     this.#log = log.child(
@@ -161,27 +172,34 @@ export class ProcessKeeper {
       const since = performance.now();
       const end: ProcessEnd = await process.ended;
       this.#process = null;
-      if (this.#stopping) return;
+      if (this.#stopping) break;
       this.#backoff.lived(performance.now() - since);
       for (const socket of this.sockets) socket.processEnded();
       const left = this.sockets.some((socket) => socket.state === "open");
-      if (left || end.code !== 0) this.#report(process, end, left);
-      process = left ? await this.#again() : null;
+      const delay = left ? this.#backoff.next() : null;
+      if (left || end.code !== 0) this.#report(process, end, delay);
+      process = delay === null ? null : await this.#again(delay);
     }
     this.#finish();
   }
 
-  #report({ pid }: DeviceProcess, { cause }: ProcessEnd, left: boolean): void {
+  #report(
+    { pid }: DeviceProcess,
+    { cause }: ProcessEnd,
+    delay: number | null,
+  ): void {
     this.#lastExit = cause;
-    this.#state = left ? "restarting" : "failed";
-    const next = left ? "starting it again" : "its front-end cannot come back";
+    this.#state = delay === null ? "failed" : "restarting";
+    const next = delay === null
+      ? "its front-end cannot come back"
+      : `starting it again${delay === 0 ? "" : ` in ${delay / 1000} s`}`;
     this.#log.error(`The device process died: ${cause}; ${next}`, { pid });
   }
 
   /** Starts the process until that succeeds; `null` when it is to stop. */
-  async #again(): Promise<DeviceProcess | null> {
-    for (;;) {
-      await this.#pause(this.#backoff.next());
+  async #again(delay: number): Promise<DeviceProcess | null> {
+    for (;; delay = this.#backoff.next()) {
+      await this.#pause(delay);
       if (this.#stopping) return null;
       this.#restarts++;
       try {

@@ -22,13 +22,11 @@ import type { Reactor } from "../../sys/reactor.ts";
 import { closeAllOnExec } from "../../sys/spawn.ts";
 import type { Logger } from "../log.ts";
 import { DeviceSocket } from "./device_socket.ts";
-import { ProcessKeeper } from "./process_keeper.ts";
+import { type KeeperOptions, ProcessKeeper } from "./process_keeper.ts";
 import type { DeviceSpec } from "../device_host.ts";
 
 /** Options of a {@linkcode Supervisor}. */
-export interface SupervisorOptions {
-  /** How long a process drains before it gives up, in ms. Default 10,000. */
-  readonly drainLimit?: number;
+export interface SupervisorOptions extends KeeperOptions {
   /** How long a process may take to tell its status, in ms. Default 5,000. */
   readonly statusLimit?: number;
 }
@@ -61,7 +59,7 @@ export class Supervisor {
     reactor: Reactor,
     options: SupervisorOptions = {},
   ) {
-    const { drainLimit = 10_000, statusLimit = 5_000 } = options;
+    const { statusLimit = 5_000 } = options;
     closeAllOnExec();
     this.#sockets = openAll(specs);
     const groups = Map.groupBy(
@@ -74,7 +72,7 @@ export class Supervisor {
         members.map((i) => this.#sockets[i]),
         log,
         reactor,
-        drainLimit,
+        options,
       ));
     this.devices = specs.map(({ process }, i) => {
       const socket = this.#sockets[i];

@@ -216,7 +216,7 @@ Deno.test("a process that dies is started again on the same socket", async () =>
       line,
       ` error The device process died: ${after.lastExit}`,
     );
-    assertStringIncludes(line, "; starting it again device=a ");
+    assertMatch(line, /; starting it again( in [\d.]+ s)? device=a /);
     // The one that connected early may have met the one that was dying.
     frontEnd.close();
     const next = FrontEnd.connect(bench.directory.file("a.sock"));
@@ -227,6 +227,40 @@ Deno.test("a process that dies is started again on the same socket", async () =>
   const { pid, restarts } = await bench.facts("b");
   assertEquals([pid, restarts], [other.pid, 0]);
   assert(await bench.supervisor.stop());
+});
+
+Deno.test("who lives long comes back at once, who does not waits more and more", async () => {
+  for (const longLife of [0, 60_000]) {
+    await using bench = new Bench();
+    await bench.start([bench.device("a")], { longLife });
+    for (let i = 0; i < 3; i++) {
+      Deno.kill((await bench.facts("a")).pid, "SIGKILL");
+      await bench.until("a", "running", i + 1);
+    }
+    assertEquals(
+      bench.logged("died").map((line) =>
+        /starting it again(.*) device=/.exec(line)?.[1]
+      ),
+      longLife === 0 ? ["", "", ""] : ["", " in 0.1 s", " in 0.2 s"],
+    );
+  }
+});
+
+Deno.test("killing waits for nothing", async () => {
+  await using bench = new Bench();
+  await bench.start([bench.device("a"), bench.device("b")], {
+    drainLimit: 10 * LIMIT,
+  });
+  const pids = [(await bench.facts("a")).pid, (await bench.facts("b")).pid];
+  bench.command("a", "hang").catch(() => {});
+  bench.supervisor.kill();
+  await waitUntil(() => pids.every(isGone), {
+    what: "the end",
+    timeout: LIMIT,
+  });
+  assertEquals([...Deno.readDirSync(bench.directory.path)], []);
+  await withDeadline(bench.supervisor.done, LIMIT, "the end");
+  assertEquals(bench.logged("died"), []);
 });
 
 Deno.test("devices of one process die and come back together", async () => {
