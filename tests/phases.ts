@@ -110,6 +110,7 @@ export const phases: readonly Phase[] = [
         "host",
         "std",
         "tools",
+        "docs",
         "tests/runner",
         "tests/support",
         "tests/bench",
