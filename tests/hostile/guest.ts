@@ -233,6 +233,11 @@ export class HostileGuest implements Disposable {
   changes(permitted: readonly Range[], ring = 0): string[] {
     const { usedRing, size } = this.rings[ring];
     const allowed = [...permitted, { address: usedRing, length: 6 + 8 * size }];
+    // The device asks for kicks some time after it has answered.
+    for (const { usedRing, size } of this.rings) {
+      allowed.push({ address: usedRing, length: 2 });
+      allowed.push({ address: usedRing + 4 + 8 * size, length: 2 });
+    }
     const found: string[] = [];
     this.regions.forEach(({ guestAddress, bytes }, region) => {
       const before = this.#before[region];
