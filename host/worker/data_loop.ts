@@ -256,8 +256,9 @@ export class DataLoop implements Disposable {
       if (this.#turn()) {
         // Others must not wait for a ring that is always busy.
         if (++this.#turns % LOOK_INTERVAL === 0) this.#sleep(0);
-      } else if (!this.#look(handled) && !this.#rearm()) {
-        this.#sleep(once ? 1 : -1);
+      } else if (!this.#look(handled)) {
+        if (!this.#rearm()) this.#sleep(once ? 1 : -1);
+        this.#disarm();
       }
       if (once) break;
     }
@@ -300,6 +301,8 @@ export class DataLoop implements Disposable {
     if (!polling.enabled || this.#active.length === 0) return false;
     let now = performance.now();
     const end = now + polling.window(now);
+    // What a turn prepared must not wait while the CPU does nothing else.
+    if (now < end) this.#waiter.flush();
     while (now < end) {
       for (let i = 0; i < LOOKS; i++) {
         if (this.#waiter.ready) {
@@ -337,6 +340,14 @@ export class DataLoop implements Disposable {
       else if (queue.inFlight === 0) this.#deactivate(ring);
     }
     return again;
+  }
+
+  /** Rings that are still active need no notifications again. */
+  #disarm(): void {
+    const active = this.#active;
+    for (let i = 0; i < active.length; i++) {
+      active[i].queue.disableNotification();
+    }
   }
 
   #sleep(limit: number): void {

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { skipUnless } from "../../tests/support/skip.ts";
+import { IORING_OP_NOP } from "../../sys/io_uring/constants.ts";
 import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { EventFd } from "../../sys/eventfd.ts";
 import { mapAnonymous, type Mapping } from "../../sys/mapping.ts";
@@ -7,6 +8,7 @@ import type { DescriptorChain } from "../../virtqueue/chain.ts";
 import type { VirtioDevice, VirtQueue } from "../../virtqueue/device.ts";
 import { FakeDriver, FakeMemory } from "../../virtqueue/testing/driver.ts";
 import { DataLoop } from "./data_loop.ts";
+import { PollingGovernor } from "./polling.ts";
 import { UringWaiter } from "./uring_waiter.ts";
 import { EpollWaiter, type Waiter } from "./waiter.ts";
 
@@ -79,8 +81,19 @@ class Bench implements Disposable {
     hostAddress: number;
   };
 
-  constructor(waiter: Waiter, slots = 64, copy = true) {
-    this.loop = new DataLoop(this.control.fd, this.posted, slots, waiter);
+  constructor(
+    waiter: Waiter,
+    slots = 64,
+    copy = true,
+    poll: "off" | number = "off",
+  ) {
+    this.loop = new DataLoop(
+      this.control.fd,
+      this.posted,
+      slots,
+      waiter,
+      new PollingGovernor(poll),
+    );
     this.loop.device = this.device;
     this.region = {
       guestAddress: GUEST_ADDRESS,
@@ -199,6 +212,24 @@ for (const [waiter, supported, make] of WAITERS) {
     assert(!bench.driver.kickNeeded(), "busy: a kick is not wanted");
     bench.turns(1);
     bench.submit("two");
+    assert(bench.driver.kickNeeded(), "asleep: a kick is wanted");
+  });
+
+  test("notifications are off again after a sleep with chains in flight", () => {
+    using bench = new Bench(make());
+    bench.device.later = true;
+    bench.device.poll = () => 0;
+    bench.start();
+    bench.submit("slow");
+    bench.turns(2);
+    assertEquals(bench.device.held.length, 1);
+    bench.submit("next");
+    const wanted = bench.driver.kickNeeded();
+    bench.device.poll = EchoDevice.prototype.poll;
+    bench.turns(4);
+    assert(!wanted, "awake: the ring is looked at in each turn");
+    assertEquals(bench.texts(), ["slow", "next"]);
+    bench.submit("idle");
     assert(bench.driver.kickNeeded(), "asleep: a kick is wanted");
   });
 
@@ -383,3 +414,31 @@ for (const [waiter, supported, make] of WAITERS) {
     assertEquals(Atomics.load(bench.posted, 0), 1);
   });
 }
+
+skipUnless(IoUring.supported(), "io_uring is not available").test(
+  "DataLoop submits what was prepared before it looks at the rings",
+  () => {
+    const waiter = new UringWaiter();
+    const { ring } = waiter;
+    // Long; looking ends with the completion.
+    using bench = new Bench(waiter, 64, true, 5_000_000);
+    bench.device.later = true;
+    const echo = bench.device.poll.bind(bench.device);
+    bench.device.poll = () => 0;
+    const source = ring.register(() => bench.device.poll = echo);
+    bench.start();
+    bench.submit("asynchronous");
+    bench.turns(1);
+    ring.prepare(IORING_OP_NOP, 0, -1, 0, 0, 0, 0, source, 0);
+    let sleeps = 0;
+    const wait = ring.wait.bind(ring);
+    ring.wait = (timeout) => {
+      sleeps++;
+      wait(timeout);
+    };
+    bench.turns(1);
+    assertEquals(sleeps, 0);
+    bench.turns(1);
+    assertEquals(bench.texts(), ["asynchronous"]);
+  },
+);
