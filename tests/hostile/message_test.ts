@@ -52,7 +52,8 @@ async function outcomeOf(guest: Guest, ack: boolean): Promise<Outcome> {
     assertEquals([reply.flags, reply.payload], [5, encodeU64(1n)]);
     return "refused";
   }
-  await frontEnd.sendRaw(encodeMessage(M.GET_QUEUE_NUM, VHOST_USER_VERSION));
+  const probe = encodeMessage(M.GET_QUEUE_NUM, VHOST_USER_VERSION);
+  if (!await push(frontEnd, probe)) return "dropped";
   using reply = await frontEnd.receive();
   if (reply === null) return "dropped";
   assertEquals([reply.request, reply.flags], [M.GET_QUEUE_NUM, 5]);
