@@ -20,8 +20,10 @@
  * Submission waits for company. While completions arrive inline, in the system
  * call that submits (data in the page cache), submitting at once is best: its
  * results are published in the same turn. Where they do not (a device is asked),
- * a turn's requests wait for the call in which the loop sleeps, or for
- * {@linkcode BATCH} of them.
+ * a turn's requests wait for the call in which the loop sleeps, for
+ * {@linkcode BATCH} of them, or for {@linkcode PATIENCE} turns, whichever comes
+ * first. What completes while the loop sleeps does not tell whether it did so
+ * inline; so once in {@linkcode RETRY} times that is tried out.
  *
  * @module
  */
@@ -50,6 +52,10 @@ import { SyncEngine, type SyncEngineOptions } from "./sync_engine.ts";
 
 /** Requests that are submitted without waiting for the loop to sleep. */
 const BATCH = 16;
+/** Turns that a request waits for company while the loop does not sleep. */
+const PATIENCE = 4;
+/** All was answered in so many sleeps: look whether answers come inline. */
+const RETRY = 16;
 /** Completions taken in one turn. */
 const REAP = 256;
 const TWO_32 = 4294967296;
@@ -74,6 +80,15 @@ export class UringEngine extends SyncEngine {
   #completed = 0;
   #inline = true;
   #asynchronous = 0;
+  /** Requests prepared so far, now and at the last `poll`. */
+  #prepared = 0;
+  #preparedBefore = 0;
+  /** Completions at the last `poll`. */
+  #completedBefore = 0;
+  /** Turns that something has been waiting for company. */
+  #held = 0;
+  /** Sleeps in which all was answered. */
+  #sleeps = 0;
 
   /** Makes an engine for an open image, which it closes in the end. */
   constructor(file: DataFile, ring: IoUring, options: UringEngineOptions) {
@@ -100,6 +115,7 @@ export class UringEngine extends SyncEngine {
     } else if (operation === STORAGE_FLUSH) {
       this.#operations[slot] = STORAGE_FLUSH;
       this.#inFlight++;
+      this.#prepared++;
       this.#ring.claim(
         IORING_OP_FSYNC,
         this.#fixed,
@@ -118,10 +134,15 @@ export class UringEngine extends SyncEngine {
     const ring = this.#ring;
     const before = this.#completed;
     const pending = ring.pending;
-    if (pending > 0 && (this.#inline || pending >= BATCH)) {
+    if (!this.#inline) this.#reconsider();
+    if (pending > 0 && this.#isDue(pending)) {
+      this.#held = 0;
+      // Signals and watches that are pending say nothing about storage.
+      const fresh = this.#prepared !== this.#preparedBefore;
       ring.submit();
       ring.reap(REAP);
-      this.#inline = this.#completed !== before;
+      if (this.#completed !== before) this.#inline = true;
+      else if (fresh) this.#inline = false;
     } else if (this.#inFlight > 0 || pending > 0) {
       ring.reap(REAP);
       // An early answer: try again whether answers come inline.
@@ -129,7 +150,23 @@ export class UringEngine extends SyncEngine {
         this.#inline = true;
       }
     }
+    this.#preparedBefore = this.#prepared;
+    this.#completedBefore = this.#completed;
     return this.#completed - before;
+  }
+
+  /** Whether what is pending is to be submitted now. */
+  #isDue(pending: number): boolean {
+    return this.#inline || pending >= BATCH || ++this.#held > PATIENCE;
+  }
+
+  /** Counts the sleeps of the loop in which all that was there was answered. */
+  #reconsider(): void {
+    const fresh = this.#prepared - this.#preparedBefore;
+    if (this.#inFlight !== fresh) return;
+    if (this.#completed === this.#completedBefore) return;
+    this.#held = 0;
+    if (++this.#sleeps % RETRY === 0) this.#inline = true;
   }
 
   override status(): Record<string, unknown> {
@@ -161,6 +198,7 @@ export class UringEngine extends SyncEngine {
     const one = count === 1;
     this.#operations[slot] = writing ? STORAGE_WRITE : STORAGE_READ;
     this.#inFlight++;
+    this.#prepared++;
     const at = ring.claim(
       writing
         ? (one ? IORING_OP_WRITE : IORING_OP_WRITEV)
@@ -190,22 +228,14 @@ export class UringEngine extends SyncEngine {
     this.#inFlight--;
     this.#completed++;
     this.#asynchronous++;
-    const operation = this.#operations[slot];
-    if (operation === STORAGE_FLUSH) {
-      this.onComplete(slot, result);
-      return;
+    const operation = this.#operations[slot] as StorageOperation;
+    if (result === -Errno.EAGAIN || result === -Errno.EINTR) {
+      result = this.run(slot, operation);
+    } else if (
+      operation !== STORAGE_FLUSH && result !== this.#slots!.lengths[slot]
+    ) {
+      result = this.goOn(slot, operation === STORAGE_WRITE, result);
     }
-    if (result === this.#slots!.lengths[slot]) {
-      this.onComplete(slot, result);
-      return;
-    }
-    const writing = operation === STORAGE_WRITE;
-    const again = result === -Errno.EAGAIN || result === -Errno.EINTR;
-    this.onComplete(
-      slot,
-      again
-        ? this.run(slot, writing ? STORAGE_WRITE : STORAGE_READ)
-        : this.goOn(slot, writing, result),
-    );
+    this.onComplete(slot, result);
   }
 }
