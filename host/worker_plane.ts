@@ -114,6 +114,7 @@ export class WorkerPlane implements DataPlane {
     ignoreFileSizeSignal();
     const channels: WorkerChannel[] = [];
     let facts: DeviceFacts | null = null;
+    let made = 0;
     try {
       for (let worker = 0; worker < (options.workers ?? 1); worker++) {
         const channel = new WorkerChannel(options.log);
@@ -129,9 +130,11 @@ export class WorkerPlane implements DataPlane {
           posted: channel.posted.buffer,
         });
         facts ??= answer as DeviceFacts;
+        made++;
       }
       return new WorkerPlane(channels, facts!, options);
     } catch (error) {
+      await closeAll(channels.slice(0, made));
       for (const channel of channels) channel.close();
       throw error;
     }
@@ -206,12 +209,19 @@ export class WorkerPlane implements DataPlane {
     await this.#tellAll({ type: "reset" });
   }
 
-  /** A management command of the device; returns a JSON value. */
-  command(
+  /**
+   * A management command of the device; returns a JSON value. The first Worker
+   * comes last: when it tells the driver of a change, all have made it.
+   */
+  async command(
     name: string,
     parameters: Readonly<Record<string, unknown>>,
   ): Promise<unknown> {
-    return this.#tellAll({ type: "command", name, parameters });
+    let answer: unknown;
+    for (const channel of this.#channels.toReversed()) {
+      answer = await channel.request({ type: "command", name, parameters });
+    }
+    return answer;
   }
 
   /**
@@ -234,12 +244,7 @@ export class WorkerPlane implements DataPlane {
 
   /** Closes the device and ends the Workers. Idempotent; never rejects. */
   async close(): Promise<void> {
-    for (const channel of this.#channels) {
-      if (channel.closed) continue;
-      // A Worker that failed has nothing left to close.
-      await channel.request({ type: "close" }).catch(() => {});
-      channel.close();
-    }
+    await closeAll(this.#channels);
   }
 
   /** Asks all Workers; the answer of the first. */
@@ -282,6 +287,16 @@ export class WorkerPlane implements DataPlane {
 
   #workerOf(index: number): WorkerChannel {
     return this.#channels[index % this.#channels.length];
+  }
+}
+
+/** A Worker that sleeps ends by its own hand only. */
+async function closeAll(channels: readonly WorkerChannel[]): Promise<void> {
+  for (const channel of channels) {
+    if (channel.closed) continue;
+    // A Worker that failed has nothing left to close.
+    await channel.request({ type: "close" }).catch(() => {});
+    channel.close();
   }
 }
 

@@ -1,4 +1,5 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { openFdCount } from "../sys/fd.ts";
 import { EventFd } from "../sys/eventfd.ts";
 import { libc } from "../sys/libc.ts";
 import { createMemfd } from "../sys/memfd.ts";
@@ -6,7 +7,8 @@ import { mapFile } from "../sys/mapping.ts";
 import { waitUntil, withDeadline } from "../tests/support/deadline.ts";
 import { TemporaryDirectory } from "../tests/support/temporary_directory.ts";
 import { FakeDriver, FakeMemory } from "../virtqueue/testing/driver.ts";
-import { WorkerPlane } from "./worker_plane.ts";
+import { DeviceError, WorkerPlane } from "./worker_plane.ts";
+import type { FailingOptions } from "./worker/testing/failing_device.ts";
 
 const GUEST_ADDRESS = 0x10_0000;
 const SIZE = 0x1_0000;
@@ -80,3 +82,75 @@ for (const which of ["call", "error"] as const) {
     }
   });
 }
+
+function startFailing(
+  options: FailingOptions,
+  workers = 1,
+): Promise<WorkerPlane> {
+  return WorkerPlane.start({
+    module: new URL("./worker/testing/failing_device.ts", import.meta.url).href,
+    options: { ...options },
+    workers,
+    log() {},
+  });
+}
+
+Deno.test("a device that fails with a chain in its hands is told of", async () => {
+  const plane = await startFailing({});
+  using memfd = createMemfd("plane", SIZE);
+  using mapping = mapFile(memfd.fd, { size: SIZE });
+  using kick = EventFd.create();
+  const bytes = new Uint8Array(mapping.buffer);
+  const driver = new FakeDriver(
+    new FakeMemory([{ guestAddress: GUEST_ADDRESS, bytes }]),
+    { size: 8 },
+  );
+  await plane.addRegion({
+    guestAddress: GUEST_ADDRESS,
+    size: SIZE,
+    hostAddress: mapping.address,
+    userAddress: 0,
+    fd: memfd.fd,
+    fileOffset: 0,
+    pageSize: 4096,
+  });
+  driver.submit([{ writable: 4 }]);
+  const { descriptorTable, availableRing, usedRing, size } = driver;
+  await plane.startRing({
+    index: 0,
+    size,
+    descriptorTable,
+    availableRing,
+    usedRing,
+    position: 0,
+    kickFd: kick.fd,
+    callFd: -1,
+    errorFd: -1,
+  });
+  const error = await withDeadline(plane.failed, 5_000, "the failure");
+  assert(error.message.includes("The medium caught fire"), error.message);
+  const refusal = await assertRejects(() => plane.stopRing(0), DeviceError);
+  assertEquals(refusal.kind, "worker-failed");
+  await withDeadline(plane.close(), 5_000, "the Worker to end");
+});
+
+Deno.test("Workers are closed when a later one refuses", async () => {
+  using directory = TemporaryDirectory.make("plane");
+  const closed = directory.file("closed");
+  const error = await assertRejects(
+    () => startFailing({ refuse: 1, closed }, 2),
+    DeviceError,
+  );
+  assertEquals(error.message, "Worker 1 refuses");
+  assert(Deno.statSync(closed).isFile);
+});
+
+Deno.test("a Worker ends although its device cannot be closed", async () => {
+  const before = openFdCount();
+  const plane = await startFailing({ stuck: true });
+  await withDeadline(plane.close(), 5_000, "the answer");
+  await waitUntil(() => openFdCount() <= before, {
+    what: "the Worker to end",
+    timeout: 5_000,
+  });
+});

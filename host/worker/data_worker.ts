@@ -10,6 +10,10 @@
  * their arrival. A management command of a device may take its time: while its
  * promise is pending, turns of the loop alternate with turns of the event loop.
  *
+ * An error that nobody catches ends the Worker as it is: a device that failed
+ * might never give back what it took, so nothing is drained then. Memory stays
+ * mapped, since the session is told by the failure of its next request.
+ *
  * @module
  */
 
@@ -58,7 +62,7 @@ async function main(): Promise<void> {
     throw new Error(`The first command is "${create.type}", not "create"`);
   }
   const posted = new Int32Array(create.posted);
-  using loop = new DataLoop(
+  const loop = new DataLoop(
     create.controlFd,
     posted,
     create.slotsPerQueue,
@@ -69,6 +73,7 @@ async function main(): Promise<void> {
     loop.device = await createDevice(create, loop);
     answer(id, facts(loop.device));
   } catch (error) {
+    loop[Symbol.dispose]();
     refuse(id, error);
     return;
   }
@@ -161,10 +166,14 @@ function perform(command: Command, loop: DataLoop): unknown {
     case "status":
       return status(loop);
     case "close":
-      loop.stopRings();
-      device.close?.();
-      loop[Symbol.dispose]();
+      // Whatever goes wrong: nobody could end a Worker that sleeps.
       closed = true;
+      try {
+        loop.stopRings();
+        device.close?.();
+      } finally {
+        loop[Symbol.dispose]();
+      }
       return undefined;
   }
 }
