@@ -174,10 +174,13 @@ export class DeviceHost {
     this.#waiting = null;
     // Whoever connects from now on is to reach a successor, or nobody.
     this.#listener?.close();
-    await this.#current?.session.stop();
-    await this.#serving;
-    await this.#plane.close();
-    this.#finish();
+    try {
+      await this.#current?.session.stop();
+      await this.#serving;
+    } finally {
+      await this.#plane.close();
+      this.#finish();
+    }
   }
 
   #open(): void {

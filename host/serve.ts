@@ -120,7 +120,8 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const finished = Promise.race([
     host.done.then(stop),
     host.failed.then(async (error) => {
-      await stop();
+      // What ends badly now does so because of this error.
+      await stop().catch(() => {});
       throw error;
     }),
   ]);
