@@ -2,6 +2,9 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { openFdCount } from "../../sys/fd.ts";
 import { createMemfd } from "../../sys/memfd.ts";
 import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
+import { IoUring } from "../../sys/io_uring/io_uring.ts";
+import { DataFile } from "../../sys/file.ts";
+import { probeNowait } from "../../sys/nowait.ts";
 import { StorageError, type StorageErrorKind } from "./error.ts";
 import { openStorage, type StorageOptions } from "./open.ts";
 import { skipRest } from "../../tests/support/skip.ts";
@@ -188,4 +191,52 @@ Deno.test("openStorage() leaves the image as it is", () => {
   Deno.writeFileSync(path, bytes);
   openStorage({ path }).close();
   assertEquals(Deno.readFileSync(path), bytes);
+});
+
+Deno.test("openStorage() does without a ring unless it must have one", () => {
+  using directory = TemporaryDirectory.make("open");
+  const path = directory.file("disk.img");
+  Deno.writeFileSync(path, new Uint8Array(4096));
+  const fds = openFdCount();
+  for (const engine of [undefined, "auto"]) {
+    const storage = openStorage({ path, engine }, () => null);
+    assertEquals(storage.status().engine, "sync");
+    storage.close();
+  }
+  const error = assertThrows(
+    () => openStorage({ path, engine: "io_uring" }, () => null),
+    StorageError,
+  );
+  assertEquals(openFdCount(), fds);
+  assertEquals(error.kind, "system");
+  assertEquals(
+    error.message,
+    `Cannot serve "${path}": there is no io_uring here (missing in the ` +
+      "kernel, or forbidden); use engine=auto or engine=sync",
+  );
+});
+
+Deno.test("openStorage() asks for no ring where nothing can be tried", async (t) => {
+  using memfd = createMemfd("disk", 65536);
+  const path = `/proc/self/fd/${memfd.fd}`;
+  {
+    using file = DataFile.open(path);
+    const { read, write } = probeNowait(file);
+    if (read || write) {
+      return await skipRest(t, "memfd", "this kernel's tmpfs does not wait");
+    }
+  }
+  const storage = openStorage({ path }, () => {
+    throw new Error("asked for a ring");
+  });
+  assertEquals(storage.status().engine, "sync");
+  storage.close();
+  if (!IoUring.supported()) {
+    return await skipRest(t, "io_uring", "io_uring is not available");
+  }
+  // Who insists gets it all the same.
+  using ring = new IoUring();
+  const forced = openStorage({ path, engine: "io_uring" }, () => ring);
+  assertEquals(forced.status().engine, "io_uring");
+  forced.close();
 });
