@@ -12,6 +12,7 @@
  */
 
 import { Epoll, EPOLLIN } from "../../sys/epoll.ts";
+import { systemError } from "../../sys/errno.ts";
 import { signalEventFd } from "../../sys/eventfd.ts";
 import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import type { Waiter } from "./waiter.ts";
@@ -31,7 +32,8 @@ export class UringWaiter implements Waiter {
   /** @throws {SystemError} where io_uring is missing or forbidden */
   constructor() {
     this.#source = this.ring.register((token, result) => {
-      if (result >= 0) this.#noted[this.#notedCount++] = token;
+      if (result < 0) throw systemError(-result, "poll", `token ${token}`);
+      this.#noted[this.#notedCount++] = token;
     });
   }
 
@@ -50,7 +52,7 @@ export class UringWaiter implements Waiter {
     this.#watches.delete(fd);
     this.ring.unwatch(watch);
     // Now: the owner of the descriptor is about to close it.
-    this.ring.submit();
+    this.flush();
   }
 
   wait(timeoutMs: number): number {
@@ -77,7 +79,13 @@ export class UringWaiter implements Waiter {
   }
 
   flush(): void {
-    if (this.ring.pending > 0) this.ring.submit();
+    const ring = this.ring;
+    while (ring.pending > 0) {
+      if (ring.submit() > 0) continue;
+      // The kernel is short of memory, or of room for completions.
+      ring.reap(BATCH);
+      ring.wait(1);
+    }
   }
 
   [Symbol.dispose](): void {
