@@ -286,7 +286,9 @@ export class DataLoop implements Disposable {
     for (let i = 0; i < active.length; i++) {
       const ring = active[i];
       if (!ring.parked && ring.queue.ready) {
-        ring.parked = !device.serve(ring.queue, BUDGET);
+        // Before: the device may resume the ring while it serves it.
+        ring.parked = true;
+        if (device.serve(ring.queue, BUDGET)) ring.parked = false;
         progress = true;
       }
     }
@@ -337,7 +339,11 @@ export class DataLoop implements Disposable {
       const ring = active[i], queue = ring.queue;
       const blocked = ring.parked || (queue.available && !queue.ready);
       if (!blocked && queue.enableNotification()) again = true;
-      else if (queue.inFlight === 0) this.#deactivate(ring);
+      else {
+        // The look may have found the ring broken, after its last publication.
+        if (queue.broken !== null) ring.publish();
+        if (queue.inFlight === 0) this.#deactivate(ring);
+      }
     }
     return again;
   }

@@ -246,6 +246,20 @@ for (const [waiter, supported, make] of WAITERS) {
     assertEquals(bench.texts(), ["parked"]);
   });
 
+  test("a ring that is resumed while it is served is not parked", () => {
+    using bench = new Bench(make());
+    const serve = bench.device.serve.bind(bench.device);
+    bench.device.serve = (queue) => {
+      bench.device.serve = serve;
+      bench.loop.resume(queue);
+      return false;
+    };
+    bench.submit("resumed");
+    bench.start();
+    bench.turns(2);
+    assertEquals(bench.texts(), ["resumed"]);
+  });
+
   test("chains beyond the slots wait without spinning", () => {
     using bench = new Bench(make(), 2);
     bench.device.later = true;
@@ -367,6 +381,24 @@ for (const [waiter, supported, make] of WAITERS) {
     assert(bench.loop.rings.get(0)!.status().broken?.includes("1000"));
     bench.turns(2);
     bench.loop.stopRing(0);
+  });
+
+  test("a ring that breaks when the loop is about to sleep signals its error", () => {
+    using bench = new Bench(make());
+    bench.start();
+    bench.turns(2);
+    bench.kick.signal();
+    bench.turns(1);
+    // Between the turn and the last look before the sleep, without a kick.
+    bench.device.poll = () => {
+      bench.driver.setAvailableIndex(1000);
+      return 0;
+    };
+    bench.turns(1);
+    assert(bench.loop.rings.get(0)!.status().broken !== null);
+    assertEquals(bench.error.drain(), 1);
+    bench.turns(2);
+    assertEquals(bench.error.drain(), 0);
   });
 
   test("a watched descriptor calls back", () => {
