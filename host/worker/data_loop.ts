@@ -305,7 +305,7 @@ export class DataLoop implements Disposable {
     const end = now + polling.window(now);
     // What a turn prepared must not wait while the CPU does nothing else.
     if (now < end) this.#waiter.flush();
-    while (now < end) {
+    for (let round = 1; now < end; round++) {
       for (let i = 0; i < LOOKS; i++) {
         if (this.#waiter.ready) {
           this.#sleep(0);
@@ -313,11 +313,12 @@ export class DataLoop implements Disposable {
         }
         if (this.#pending(handled)) return true;
       }
+      // A kick for a ring that is not active must not wait either.
+      if (round % LOOK_INTERVAL === 0) this.#sleep(0);
       const last = now;
       now = performance.now();
       if (polling.gap(now, now - last)) return false;
     }
-    polling.missed();
     return false;
   }
 

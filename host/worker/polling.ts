@@ -6,9 +6,10 @@
  * little longer spares both, when a request comes soon; when none comes it burns
  * the CPU. So the window adapts (as a hypervisor's halt polling does):
  *
- * - a sleep that ended within the limit would have been spared: the window
+ * - a sleep that ended within the limit could have been spared: the window
  *   doubles, from {@linkcode FIRST} up to the limit;
- * - a window that passed in vain is halved, and soon is 0;
+ * - a longer sleep could not: the window is halved, and soon is 0. (A window that
+ *   passed in vain says nothing: perhaps it was only too short.)
  * - a gap between two looks means that somebody else wanted this CPU, perhaps
  *   the very guest that is waited for: no looking for {@linkcode REST} ms.
  *
@@ -19,7 +20,7 @@
  */
 
 /** Longest window of `auto`. */
-const AUTO_LIMIT = 0.05;
+const AUTO_LIMIT = 0.1;
 /** Window after the first sleep that was too short. */
 const FIRST = 0.01;
 /** A window below this is none. */
@@ -57,12 +58,6 @@ export class PollingGovernor {
     return now < this.#restUntil ? 0 : this.#window;
   }
 
-  /** A window passed and nothing came. */
-  missed(): void {
-    if (!this.#adaptive) return;
-    this.#window = this.#window / 2 < LEAST ? 0 : this.#window / 2;
-  }
-
   /** The time between two looks: true when the looking must end. */
   gap(now: number, duration: number): boolean {
     if (duration < GAP) return false;
@@ -72,7 +67,11 @@ export class PollingGovernor {
 
   /** A sleep ended after this time. */
   slept(duration: number): void {
-    if (!this.#adaptive || duration > this.#limit) return;
-    this.#window = Math.min(this.#limit, Math.max(FIRST, this.#window * 2));
+    if (!this.#adaptive) return;
+    if (duration <= this.#limit) {
+      this.#window = Math.min(this.#limit, Math.max(FIRST, this.#window * 2));
+    } else {
+      this.#window = this.#window / 2 < LEAST ? 0 : this.#window / 2;
+    }
   }
 }
