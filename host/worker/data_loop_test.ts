@@ -85,14 +85,14 @@ class Bench implements Disposable {
     waiter: Waiter,
     slots = 64,
     copy = true,
-    poll: "off" | number = "off",
+    polling = new PollingGovernor("off"),
   ) {
     this.loop = new DataLoop(
       this.control.fd,
       this.posted,
       slots,
       waiter,
-      new PollingGovernor(poll),
+      polling,
     );
     this.loop.device = this.device;
     this.region = {
@@ -437,6 +437,34 @@ for (const [waiter, supported, make] of WAITERS) {
     assert(other.usedPending, "not served in 64 turns");
   });
 
+  test("a ring is kicked and served while the loop looks at another", () => {
+    using kick = EventFd.create();
+    const polling = new PollingGovernor(5_000_000);
+    polling.gap = () => false;
+    polling.window = () => 0;
+    const waiter = make();
+    using bench = new Bench(waiter, 64, true, polling);
+    const other = new FakeDriver(bench.driver.memory, { size: 8 });
+    bench.start();
+    bench.start({ index: 1, kickFd: kick.fd }, other);
+    bench.turns(3);
+    bench.submit("active");
+    bench.kick.signal();
+    bench.turns(2);
+    other.submit([{ writable: 4 }]);
+    kick.signal();
+    polling.window = () => 5_000;
+    let sleeps = 0;
+    const wait = waiter.wait.bind(waiter);
+    waiter.wait = (timeout) => {
+      if (timeout !== 0) sleeps++;
+      return wait(timeout);
+    };
+    bench.turns(2);
+    assertEquals(sleeps, 0, "looked in vain");
+    assert(other.usedPending);
+  });
+
   test("a posted command ends the loop, busy or asleep", () => {
     using bench = new Bench(make());
     bench.start();
@@ -453,7 +481,7 @@ skipUnless(IoUring.supported(), "io_uring is not available").test(
     const waiter = new UringWaiter();
     const { ring } = waiter;
     // Long; looking ends with the completion.
-    using bench = new Bench(waiter, 64, true, 5_000_000);
+    using bench = new Bench(waiter, 64, true, new PollingGovernor(5_000_000));
     bench.device.later = true;
     const echo = bench.device.poll.bind(bench.device);
     bench.device.poll = () => 0;
