@@ -13,10 +13,12 @@
  */
 
 import { copySlot } from "../../sys/copy.ts";
+import { SystemError } from "../../sys/errno.ts";
 import { DataFile } from "../../sys/file.ts";
 import type { IoTable } from "../../sys/io_table.ts";
 import { mapFile, type Mapping } from "../../sys/mapping.ts";
 import { createMemfd } from "../../sys/memfd.ts";
+import { StorageError } from "./error.ts";
 import {
   type Storage,
   STORAGE_FLUSH,
@@ -102,14 +104,32 @@ export class MemoryEngine implements Storage {
   readonly #bytes: Uint8Array<ArrayBuffer>;
   #table: IoTable | null = null;
 
-  /** Makes a disk of zeroes; memory is taken when it is written. */
+  /**
+   * Makes a disk of zeroes; memory is taken when it is written.
+   *
+   * @throws {StorageError} kind `size` when it is more than can be mapped
+   */
   constructor(options: MemoryOptions) {
     this.capacity = options.size;
     this.blockSize = options.blockSize;
     this.readOnly = options.readOnly;
-    using memfd = createMemfd("vhostd-disk", options.size);
-    this.#file = DataFile.open(`/proc/self/fd/${memfd.fd}`);
-    this.#mapping = mapFile(this.#file.fd, { offset: 0, size: options.size });
+    const { size } = options;
+    try {
+      using memfd = createMemfd("vhostd-disk", size);
+      using stack = new DisposableStack();
+      this.#file = stack.use(DataFile.open(`/proc/self/fd/${memfd.fd}`));
+      this.#mapping = mapFile(this.#file.fd, { offset: 0, size });
+      stack.move();
+    } catch (cause) {
+      throw new StorageError(
+        "size",
+        "storage=memory",
+        `there is no room here for ${size} bytes (${
+          cause instanceof SystemError ? cause.kind : cause
+        }); use a smaller size`,
+        { cause },
+      );
+    }
     this.#bytes = new Uint8Array(this.#mapping.buffer);
   }
 

@@ -1,5 +1,6 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { openFdCount } from "../../sys/fd.ts";
+import { StorageError } from "./error.ts";
 import { MemoryEngine, NullEngine } from "./memory_engine.ts";
 import {
   STORAGE_DISCARD,
@@ -66,4 +67,20 @@ Deno.test("NullEngine answers everything and touches nothing", () => {
   assertEquals(buffers.bytes[100], 3);
   assertEquals(runner.run(STORAGE_FLUSH), 0);
   engine.close();
+});
+
+Deno.test("MemoryEngine says that a disk is too large", () => {
+  const fds = openFdCount();
+  const size = 2 ** 50;
+  const error = assertThrows(
+    () => new MemoryEngine({ size, blockSize: 512, readOnly: false }),
+    StorageError,
+  );
+  assertEquals(error.kind, "size");
+  assertEquals(
+    error.message,
+    `Cannot serve "storage=memory": there is no room here for ${size} bytes ` +
+      "(ENOMEM); use a smaller size",
+  );
+  assertEquals(openFdCount(), fds);
 });
