@@ -190,6 +190,9 @@ class Load {
         }
         if (driver.enableInterrupt()) continue;
         if (epoll.wait(1000) > 0) drainEventFd(this.#callFd);
+        else if (driver.enableInterrupt()) {
+          throw new Error("Requests were answered without a notification");
+        }
         calls++;
         now = performance.now();
         continue;
