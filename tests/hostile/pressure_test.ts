@@ -20,6 +20,9 @@ const M = FrontEndMessage;
 /** What a process may grow by for one front-end that misbehaves. */
 const GROWTH = 64 << 20;
 
+/** Messages of a flood that may be served while twenty questions are asked. */
+const MOST_BETWEEN = 1_000_000;
+
 /** Asserts that the server answers, again and again, while a storm blows. */
 async function assertAnswers(bench: HostileBench): Promise<void> {
   for (let i = 0; i < 20; i++) await bench.server.status("bystander");
@@ -60,11 +63,16 @@ Deno.test("a flood of messages keeps nobody else from being served", async () =>
       const message = encodeMessage(M.SEND_RARP, 1, payload);
       const socket = server.socket(VICTIM);
       const storm = await Storm.begin({ kind: "messages", socket, message });
-      await waitUntil(
-        async () => ((await server.status(VICTIM)).session?.ignored ?? 0) > 500,
-        { what: "the flood to arrive" },
-      );
+      const ignored = async (): Promise<number> =>
+        (await server.status(VICTIM)).session?.ignored ?? 0;
+      await waitUntil(async () => await ignored() > 500, {
+        what: "the flood to arrive",
+      });
+      const before = await ignored();
       await assertAnswers(bench);
+      // Others have their turn: not only when the flood ebbs by chance.
+      const between = await ignored() - before;
+      assert(between < MOST_BETWEEN, `${between} messages were served first`);
       assert(await storm.end() > 0);
     });
   }
