@@ -314,7 +314,10 @@ export class DataLoop implements Disposable {
         if (this.#pending(handled)) return true;
       }
       // A kick for a ring that is not active must not wait either.
-      if (round % LOOK_INTERVAL === 0) this.#sleep(0);
+      if (round % LOOK_INTERVAL === 0) {
+        this.#sleep(0);
+        this.#publish();
+      }
       const last = now;
       now = performance.now();
       if (polling.gap(now, now - last)) return false;
@@ -338,6 +341,8 @@ export class DataLoop implements Disposable {
     let again = false;
     for (let i = active.length - 1; i >= 0; i--) {
       const ring = active[i], queue = ring.queue;
+      // What ended while the loop was looking must not wait for its sleep.
+      ring.publish();
       const blocked = ring.parked || (queue.available && !queue.ready);
       if (!blocked && queue.enableNotification()) again = true;
       else {
