@@ -58,6 +58,11 @@ import { EpollWaiter, type Waiter } from "./waiter.ts";
 export const BUDGET = 8;
 /** How long the loop sleeps at most while a ring without kick descriptor runs, in ms. */
 const POLL_INTERVAL = 1;
+/**
+ * How long the loop sleeps at most, in ms. Then it looks at everything once: a
+ * wake-up that got lost costs a second, and not the guest.
+ */
+const WATCHDOG = 1000;
 /** Looks at the rings between two looks at the clock. */
 const LOOKS = 8;
 /** A busy loop looks at what would wake it once in so many turns. */
@@ -363,9 +368,10 @@ export class DataLoop implements Disposable {
   }
 
   #sleep(limit: number): void {
+    const longest = limit < 0 ? WATCHDOG : limit;
     const timeout = this.#polledRings > 0 && limit !== 0
       ? POLL_INTERVAL
-      : limit;
+      : longest;
     const measured = this.#polling.enabled && limit !== 0;
     const start = measured ? performance.now() : 0;
     const count = this.#waiter.wait(timeout);
@@ -384,6 +390,9 @@ export class DataLoop implements Disposable {
     }
     if (called) this.#publish();
     if (this.#polledRings > 0) this.#activatePolled();
+    if (count === 0 && limit < 0) {
+      for (const ring of this.#rings.values()) this.#activate(ring);
+    }
   }
 
   /** Publishes what was completed outside of a turn, on whatever ring. */
