@@ -3,12 +3,11 @@ import { skipUnless } from "../../tests/support/skip.ts";
 import { IORING_OP_NOP } from "../../sys/io_uring/constants.ts";
 import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { EventFd } from "../../sys/eventfd.ts";
-import { mapAnonymous, type Mapping } from "../../sys/mapping.ts";
-import type { DescriptorChain } from "../../virtqueue/chain.ts";
-import type { VirtioDevice, VirtQueue } from "../../virtqueue/device.ts";
-import { FakeDriver, FakeMemory } from "../../virtqueue/testing/driver.ts";
-import { DataLoop } from "./data_loop.ts";
+import { mapAnonymous } from "../../sys/mapping.ts";
+import type { VirtioDevice } from "../../virtqueue/device.ts";
+import { FakeDriver } from "../../virtqueue/testing/driver.ts";
 import { PollingGovernor } from "./polling.ts";
+import { Bench, EchoDevice } from "./testing/bench.ts";
 import { UringWaiter } from "./uring_waiter.ts";
 import { EpollWaiter, type Waiter } from "./waiter.ts";
 
@@ -17,139 +16,6 @@ const WAITERS: readonly [string, boolean, () => Waiter][] = [
   ["epoll", true, () => new EpollWaiter()],
   ["io_uring", IoUring.supported(), () => new UringWaiter()],
 ];
-
-const MEMORY = 1 << 20;
-const GUEST_ADDRESS = 0x10_0000;
-
-/** Answers each chain with its own readable bytes, now or later. */
-class EchoDevice implements VirtioDevice {
-  readonly deviceId = 0;
-  readonly features = 0n;
-  readonly queueCount = 2;
-  readonly maxSegments = 16;
-  readonly config = new Uint8Array(0);
-  /** Chains taken and kept until `poll`. */
-  readonly held: DescriptorChain[] = [];
-  later = false;
-  parked = false;
-  serves = 0;
-  polls = 0;
-  largestBatch = 0;
-  readonly #bytes = new Uint8Array(4096);
-
-  serve(queue: VirtQueue, budget: number): boolean {
-    this.serves++;
-    if (this.parked) return false;
-    let taken = 0;
-    for (; taken < budget; taken++) {
-      const chain = queue.take();
-      if (chain === null) break;
-      if (this.later) this.held.push(chain);
-      else this.#echo(chain);
-    }
-    this.largestBatch = Math.max(this.largestBatch, taken);
-    return true;
-  }
-
-  poll(): number {
-    this.polls++;
-    const done = this.held.splice(0);
-    for (const chain of done) this.#echo(chain);
-    return done.length;
-  }
-
-  #echo(chain: DescriptorChain): void {
-    const length = chain.read(0, this.#bytes);
-    chain.queue.complete(chain, chain.write(0, this.#bytes, 0, length));
-  }
-}
-
-/** A loop with a device, memory and one ring, in this thread. */
-class Bench implements Disposable {
-  readonly mapping: Mapping = mapAnonymous(MEMORY, { shared: true });
-  readonly control = EventFd.create();
-  readonly kick = EventFd.create();
-  readonly call = EventFd.create();
-  readonly error = EventFd.create();
-  readonly posted = new Int32Array(new SharedArrayBuffer(4));
-  readonly device = new EchoDevice();
-  readonly loop: DataLoop;
-  readonly driver: FakeDriver;
-  readonly region: {
-    guestAddress: number;
-    size: number;
-    hostAddress: number;
-  };
-
-  constructor(
-    waiter: Waiter,
-    slots = 64,
-    copy = true,
-    polling = new PollingGovernor("off"),
-  ) {
-    this.loop = new DataLoop(
-      this.control.fd,
-      this.posted,
-      slots,
-      waiter,
-      polling,
-    );
-    this.loop.device = this.device;
-    this.region = {
-      guestAddress: GUEST_ADDRESS,
-      size: MEMORY,
-      hostAddress: this.mapping.address,
-    };
-    this.loop.addRegion(this.region);
-    const memory = new FakeMemory([{
-      guestAddress: GUEST_ADDRESS,
-      bytes: new Uint8Array(this.mapping.buffer),
-      hostAddress: this.mapping.address,
-    }]);
-    this.driver = new FakeDriver(memory, { size: 64, copy });
-  }
-
-  start(
-    options: { kickFd?: number; position?: number; index?: number } = {},
-    driver = this.driver,
-  ): void {
-    const { descriptorTable, availableRing, usedRing, size } = driver;
-    this.loop.startRing({
-      index: options.index ?? 0,
-      size,
-      descriptorTable,
-      availableRing,
-      usedRing,
-      position: options.position ?? 0,
-      kickFd: options.kickFd ?? this.kick.fd,
-      callFd: this.call.fd,
-      errorFd: this.error.fd,
-    });
-  }
-
-  submit(text: string): number {
-    const readable = new TextEncoder().encode(text);
-    return this.driver.submit([{ readable }, { writable: readable.length }]);
-  }
-
-  turns(count: number): void {
-    for (let i = 0; i < count; i++) this.loop.run(0, true);
-  }
-
-  texts(): string[] {
-    return this.driver.reap().map(({ data, length }) =>
-      new TextDecoder().decode(data.subarray(0, length))
-    );
-  }
-
-  [Symbol.dispose](): void {
-    this.loop[Symbol.dispose]();
-    for (const fd of [this.control, this.kick, this.call, this.error]) {
-      fd.close();
-    }
-    this.mapping.unmap();
-  }
-}
 
 /** From now on sleeping is an error. */
 function neverSleep(waiter: Waiter): void {
@@ -466,6 +332,31 @@ for (const [waiter, supported, make] of WAITERS) {
     neverSleep(waiter);
     bench.turns(2);
     assert(other.usedPending);
+  });
+
+  test("what ends while the loop looks is published before it sleeps", () => {
+    const polling = new PollingGovernor(5_000_000);
+    polling.gap = () => false;
+    // Looking ends on the clock: long enough for a look at the descriptors.
+    polling.window = () => bench.device.held.length > 0 ? 50 : 0;
+    const waiter = make();
+    using bench = new Bench(waiter, 64, true, polling);
+    bench.device.later = true;
+    bench.device.poll = () => 0;
+    bench.start();
+    bench.submit("late");
+    const wait = waiter.wait.bind(waiter);
+    let published: boolean | null = null;
+    waiter.wait = (timeout) => {
+      // The device is told of its completion here, and not by its poll.
+      if (timeout === 0) EchoDevice.prototype.poll.call(bench.device);
+      else published ??= bench.driver.usedPending;
+      return wait(timeout);
+    };
+    bench.turns(3);
+    assertEquals(published, true);
+    assertEquals(bench.texts(), ["late"]);
+    assertEquals(bench.call.drain(), 1);
   });
 
   test("a posted command ends the loop, busy or asleep", () => {
