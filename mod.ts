@@ -19,6 +19,7 @@ export type { DescriptorChain } from "./virtqueue/chain.ts";
 export type {
   GuestMemory,
   MemoryRegion,
+  RegionBacking,
   RegionInfo,
 } from "./virtqueue/memory.ts";
 export { serve, type ServeOptions, type Server } from "./host/serve.ts";

@@ -313,6 +313,7 @@ function bit(number: number): bigint {
 }
 
 function addressOf(region: MappedRegion): RegionAddress {
-  const { guestAddress, size, hostAddress } = region;
-  return { guestAddress, size, hostAddress };
+  const { guestAddress, size, hostAddress, fd, fileOffset, pageSize } = region;
+  const backing = { fd, offset: fileOffset, pageSize };
+  return { guestAddress, size, hostAddress, backing };
 }

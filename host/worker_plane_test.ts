@@ -134,6 +134,38 @@ Deno.test("a device that fails with a chain in its hands is told of", async () =
   await withDeadline(plane.close(), 5_000, "the Worker to end");
 });
 
+Deno.test("a device knows what backs the guest's memory", async () => {
+  const plane = await WorkerPlane.start({
+    module: new URL("./worker/testing/memory_device.ts", import.meta.url).href,
+    options: {},
+    log() {},
+  });
+  using memfd = createMemfd("plane", 2 * SIZE);
+  using mapping = mapFile(memfd.fd, { offset: SIZE, size: SIZE });
+  const region = {
+    guestAddress: GUEST_ADDRESS,
+    size: SIZE,
+    hostAddress: mapping.address,
+    userAddress: 0,
+    fd: memfd.fd,
+    fileOffset: SIZE,
+    pageSize: 4096,
+  };
+  try {
+    await plane.addRegion(region);
+    const { device } = await plane.status();
+    assertEquals(device.regions, [{
+      guestAddress: GUEST_ADDRESS,
+      size: SIZE,
+      backing: { fd: memfd.fd, offset: SIZE, pageSize: 4096 },
+    }]);
+    await plane.removeRegion(region);
+    assertEquals((await plane.status()).device.regions, []);
+  } finally {
+    await plane.close();
+  }
+});
+
 Deno.test("Workers are closed when a later one refuses", async () => {
   using directory = TemporaryDirectory.make("plane");
   const closed = directory.file("closed");

@@ -35,6 +35,20 @@ export class MemoryError extends Error {
   }
 }
 
+/**
+ * The shared memory that a region is a window on. A device that gives pages
+ * back to the host does so there: the range of a region from `offset` on is the
+ * range of the file from {@linkcode RegionBacking.offset}` + offset` on.
+ */
+export interface RegionBacking {
+  /** Descriptor of the file or memfd, open as long as the region exists. */
+  readonly fd: number;
+  /** Offset of the region's first byte in the file. */
+  readonly offset: number;
+  /** Page size of the file in bytes: that of huge pages where it has such. */
+  readonly pageSize: number;
+}
+
 /** A region to add to {@linkcode GuestMemory}. */
 export interface MemoryRegion {
   /** Guest physical address of the first byte. */
@@ -50,6 +64,8 @@ export interface MemoryRegion {
    * makes {@linkcode GuestMemory.hostAddress} an offset: of no use to a kernel.
    */
   readonly hostAddress?: number;
+  /** What the bytes belong to; absent: they are nobody else's. */
+  readonly backing?: RegionBacking;
 }
 
 /** Where a region lies. */
@@ -93,9 +109,11 @@ export class GuestMemory {
   readonly #views: DataView<ArrayBuffer>[];
   readonly #bytes: Uint8Array<ArrayBuffer>[];
   readonly #windows: DataView<ArrayBuffer>[][];
+  readonly #backings: (RegionBacking | null)[];
   readonly #used: boolean[];
   #count = 0;
   #last = 0;
+  #generation = 0;
 
   /**
    * Makes an empty memory.
@@ -112,12 +130,21 @@ export class GuestMemory {
       EMPTY_BYTES,
     );
     this.#windows = new Array<DataView<ArrayBuffer>[]>(maxRegions).fill([]);
+    this.#backings = new Array<RegionBacking | null>(maxRegions).fill(null);
     this.#used = new Array<boolean>(maxRegions).fill(false);
   }
 
   /** Number of regions. */
   get regionCount(): number {
     return this.#count;
+  }
+
+  /**
+   * Number of changes so far. What a device keeps about regions, by their ids,
+   * is out of date when this is another number.
+   */
+  get generation(): number {
+    return this.#generation;
   }
 
   /** The regions, by ascending guest address. */
@@ -178,7 +205,9 @@ export class GuestMemory {
     this.#views[id] = new DataView(buffer, byteOffset, size);
     this.#bytes[id] = new Uint8Array(buffer, byteOffset, size);
     this.#windows[id] = makeWindows(buffer, byteOffset, size);
+    this.#backings[id] = region.backing ?? null;
     this.#used[id] = true;
+    this.#generation++;
     this.#order.copyWithin(at + 1, at, this.#count);
     this.#order[at] = id;
     this.#count++;
@@ -213,7 +242,9 @@ export class GuestMemory {
     this.#views[id] = EMPTY;
     this.#bytes[id] = EMPTY_BYTES;
     this.#windows[id] = [];
+    this.#backings[id] = null;
     this.#used[id] = false;
+    this.#generation++;
     return buffer;
   }
 
@@ -267,6 +298,11 @@ export class GuestMemory {
   /** Address of the first byte of a region in this process. */
   hostBase(id: number): number {
     return this.#hosts[id];
+  }
+
+  /** What a region belongs to, or `null` where nothing is known of it. */
+  backing(id: number): RegionBacking | null {
+    return this.#backings[id];
   }
 
   /**

@@ -158,6 +158,31 @@ Deno.test("region ids stay while others come and go", () => {
   assertEquals(memory.regionSize(ids[1]), 0);
 });
 
+Deno.test("a region keeps its backing until it is removed", () => {
+  const memory = new GuestMemory();
+  const backing = { fd: 7, offset: 0x5000, pageSize: 4096 };
+  const id = memory.add({ ...region(0x1000, 0x1000), backing });
+  const other = memory.add(region(0x4000, 0x1000));
+  assertEquals(memory.backing(id), backing);
+  assertEquals(memory.backing(other), null);
+  memory.remove(0x1000, 0x1000);
+  assertEquals(memory.backing(id), null);
+  assertEquals(memory.add(region(0x8000, 0x1000)), id);
+  assertEquals(memory.backing(id), null);
+});
+
+Deno.test("generation counts what changed the set of regions", () => {
+  const memory = new GuestMemory();
+  assertEquals(memory.generation, 0);
+  memory.add(region(0x1000, 0x1000));
+  assertEquals(memory.generation, 1);
+  assertThrows(() => memory.add(region(0x1000, 0x1000)), MemoryError);
+  assertThrows(() => memory.remove(0x2000, 0x1000), MemoryError);
+  assertEquals(memory.generation, 1);
+  memory.remove(0x1000, 0x1000);
+  assertEquals(memory.generation, 2);
+});
+
 Deno.test("hostAddress() adds the place in the region", () => {
   const memory = new GuestMemory();
   const id = memory.add(region(0x1000, 0x100, 0x7f00_0000_0000));

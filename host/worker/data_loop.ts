@@ -154,10 +154,10 @@ export class DataLoop implements Disposable {
 
   /** Maps a region into the guest memory of this thread. */
   addRegion(region: RegionAddress): void {
-    const { guestAddress, size, hostAddress } = region;
+    const { guestAddress, size, hostAddress, backing } = region;
     const buffer = viewMemory(hostAddress, size);
     try {
-      this.memory.add({ guestAddress, size, hostAddress, buffer });
+      this.memory.add({ guestAddress, size, hostAddress, buffer, backing });
     } catch (error) {
       detachMemory(buffer);
       throw error;

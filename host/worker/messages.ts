@@ -11,6 +11,7 @@
 
 import type { RingSetup } from "../../vhost/data_plane.ts";
 import type { LogLevel } from "../../virtqueue/device.ts";
+import type { RegionBacking } from "../../virtqueue/memory.ts";
 
 /** First command: import the device module and make the device. */
 export interface CreateCommand {
@@ -39,6 +40,8 @@ export interface RegionAddress {
   readonly size: number;
   /** Address in this process. */
   readonly hostAddress: number;
+  /** The shared memory that it is a window on; its descriptor is the main thread's. */
+  readonly backing?: RegionBacking;
 }
 
 /** Everything that may be asked of a data Worker. */
