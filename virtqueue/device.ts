@@ -74,6 +74,13 @@ export interface VirtioDevice {
    */
   readonly maxSegments: number;
   /**
+   * True: notify the driver of every used buffer, although it asked for no
+   * notification. The specification has drivers tolerate that (virtio 1.4,
+   * section 2.7.7.2); it is for devices one of whose drivers turns notifications
+   * off and waits for them all the same. Default: false.
+   */
+  readonly alwaysNotify?: boolean;
+  /**
    * Device configuration space as the driver reads it now, little-endian, of
    * constant length (0 to 256 bytes).
    */
@@ -106,7 +113,8 @@ export interface VirtioDevice {
    * Moves on asynchronous work: submits what `serve` prepared, completes what
    * is done. Called once a turn, after the queues were served.
    *
-   * @returns number of chains completed.
+   * @returns number of chains completed, or of steps made with long requests:
+   * above 0, the loop comes back at once instead of sleeping.
    */
   poll?(): number;
 
@@ -116,6 +124,13 @@ export interface VirtioDevice {
    * that wait for I/O are completed by the host's further calls of `poll`.
    */
   quiesce?(queue: VirtQueue): void;
+
+  /**
+   * Writes to guest memory are being logged (a live migration copies it), or no
+   * more. A page whose contents the device drops meanwhile, without a request of
+   * the driver's that says where it writes, would be copied or not by chance.
+   */
+  logWrites?(on: boolean): void;
 
   /** Every ring has stopped and nothing is in flight. */
   deactivate?(): void;

@@ -58,7 +58,7 @@ export interface QueueCounters {
   completed: number;
   /** Chains that broke a rule and were answered with length 0. */
   badChains: number;
-  /** Used-buffer notifications that the driver wanted. */
+  /** Used-buffer notifications that the driver wanted, or gets in any case. */
   notifications: number;
   /** Available-buffer notifications that arrived. */
   kicks: number;
@@ -94,7 +94,8 @@ export interface RunningQueue extends VirtQueue {
   /**
    * Makes all completions visible to the driver.
    *
-   * @returns whether the driver asked to be notified of them.
+   * @returns whether the driver is to be notified of them: it asked for it, or
+   * the device always notifies.
    */
   publish(): boolean;
   /**

@@ -79,6 +79,7 @@ export class SplitQueue implements RunningQueue {
   readonly #options: SplitQueueOptions;
   readonly #mask: number;
   readonly #eventIdx: boolean;
+  readonly #alwaysNotify: boolean;
   readonly #pool: ChainPool;
   readonly #reader: DescriptorReader;
   /** 1 for each head that was taken and not answered. */
@@ -122,6 +123,7 @@ export class SplitQueue implements RunningQueue {
     this.#options = options;
     this.#mask = size - 1;
     this.#eventIdx = options.eventIdx;
+    this.#alwaysNotify = options.alwaysNotify ?? false;
     this.#inFlight = new Uint8Array(size);
     this.#bad = new Uint8Array(size);
     this.#parkedHeads = new Uint16Array(size);
@@ -268,9 +270,10 @@ export class SplitQueue implements RunningQueue {
     if (next === previous || this.#broken !== null) return false;
     storeFence(this.#used, INDEX, next);
     this.#publishedIndex = next;
-    const wanted = this.#eventIdx
-      ? needEvent(this.#available[RING + this.size], next, previous)
-      : (this.#available[FLAGS] & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
+    const wanted = this.#alwaysNotify ||
+      (this.#eventIdx
+        ? needEvent(this.#available[RING + this.size], next, previous)
+        : (this.#available[FLAGS] & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0);
     if (wanted) this.counters.notifications++;
     return wanted;
   }

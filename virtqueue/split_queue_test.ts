@@ -12,7 +12,7 @@ const DATA = 0x10_0000;
 
 function rig(
   options: FakeDriverOptions = {},
-  changes: { slots?: number; slotBase?: number } = {},
+  changes: { slots?: number; slotBase?: number; alwaysNotify?: boolean } = {},
 ): { memory: FakeMemory; driver: FakeDriver; queue: SplitQueue } {
   const memory = new FakeMemory([
     { guestAddress: 0, bytes: 16384 },
@@ -66,6 +66,23 @@ Deno.test("a request goes to the device and its answer to the driver", () => {
   });
   assertEquals([queue.broken, queue.lastError], [null, null]);
 });
+
+for (const eventIdx of [false, true]) {
+  Deno.test(`a queue can notify in any case, EVENT_IDX ${eventIdx}`, () => {
+    for (const alwaysNotify of [false, true]) {
+      const { driver, queue } = rig({ eventIdx }, { alwaysNotify });
+      driver.disableInterrupt();
+      for (let i = 0; i < 3; i++) {
+        driver.submit([{ writable: 1 }]);
+        queue.complete(queue.take()!, 0);
+        assertEquals(queue.publish(), alwaysNotify);
+        assertEquals(queue.publish(), false, "nothing was used since");
+        assertEquals(driver.reap().length, 1);
+      }
+      assertEquals(queue.counters.notifications, alwaysNotify ? 3 : 0);
+    }
+  });
+}
 
 Deno.test("answers may come in any order", () => {
   const { driver, queue } = rig();

@@ -37,6 +37,8 @@ export interface SplitQueueOptions {
   readonly indirect: boolean;
   /** Longest chain, in descriptors, that the device works on. */
   readonly maxSegments: number;
+  /** Notify of whatever was used, whether the driver asks for it or not (default false). */
+  readonly alwaysNotify?: boolean;
   /** Number of chain objects: most chains in flight (default: `size`). */
   readonly slots?: number;
   /** {@linkcode DescriptorChain.slot} of the first chain object (default 0). */
