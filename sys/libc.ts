@@ -40,6 +40,12 @@ export const SYMBOLS = {
   flock: { parameters: ["i32", "i32"], result: "i32" },
   // int ioctl(int fd, unsigned long request, void *argp);
   ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
+  // int ioctl(int fd, unsigned long request, unsigned long arg);
+  ioctl_value: {
+    name: "ioctl",
+    parameters: ["i32", "u64", "u64"],
+    result: "i32",
+  },
   // ssize_t read(int fd, void *buf, size_t count);
   read: { parameters: ["i32", "buffer", "u64"], result: "i32" },
   // ssize_t write(int fd, const void *buf, size_t count);
@@ -50,6 +56,15 @@ export const SYMBOLS = {
   eventfd_write: { parameters: ["i32", "u64"], result: "i32" },
   // int eventfd_read(int fd, eventfd_t *value);
   eventfd_read: { parameters: ["i32", "buffer"], result: "i32" },
+
+  // int timerfd_create(int clockid, int flags);
+  timerfd_create: { parameters: ["i32", "i32"], result: "i32" },
+  // int timerfd_settime(int fd, int flags, const struct itimerspec *new_value,
+  //                     struct itimerspec *old_value);
+  timerfd_settime: {
+    parameters: ["i32", "i32", "buffer", "buffer"],
+    result: "i32",
+  },
 
   // --- names and metadata --------------------------------------------------
   // int statx(int dirfd, const char *pathname, int flags, unsigned int mask,
@@ -95,6 +110,10 @@ export const SYMBOLS = {
   // ssize_t pwritev2(int fd, const struct iovec *iov, int iovcnt, off_t offset,
   //                  int flags);
   pwritev2: { parameters: ["i32", "u64", "i32", "i64", "i32"], result: "i32" },
+  // ssize_t readv(int fd, const struct iovec *iov, int iovcnt);
+  readv: { parameters: ["i32", "u64", "i32"], result: "i32" },
+  // ssize_t writev(int fd, const struct iovec *iov, int iovcnt);
+  writev: { parameters: ["i32", "u64", "i32"], result: "i32" },
   // ssize_t pread(int fd, void *buf, size_t count, off_t offset);
   pread: { parameters: ["i32", "buffer", "u64", "i64"], result: "i32" },
   // ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset);
@@ -105,6 +124,8 @@ export const SYMBOLS = {
   ftruncate: { parameters: ["i32", "i64"], result: "i32" },
   // int fallocate(int fd, int mode, off_t offset, off_t len);
   fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
+  // off_t lseek(int fd, off_t offset, int whence);
+  lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
   // int memfd_create(const char *name, unsigned int flags);
   memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
 
