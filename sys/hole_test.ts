@@ -27,7 +27,7 @@ Deno.test("offsets and lengths beyond 4 GiB are what they say", () => {
   const bytes = new Uint8Array(mapping.buffer).fill(7);
   assertEquals(punchHole(memfd.fd, far + PAGE, PAGE), 0);
   assertEquals([bytes[0], bytes[PAGE]], [7, 0]);
-  assertEquals(punchHole(memfd.fd, 0, far + PAGE), 0);
+  assertEquals(punchHole(memfd.fd, 0, far + 2 * PAGE), 0);
   assertEquals(statFd(memfd.fd).blocks, 0);
   assertEquals(bytes[0], 0);
 });
