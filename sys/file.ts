@@ -30,6 +30,9 @@ const FALLOC_FL_KEEP_SIZE = 0x01;
 const FALLOC_FL_PUNCH_HOLE = 0x02;
 const FALLOC_FL_ZERO_RANGE = 0x10;
 
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+
 const TWO_32 = 4294967296;
 /** Bytes of one step of `read` and `write` on a file opened for direct I/O. */
 const BOUNCE_BYTES = 65536;
@@ -317,6 +320,21 @@ export class DataFile implements Disposable {
       const e = errno();
       if (e !== Errno.EINTR) return -e;
     }
+  }
+
+  /**
+   * The first byte at or after `offset` that is in a hole, or in data: where
+   * the next change lies. The end of the file is a hole.
+   *
+   * C: `off_t lseek(int fd, off_t offset, SEEK_DATA or SEEK_HOLE);`
+   *
+   * @returns its offset, or a negative errno: `-ENXIO` when there is none,
+   * `-EINVAL` where holes are not known
+   */
+  seek(what: "data" | "hole", offset: number): number {
+    const whence = what === "data" ? SEEK_DATA : SEEK_HOLE;
+    const at = Number(libc().lseek(this.#fd, BigInt(offset), whence));
+    return at >= 0 ? at : -errno();
   }
 
   /**

@@ -9,6 +9,7 @@ import { Errno, SystemError } from "./errno.ts";
 import { isCloexec, isNonblocking, openFdCount } from "./fd.ts";
 import { DataFile } from "./file.ts";
 import { IovecTable } from "./iovec.ts";
+import { TemporaryDirectory } from "../tests/support/temporary_directory.ts";
 import { run, RUN_INPUT, runSource, source } from "./testing/run.ts";
 
 const MIB = 1 << 20;
@@ -442,4 +443,18 @@ Deno.test("a block device has the size of its medium", () => {
       losetup("--detach", device);
     }
   });
+});
+
+Deno.test("DataFile finds data and holes", () => {
+  using directory = TemporaryDirectory.make("seek");
+  const path = directory.file("disk.img");
+  Deno.writeFileSync(path, new Uint8Array(4 * MIB).fill(1));
+  using file = DataFile.open(path);
+  assertEquals(file.seek("data", 5), 5);
+  assertEquals(file.seek("hole", 5), 4 * MIB);
+  assertEquals(file.punchHole(MIB, MIB), 0);
+  assertEquals(file.seek("hole", 5), MIB);
+  assertEquals(file.seek("hole", MIB + 5), MIB + 5);
+  assertEquals(file.seek("data", MIB + 5), 2 * MIB);
+  assertEquals(file.seek("data", 4 * MIB), -Errno.ENXIO);
 });

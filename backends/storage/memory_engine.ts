@@ -19,6 +19,7 @@ import type { IoTable } from "../../sys/io_table.ts";
 import { mapFile, type Mapping } from "../../sys/mapping.ts";
 import { createMemfd } from "../../sys/memfd.ts";
 import { StorageError } from "./error.ts";
+import { findExtent } from "./extent.ts";
 import {
   type Storage,
   STORAGE_FLUSH,
@@ -26,6 +27,7 @@ import {
   STORAGE_WRITE,
   STORAGE_WRITE_ZEROES,
   type StorageCompletion,
+  type StorageExtent,
   type StorageOperation,
 } from "./storage.ts";
 
@@ -73,6 +75,10 @@ export class NullEngine implements Storage {
 
   poll(): number {
     return 0;
+  }
+
+  extent(offset: number): StorageExtent {
+    return { length: this.capacity - offset, mapped: false };
   }
 
   acquire(): void {}
@@ -143,6 +149,10 @@ export class MemoryEngine implements Storage {
 
   poll(): number {
     return 0;
+  }
+
+  extent(offset: number): StorageExtent {
+    return findExtent(this.#file, offset, this.capacity);
   }
 
   acquire(): void {}

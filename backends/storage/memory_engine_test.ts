@@ -39,6 +39,8 @@ Deno.test("MemoryEngine keeps what is written and gives space back", () => {
   );
   assertEquals(buffers.bytes.subarray(0, data.length), data);
   assertEquals(runner.run(STORAGE_FLUSH), 0);
+  assertEquals(engine.extent(0), { length: MEBIBYTE, mapped: false });
+  assertEquals(engine.extent(MEBIBYTE), { length: data.length, mapped: true });
   assertEquals(runner.run(STORAGE_WRITE_ZEROES, MEBIBYTE, 4096), 0);
   assertEquals(
     runner.run(STORAGE_WRITE_ZEROES_UNMAP, MEBIBYTE + 4096, 4096),
@@ -65,6 +67,10 @@ Deno.test("NullEngine answers everything and touches nothing", () => {
   const list = buffers.iovecs;
   assertEquals(runner.run(STORAGE_READ, 0, 512, list, 1), 512);
   assertEquals(buffers.bytes[100], 3);
+  assertEquals(engine.extent(4096), {
+    length: 4 * MEBIBYTE - 4096,
+    mapped: false,
+  });
   assertEquals(runner.run(STORAGE_FLUSH), 0);
   engine.close();
 });

@@ -32,6 +32,14 @@ export type StorageOperation = 0 | 1 | 2 | 3 | 4 | 5;
  */
 export type StorageCompletion = (slot: number, result: number) => void;
 
+/** A run of bytes that are all allocated, or all not. */
+export interface StorageExtent {
+  /** Length in bytes, at least 1. */
+  readonly length: number;
+  /** Whether the host has space for them; without it they read as zeroes. */
+  readonly mapped: boolean;
+}
+
 /** Where the bytes of a disk are kept. Offsets and lengths are in bytes. */
 export interface Storage {
   /** Size in bytes; a multiple of {@linkcode blockSize}. */
@@ -70,6 +78,14 @@ export interface Storage {
 
   /** Submits what is prepared and delivers what is done; returns the number of completions. */
   poll(): number;
+
+  /**
+   * Tells whether the bytes from `offset` on are allocated, and how far that
+   * goes. For rare use: it is a system call or two, and allocates.
+   *
+   * @param offset below the capacity
+   */
+  extent(offset: number): StorageExtent;
 
   /** Takes the lock that keeps others from writing; throws when it is taken. */
   acquire(): void;

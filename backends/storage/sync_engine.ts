@@ -35,8 +35,10 @@ import {
   STORAGE_WRITE_ZEROES,
   STORAGE_WRITE_ZEROES_UNMAP,
   type StorageCompletion,
+  type StorageExtent,
   type StorageOperation,
 } from "./storage.ts";
+import { findExtent } from "./extent.ts";
 import { ZeroWriter } from "./zeroes.ts";
 
 /** Unit of I/O of files, in bytes: pages and file system blocks. */
@@ -126,6 +128,10 @@ export class SyncEngine implements Storage {
 
   poll(): number {
     return 0;
+  }
+
+  extent(offset: number): StorageExtent {
+    return findExtent(this.#file, offset, this.#capacity);
   }
 
   acquire(): void {

@@ -13,6 +13,7 @@ import {
   STORAGE_READ,
   STORAGE_WRITE,
   type StorageCompletion,
+  type StorageExtent,
   type StorageOperation,
 } from "../../storage/storage.ts";
 
@@ -100,6 +101,10 @@ export class FakeStorage implements Storage {
   /** Completes nothing: tests do. */
   poll(): number {
     return 0;
+  }
+
+  extent(offset: number): StorageExtent {
+    return { length: this.capacity - offset, mapped: true };
   }
 
   acquire(): void {

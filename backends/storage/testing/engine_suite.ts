@@ -250,6 +250,32 @@ export function testEngine(
     assertEquals(Deno.statSync(bench.path).size, 2 * MEBIBYTE);
   });
 
+  Deno.test(`${name}: tells what is allocated`, () => {
+    using bench = new Bench(options);
+    const { storage, runner } = bench;
+    assertEquals(runner.run(STORAGE_FLUSH), 0);
+    assertEquals(storage.extent(0), { length: 2 * MEBIBYTE, mapped: true });
+    const at = 65536, length = 262144;
+    assertEquals(runner.run(STORAGE_DISCARD, at, length), 0);
+    assertEquals(storage.extent(0), { length: at, mapped: true });
+    assertEquals(storage.extent(at - block), { length: block, mapped: true });
+    assertEquals(storage.extent(at), { length, mapped: false });
+    assertEquals(storage.extent(at + block), {
+      length: length - block,
+      mapped: false,
+    });
+    assertEquals(storage.extent(at + length).mapped, true);
+    const tail = 2 * MEBIBYTE - 65536;
+    assertEquals(runner.run(STORAGE_DISCARD, tail, 65536), 0);
+    assertEquals(storage.extent(tail), { length: 65536, mapped: false });
+    // Nor is what a truncated image lacks.
+    Deno.truncateSync(bench.path, MEBIBYTE);
+    assertEquals(storage.extent(MEBIBYTE + 65536), {
+      length: MEBIBYTE - 65536,
+      mapped: false,
+    });
+  });
+
   Deno.test(`${name}: answers reads of a truncated image, and goes on`, () => {
     using bench = new Bench(options);
     Deno.truncateSync(bench.path, MEBIBYTE);
