@@ -24,7 +24,7 @@ import { Connection } from "../vhost/connection.ts";
 import { Session } from "../vhost/session.ts";
 import { adoptSocket } from "./inherited_socket.ts";
 import type { Logger } from "./log.ts";
-import { type DeviceError, WorkerPlane } from "./worker_plane.ts";
+import { type DeviceError, WorkerPlane, WorkerPool } from "./worker_plane.ts";
 
 /** How long a listener rests after it could not accept, in ms. */
 const ACCEPT_PAUSE = 100;
@@ -49,6 +49,8 @@ export interface DeviceSpec {
   readonly group?: number;
   /** Number of Workers that share the rings (default 1). */
   readonly workers?: number;
+  /** Name of the devices of this process that share one Worker. */
+  readonly workerGroup?: string | null;
   /** How long to look at the rings before sleeping: a mode, or microseconds. */
   readonly poll?: "auto" | "off" | number;
   /** Offer `VIRTIO_F_EVENT_IDX` (default true). */
@@ -100,6 +102,7 @@ export class DeviceHost {
   /**
    * Makes the device and listens.
    *
+   * @param pool knows the Workers of groups in this process
    * @throws {DeviceError} when the device refuses its options
    * @throws {SystemError} when the socket cannot be had
    */
@@ -107,6 +110,7 @@ export class DeviceHost {
     spec: DeviceSpec,
     log: Logger,
     reactor: Reactor,
+    pool: WorkerPool = new WorkerPool(),
   ): Promise<DeviceHost> {
     if ((spec.socket === undefined) === (spec.fd === undefined)) {
       throw new TypeError(
@@ -118,6 +122,8 @@ export class DeviceHost {
       module: spec.module,
       options: spec.options,
       workers: spec.workers,
+      pool,
+      group: spec.workerGroup,
       poll: spec.poll,
       eventIdx: spec.eventIdx,
       indirect: spec.indirect,
@@ -140,7 +146,7 @@ export class DeviceHost {
 
   /** Facts and counters: a JSON object. */
   async status(): Promise<Record<string, unknown>> {
-    const { rings, device } = await this.#plane.status();
+    const { rings, device, missedWakeUps } = await this.#plane.status();
     const { name, type, socket } = this.spec;
     return {
       name,
@@ -153,6 +159,7 @@ export class DeviceHost {
       lastDrop: this.#lastDrop,
       session: this.#current?.session.status() ?? null,
       rings,
+      missedWakeUps,
       device,
     };
   }

@@ -9,6 +9,7 @@ import { requirePlatform } from "../sys/platform.ts";
 import { raiseNofileLimit } from "../sys/process.ts";
 import { DeviceHost } from "./device_host.ts";
 import { Logger } from "./log.ts";
+import { WorkerPool } from "./worker_plane.ts";
 import type { LogLevel } from "../virtqueue/device.ts";
 
 /** What {@linkcode serve} serves, and how. */
@@ -29,6 +30,12 @@ export interface ServeOptions {
   /** Number of Workers that share the rings (default 1). */
   readonly workers?: number;
   /**
+   * Name of a group of devices that share state: those that this program serves
+   * with the same name live in one Worker, and in one instance of their modules.
+   * Default: the device has Workers of its own.
+   */
+  readonly workerGroup?: string;
+  /**
    * How long to look at the rings before sleeping: `auto` (default), `off`, or
    * microseconds.
    */
@@ -42,6 +49,9 @@ export interface ServeOptions {
   /** Stop on SIGINT and SIGTERM (default true). */
   readonly signals?: boolean;
 }
+
+/** The Workers of groups in this program. */
+const POOL = new WorkerPool();
 
 /** A device that is being served. */
 export interface Server extends AsyncDisposable {
@@ -92,12 +102,14 @@ export async function serve(options: ServeOptions): Promise<Server> {
         socket,
         mode,
         workers: options.workers,
+        workerGroup: options.workerGroup,
         poll: options.poll,
         eventIdx,
         indirect,
       },
       new Logger({ level: options.logLevel }),
       reactor,
+      POOL,
     );
   } catch (error) {
     reactor.close();

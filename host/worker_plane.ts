@@ -32,7 +32,11 @@ import {
   VIRTIO_F_VERSION_1,
 } from "../virtqueue/constants.ts";
 import type { LogLevel } from "../virtqueue/device.ts";
-import { type DeviceError, WorkerChannel } from "./worker/channel.ts";
+import {
+  type DeviceError,
+  type WorkerChannel,
+  WorkerPool,
+} from "./worker/channel.ts";
 import type {
   Command,
   DeviceFacts,
@@ -40,7 +44,7 @@ import type {
   WorkerStatus,
 } from "./worker/messages.ts";
 
-export { DeviceError } from "./worker/channel.ts";
+export { DeviceError, WorkerPool } from "./worker/channel.ts";
 
 /** Requests that one queue may have in flight. */
 const SLOTS_PER_QUEUE = 256;
@@ -62,6 +66,13 @@ export interface WorkerPlaneOptions {
    * microseconds.
    */
   readonly poll?: "auto" | "off" | number;
+  /** Where Workers of groups are known (default: one of its own). */
+  readonly pool?: WorkerPool;
+  /**
+   * Name of a group of devices that share one Worker; `null` (default): the
+   * device has Workers of its own.
+   */
+  readonly group?: string | null;
   /** Takes the log lines of the device. */
   readonly log: (level: LogLevel, message: string) => void;
 }
@@ -112,12 +123,19 @@ export class WorkerPlane implements DataPlane {
    */
   static async start(options: WorkerPlaneOptions): Promise<WorkerPlane> {
     ignoreFileSizeSignal();
+    const { pool = new WorkerPool(), group = null, workers = 1 } = options;
+    if (group !== null && workers !== 1) {
+      throw new TypeError(
+        `A device of the group "${group}" has one Worker, not ${workers}`,
+      );
+    }
     const channels: WorkerChannel[] = [];
     let facts: DeviceFacts | null = null;
     let made = 0;
     try {
-      for (let worker = 0; worker < (options.workers ?? 1); worker++) {
-        const channel = new WorkerChannel(options.log);
+      for (let worker = 0; worker < workers; worker++) {
+        const thread = pool.acquire(group, options.poll ?? "auto");
+        const channel = thread.open(options.log);
         channels.push(channel);
         const answer = await channel.request({
           type: "create",
@@ -125,9 +143,6 @@ export class WorkerPlane implements DataPlane {
           module: options.module,
           options: options.options,
           slotsPerQueue: SLOTS_PER_QUEUE,
-          poll: options.poll ?? "auto",
-          controlFd: channel.control.fd,
-          posted: channel.posted.buffer,
         });
         facts ??= answer as DeviceFacts;
         made++;
@@ -135,7 +150,7 @@ export class WorkerPlane implements DataPlane {
       return new WorkerPlane(channels, facts!, options);
     } catch (error) {
       await closeAll(channels.slice(0, made));
-      for (const channel of channels) channel.close();
+      for (const channel of channels) await channel.close();
       throw error;
     }
   }
@@ -235,9 +250,11 @@ export class WorkerPlane implements DataPlane {
     }
     const rings = all.flatMap((status) => status.rings)
       .toSorted((a, b) => a.index - b.index);
+    const missedWakeUps = Math.max(...all.map((each) => each.missedWakeUps));
     const [{ device }] = all;
-    return all.length === 1 ? { rings, device } : {
+    return all.length === 1 ? all[0] : {
       rings,
+      missedWakeUps,
       device: { ...device, workers: all.map((status) => status.device) },
     };
   }
@@ -290,13 +307,12 @@ export class WorkerPlane implements DataPlane {
   }
 }
 
-/** A Worker that sleeps ends by its own hand only. */
 async function closeAll(channels: readonly WorkerChannel[]): Promise<void> {
   for (const channel of channels) {
     if (channel.closed) continue;
     // A Worker that failed has nothing left to close.
     await channel.request({ type: "close" }).catch(() => {});
-    channel.close();
+    await channel.close();
   }
 }
 

@@ -7,7 +7,7 @@ import { mapFile } from "../sys/mapping.ts";
 import { waitUntil, withDeadline } from "../tests/support/deadline.ts";
 import { TemporaryDirectory } from "../tests/support/temporary_directory.ts";
 import { FakeDriver, FakeMemory } from "../virtqueue/testing/driver.ts";
-import { DeviceError, WorkerPlane } from "./worker_plane.ts";
+import { DeviceError, WorkerPlane, WorkerPool } from "./worker_plane.ts";
 import type { FailingOptions } from "./worker/testing/failing_device.ts";
 
 const GUEST_ADDRESS = 0x10_0000;
@@ -185,4 +185,121 @@ Deno.test("a Worker ends although its device cannot be closed", async () => {
     what: "the Worker to end",
     timeout: 5_000,
   });
+});
+
+/** An end of a pair, with memory and a driver for each of its queues. */
+class PairEnd implements AsyncDisposable {
+  readonly memfd = createMemfd("pair", SIZE);
+  readonly mapping = mapFile(this.memfd.fd, { size: SIZE });
+  readonly kick = EventFd.create();
+  readonly call = EventFd.create();
+  readonly receive: FakeDriver;
+  readonly transmit: FakeDriver;
+
+  private constructor(readonly plane: WorkerPlane) {
+    const bytes = new Uint8Array(this.mapping.buffer);
+    const memory = new FakeMemory([{ guestAddress: GUEST_ADDRESS, bytes }]);
+    this.receive = new FakeDriver(memory, { size: 8 });
+    this.transmit = new FakeDriver(memory, { size: 8 });
+  }
+
+  static async start(pool: WorkerPool, group: string | null): Promise<PairEnd> {
+    const end = new PairEnd(
+      await WorkerPlane.start({ ...PAIR, pool, group, log() {} }),
+    );
+    await end.plane.addRegion({
+      guestAddress: GUEST_ADDRESS,
+      size: SIZE,
+      hostAddress: end.mapping.address,
+      userAddress: 0,
+      fd: end.memfd.fd,
+      fileOffset: 0,
+      pageSize: 4096,
+    });
+    const drivers = [end.receive, end.transmit];
+    for (const [index, driver] of drivers.entries()) {
+      const { descriptorTable, availableRing, usedRing, size } = driver;
+      await end.plane.startRing({
+        index,
+        size,
+        descriptorTable,
+        availableRing,
+        usedRing,
+        position: 0,
+        kickFd: index === 1 ? end.kick.fd : -1,
+        callFd: end.call.fd,
+        errorFd: -1,
+      });
+    }
+    return end;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.plane.close();
+    for (const fd of [this.kick, this.call, this.memfd]) fd.close();
+    this.mapping.unmap();
+  }
+}
+
+const PAIR = {
+  module: new URL("./worker/testing/pair_device.ts", import.meta.url).href,
+  options: {},
+};
+
+Deno.test("devices of a group share one Worker, and reach each other's rings", async () => {
+  const pool = new WorkerPool();
+  const before = openFdCount();
+  {
+    await using one = await PairEnd.start(pool, "pair");
+    {
+      await using two = await PairEnd.start(pool, "pair");
+      assertEquals((await one.plane.status()).device, { ends: 2 });
+      two.receive.submit([{ writable: 16 }]);
+      // The ring has no kick descriptor: it is looked at all the time.
+      await waitUntil(
+        async () => (await two.plane.status()).rings[0].inFlight === 1,
+        { what: "the buffer to be taken" },
+      );
+      one.transmit.submit([{ readable: new TextEncoder().encode("hello") }]);
+      one.kick.signal();
+      await waitUntil(() => two.receive.usedPending, { what: "the message" });
+      const [{ data, length }] = two.receive.reap();
+      assertEquals(new TextDecoder().decode(data.subarray(0, length)), "hello");
+      await waitUntil(() => two.call.drain() > 0, { what: "the notification" });
+      await assertRejects(
+        () =>
+          WorkerPlane.start({
+            ...PAIR,
+            options: { refuse: true },
+            pool,
+            group: "pair",
+            log() {},
+          }),
+        DeviceError,
+        "No third end",
+      );
+    }
+    // One is gone, the other one goes on.
+    assertEquals((await one.plane.status()).device, { ends: 1 });
+    one.transmit.submit([{ readable: new TextEncoder().encode("anyone?") }]);
+    one.kick.signal();
+    await waitUntil(() => one.transmit.usedPending, { what: "the answer" });
+  }
+  await waitUntil(() => openFdCount() <= before, { what: "the Worker to end" });
+  // A group begins again in a Worker of its own.
+  await using again = await PairEnd.start(pool, "pair");
+  assertEquals((await again.plane.status()).device, { ends: 1 });
+});
+
+Deno.test("devices without a group have Workers of their own", async () => {
+  const pool = new WorkerPool();
+  await using one = await PairEnd.start(pool, null);
+  await using two = await PairEnd.start(pool, null);
+  assertEquals((await one.plane.status()).device, { ends: 1 });
+  assertEquals((await two.plane.status()).device, { ends: 1 });
+  await assertRejects(
+    () => WorkerPlane.start({ ...PAIR, group: "x", workers: 2, log() {} }),
+    TypeError,
+    'A device of the group "x" has one Worker, not 2',
+  );
 });

@@ -19,6 +19,7 @@ import type { Logger } from "../log.ts";
 import type { ManagedDevice } from "../management/device_methods.ts";
 import { listenForManagement, resizeAll } from "../management/listen.ts";
 import type { PlannedDevice } from "../options/device_specs.ts";
+import { WorkerPool } from "../worker_plane.ts";
 import { ServerSignals } from "./signals.ts";
 
 /** How to run devices. */
@@ -43,13 +44,14 @@ export async function runDevices(
 ): Promise<number> {
   raiseNofileLimit();
   using reactor = new Reactor();
+  const pool = new WorkerPool();
   const hosts: DeviceHost[] = [];
   const managed: ManagedDevice[] = [];
   using signals = new ServerSignals(() => void resizeAll(managed, log));
   let server: Disposable | null = null;
   try {
     for (const { spec } of devices) {
-      const host = await DeviceHost.start(spec, log, reactor);
+      const host = await DeviceHost.start(spec, log, reactor, pool);
       hosts.push(host);
       managed.push(managedHere(host));
     }

@@ -31,6 +31,7 @@ import type {
   StartResult,
 } from "../supervisor/protocol.ts";
 import { VERSION } from "../version.ts";
+import { WorkerPool } from "../worker_plane.ts";
 
 /** Why the process ends. */
 interface End {
@@ -84,6 +85,7 @@ class Devices {
   readonly end: (end: End) => void;
   readonly #logFd: number;
   readonly #reactor: Reactor;
+  readonly #pool = new WorkerPool();
   readonly #hosts: DeviceHost[] = [];
   readonly #failed = new Set<DeviceHost>();
   #drainLimit = 0;
@@ -113,7 +115,12 @@ class Devices {
         );
       }
       for (const spec of devices) {
-        const host = await DeviceHost.start(spec, this.log, this.#reactor);
+        const host = await DeviceHost.start(
+          spec,
+          this.log,
+          this.#reactor,
+          this.#pool,
+        );
         if (this.#stopping) await host.stop();
         this.#hosts.push(host);
       }

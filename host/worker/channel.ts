@@ -1,20 +1,25 @@
 /**
- * Requests and answers between the main thread and one data Worker.
+ * Requests and answers between the main thread and data Workers.
  *
  * Theory of operation
  * -------------------
- * A request is posted, counted in shared memory, and the Worker is woken
+ * A {@linkcode DataWorker} is a thread, a {@linkcode WorkerChannel} one device in
+ * it. A request is posted, counted in shared memory, and the Worker is woken
  * through its control eventfd; the answer carries the request's number. When
  * the Worker fails, every request that waits, and every later one, is refused
- * with the reason: the session drops its front-end, and the host of the device
- * decides what comes next.
+ * with the reason: the sessions drop their front-ends, and the hosts of the
+ * devices decide what comes next.
+ *
+ * Devices that share state (the ports of a switch, adapters with a common disk)
+ * live in one Worker: they name a group, and a {@linkcode WorkerPool} knows the
+ * Worker of each. It lives from its first device to its last.
  *
  * @module
  */
 
 import { EventFd } from "../../sys/eventfd.ts";
 import type { LogLevel } from "../../virtqueue/device.ts";
-import type { Command, Request, WorkerMessage } from "./messages.ts";
+import type { Begin, Command, Request, WorkerMessage } from "./messages.ts";
 
 /** After how long, in ms, an answer is late, and how often it is looked after. */
 const LATE = 200;
@@ -41,31 +46,29 @@ interface Waiting {
 }
 
 /** A data Worker, as the main thread talks to it. */
-export class WorkerChannel {
-  /** Wakes the Worker. */
-  readonly control: EventFd = EventFd.create();
-  /** Requests posted so far. */
-  readonly posted: Int32Array<SharedArrayBuffer> = new Int32Array(
-    new SharedArrayBuffer(4),
-  );
+export class DataWorker {
   /** Resolves when the Worker failed. */
   readonly failed: Promise<DeviceError>;
-  /** Called when the configuration space changed. */
-  onConfig: (config: Uint8Array, notify: boolean) => void = () => {};
-  /** Called again and again while an answer is late. */
-  onLate: () => void = () => {};
-  /** The Worker was ended. */
-  closed = false;
-  #failure: DeviceError | null = null;
-  #reportFailure!: (error: DeviceError) => void;
-  #nextId = 1;
+  readonly #control: EventFd = EventFd.create();
+  readonly #posted = new Int32Array(new SharedArrayBuffer(4));
+  readonly #channels = new Map<number, WorkerChannel>();
   readonly #waiting = new Map<number, Waiting>();
   readonly #worker: Worker;
-  readonly #log: (level: LogLevel, message: string) => void;
+  readonly #ended: () => void;
+  #reportFailure!: (error: DeviceError) => void;
+  #failure: DeviceError | null = null;
+  #nextId = 1;
+  #nextDevice = 0;
+  #closed = false;
 
-  /** Starts a Worker. */
-  constructor(log: (level: LogLevel, message: string) => void) {
-    this.#log = log;
+  /**
+   * Starts a thread.
+   *
+   * @param poll how long to look at rings before sleeping
+   * @param ended called when it is about to end: it takes no more devices
+   */
+  constructor(poll: "auto" | "off" | number, ended: () => void = () => {}) {
+    this.#ended = ended;
     this.failed = new Promise((resolve) => this.#reportFailure = resolve);
     this.#worker = new Worker(
       new URL("./data_worker.ts", import.meta.url),
@@ -77,32 +80,50 @@ export class WorkerChannel {
       event.preventDefault();
       this.#fail(new DeviceError("worker-failed", event.message));
     };
+    const begin: Begin = {
+      controlFd: this.#control.fd,
+      posted: this.#posted.buffer,
+      poll,
+    };
+    this.#worker.postMessage(begin);
   }
 
-  /** Asks the Worker; its answer. Rejects with a {@linkcode DeviceError}. */
-  request(command: Command): Promise<unknown> {
+  /** A channel for one more device. */
+  open(log: (level: LogLevel, message: string) => void): WorkerChannel {
+    const device = this.#nextDevice++;
+    const channel: WorkerChannel = new WorkerChannel(this, device, log);
+    this.#channels.set(device, channel);
+    return channel;
+  }
+
+  /** See {@linkcode WorkerChannel.request}. */
+  request(device: number, command: Command): Promise<unknown> {
     if (this.#failure !== null) return Promise.reject(this.#failure);
-    if (this.closed) {
-      return Promise.reject(new DeviceError("closed", "The device is closed"));
-    }
     const id = this.#nextId++;
-    const request: Request = { id, command };
+    const request: Request = { id, device, command };
     const answer = new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
       this.#worker.postMessage(request);
-      Atomics.add(this.posted, 0, 1);
-      this.control.signal();
+      Atomics.add(this.#posted, 0, 1);
+      this.#control.signal();
     });
-    const late = setInterval(() => this.onLate(), LATE);
+    const late = setInterval(() => {
+      // Whatever it is that the thread waits for.
+      for (const channel of this.#channels.values()) channel.onLate();
+    }, LATE);
     return answer.finally(() => clearInterval(late));
   }
 
-  /** Ends the Worker. */
-  close(): void {
-    if (this.closed) return;
-    this.closed = true;
+  /** A device is closed, or could not be made: the last one ends the thread. */
+  async leave(device: number): Promise<void> {
+    this.#channels.delete(device);
+    if (this.#channels.size > 0 || this.#closed) return;
+    this.#closed = true;
+    this.#ended();
+    // A Worker that sleeps ends by its own hand only; one that failed has ended.
+    await this.request(device, { type: "end" }).catch(() => {});
     this.#worker.terminate();
-    this.control.close();
+    this.#control.close();
   }
 
   #receive(message: WorkerMessage): void {
@@ -114,9 +135,11 @@ export class WorkerChannel {
           new DeviceError(message.kind, message.message),
         );
       case "config-changed":
-        return this.onConfig(message.config, message.notify);
+        return this.#channels.get(message.device)
+          ?.onConfig(message.config, message.notify);
       case "log":
-        return this.#log(message.level, message.message);
+        return this.#channels.get(message.device)
+          ?.log(message.level, message.message);
     }
   }
 
@@ -129,8 +152,73 @@ export class WorkerChannel {
   #fail(error: DeviceError): void {
     if (this.#failure !== null) return;
     this.#failure = error;
+    this.#ended();
     for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
     this.#reportFailure(error);
+  }
+}
+
+/** One device in a data Worker, as the main thread talks to it. */
+export class WorkerChannel {
+  /** Called when the configuration space changed. */
+  onConfig: (config: Uint8Array, notify: boolean) => void = () => {};
+  /** Called again and again while an answer of the thread is late. */
+  onLate: () => void = () => {};
+  /** The device has left the Worker. */
+  closed = false;
+  readonly #worker: DataWorker;
+  readonly #device: number;
+
+  /** Made by {@linkcode DataWorker.open}. */
+  constructor(
+    worker: DataWorker,
+    device: number,
+    readonly log: (level: LogLevel, message: string) => void,
+  ) {
+    this.#worker = worker;
+    this.#device = device;
+  }
+
+  /** Resolves when the Worker failed. */
+  get failed(): Promise<DeviceError> {
+    return this.#worker.failed;
+  }
+
+  /** Asks the device; its answer. Rejects with a {@linkcode DeviceError}. */
+  request(command: Command): Promise<unknown> {
+    if (this.closed) {
+      return Promise.reject(new DeviceError("closed", "The device is closed"));
+    }
+    return this.#worker.request(this.#device, command);
+  }
+
+  /** Forgets a device that was closed, or could not be made. */
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    await this.#worker.leave(this.#device);
+  }
+}
+
+/** The Workers of a process, by the group of devices that each is for. */
+export class WorkerPool {
+  readonly #groups = new Map<string, DataWorker>();
+
+  /**
+   * The Worker of a group, started if need be; one of its own without a group.
+   *
+   * @param poll how long to look at rings before sleeping; the first device of
+   * a group decides
+   */
+  acquire(group: string | null, poll: "auto" | "off" | number): DataWorker {
+    if (group === null) return new DataWorker(poll);
+    const known = this.#groups.get(group);
+    if (known !== undefined) return known;
+    const worker: DataWorker = new DataWorker(poll, () => {
+      if (this.#groups.get(group) === worker) this.#groups.delete(group);
+    });
+    this.#groups.set(group, worker);
+    return worker;
   }
 }

@@ -1,31 +1,25 @@
 /**
- * The loop of a data Worker: it owns every ring of a device and sleeps in one
- * place.
+ * The loop of a data Worker: it runs the rings of one device, or of several that
+ * share their state, and sleeps in one place.
  *
  * Theory of operation
  * -------------------
- * A ring is *active* while there may be work on it, and only active rings are
- * looked at. A kick, a start and {@linkcode DeviceContext.resume} activate it.
  * One turn does, in this order:
  *
- * 1. serve: each active ring gives up to {@linkcode BUDGET} chains to the
+ * 1. serve: each active ring gives up to {@linkcode BUDGET} chains to its
  *    device. Small batches beat draining the ring: the driver sees the first
  *    completions while we work on the next ones.
- * 2. poll: the device submits what it prepared and completes what is done.
+ * 2. poll: each device submits what it prepared and completes what is done.
  * 3. publish: completions become visible, then the driver is notified where it
  *    asked for it.
  *
  * A turn without progress prepares for sleep: notifications are enabled on each
- * active ring and the ring is looked at once more; one that stays empty and has
- * nothing in flight is no longer active. A ring that cannot be served although
- * chains wait (the device parked it, or all chain objects are in flight) keeps
- * notifications off, because a kick would change nothing.
- *
- * Before that it may look at the rings for a while ({@linkcode PollingGovernor}),
- * with notifications still off.
+ * active ring and the ring is looked at once more (see
+ * {@linkcode HostedDevice.rearm}). Before that the loop may look at the rings for
+ * a while ({@linkcode PollingGovernor}), with notifications still off.
  *
  * Sleeping is one system call ({@linkcode Waiter}) over the kick descriptors
- * (edge-triggered, never read), the descriptors that the device watches, and the
+ * (edge-triggered, never read), the descriptors that devices watch, and the
  * control eventfd. A loop that does not get to sleep looks there now and then:
  * a kick for a ring that is not active must not wait for a busy one. The
  * main thread increments a shared counter before it signals that eventfd, so a
@@ -38,24 +32,13 @@
  */
 
 import { drainEventFd } from "../../sys/eventfd.ts";
+import { SystemError } from "../../sys/errno.ts";
 import { IoUring } from "../../sys/io_uring/io_uring.ts";
-import { detachMemory, viewMemory } from "../../sys/mapping.ts";
-import type { RingSetup } from "../../vhost/data_plane.ts";
-import {
-  VIRTIO_F_EVENT_IDX,
-  VIRTIO_F_INDIRECT_DESC,
-} from "../../virtqueue/constants.ts";
-import type { VirtioDevice, VirtQueue } from "../../virtqueue/device.ts";
-import { GuestMemory } from "../../virtqueue/memory.ts";
-import { SplitQueue } from "../../virtqueue/split_queue.ts";
-import type { RegionAddress } from "./messages.ts";
+import { HostedDevice } from "./hosted_device.ts";
 import { PollingGovernor } from "./polling.ts";
-import { Ring } from "./ring.ts";
 import { UringWaiter } from "./uring_waiter.ts";
 import { EpollWaiter, type Waiter } from "./waiter.ts";
 
-/** Chains that one ring may take in one turn. */
-export const BUDGET = 8;
 /** How long the loop sleeps at most while a ring without kick descriptor runs, in ms. */
 const POLL_INTERVAL = 1;
 /**
@@ -67,45 +50,43 @@ const WATCHDOG = 1000;
 const LOOKS = 8;
 /** A busy loop looks at what would wake it once in so many turns. */
 const LOOK_INTERVAL = 16;
-const TOKEN_CONTROL = 0x1_0000;
-const TOKEN_WATCH = 0x2_0000;
+/** Token of the control eventfd; those of the other descriptors are above. */
+const TOKEN_CONTROL = 0;
 
-/** Runs the rings of one device. */
+/** A descriptor that may wake the loop. */
+interface Source {
+  readonly fd: number;
+  readonly ready: () => void;
+}
+
+/** Runs the rings of the devices of one thread. */
 export class DataLoop implements Disposable {
-  /** The guest's memory. */
-  readonly memory: GuestMemory = new GuestMemory();
-  #device: VirtioDevice | null = null;
-  #features = 0n;
-  readonly #slotsPerQueue: number;
   readonly #controlFd: number;
   readonly #posted: Int32Array;
   #waiter: Waiter;
   readonly #polling: PollingGovernor;
+  readonly #devices: HostedDevice[] = [];
+  readonly #sources = new Map<number, Source>();
+  #nextToken = TOKEN_CONTROL + 1;
   #turns = 0;
+  #missed = 0;
   #disposed = false;
-  readonly #rings = new Map<number, Ring>();
-  readonly #active: Ring[] = [];
-  readonly #watched = new Map<number, () => void>();
-  #polledRings = 0;
 
   /**
    * @param controlFd eventfd that ends the sleep
    * @param posted shared counter of commands, see `messages.ts`
-   * @param slotsPerQueue chain objects for each queue
    * @param waiter where to sleep (default: in epoll_wait)
    * @param polling how long to look before sleeping (default: not at all)
    */
   constructor(
     controlFd: number,
     posted: Int32Array,
-    slotsPerQueue: number,
     waiter: Waiter = new EpollWaiter(),
     polling: PollingGovernor = new PollingGovernor("off"),
   ) {
     this.#polling = polling;
     this.#controlFd = controlFd;
     this.#posted = posted;
-    this.#slotsPerQueue = slotsPerQueue;
     this.#waiter = waiter;
     waiter.add(controlFd, TOKEN_CONTROL);
   }
@@ -116,136 +97,70 @@ export class DataLoop implements Disposable {
   }
 
   /**
-   * The io_uring that the loop sleeps in from now on, for a device that has I/O
-   * of its own; `null` where there is no io_uring. To be called before the first
-   * ring starts.
+   * Commands and rings with chains that a loop found which nothing had woken: 0,
+   * unless a wake-up got lost, or a driver did not kick.
    */
-  useRing(): IoUring | null {
+  get missedWakeUps(): number {
+    return this.#missed;
+  }
+
+  /**
+   * The io_uring that the loop sleeps in from now on, for a device that has I/O
+   * of its own; `null` where there is none to be had.
+   *
+   * @param refused told why, where the kernel has io_uring and yet refuses
+   */
+  useRing(refused: (error: SystemError) => void = () => {}): IoUring | null {
     if (this.#waiter.ring !== null || !IoUring.supported()) {
       return this.#waiter.ring;
     }
-    const waiter = new UringWaiter();
-    waiter.add(this.#controlFd, TOKEN_CONTROL);
+    let waiter: UringWaiter | null = null;
+    try {
+      waiter = new UringWaiter();
+      waiter.add(this.#controlFd, TOKEN_CONTROL);
+      for (const [token, { fd }] of this.#sources) waiter.add(fd, token);
+    } catch (error) {
+      waiter?.[Symbol.dispose]();
+      if (!(error instanceof SystemError)) throw error;
+      refused(error);
+      return null;
+    }
     this.#waiter[Symbol.dispose]();
     this.#waiter = waiter;
     return waiter.ring;
   }
 
-  /** The device; set once, before the first ring starts. */
-  get device(): VirtioDevice {
-    if (this.#device === null) throw new Error("The loop has no device yet");
-    return this.#device;
-  }
-
-  set device(device: VirtioDevice) {
-    this.#device = device;
-  }
-
-  /** Rings that run, by index. */
-  get rings(): ReadonlyMap<number, Ring> {
-    return this.#rings;
-  }
-
-  /** The driver acknowledged `features`: rings that start from now on follow them. */
-  negotiate(features: bigint): void {
-    this.#features = features;
-    this.device.negotiate?.(features);
-  }
-
-  /** Maps a region into the guest memory of this thread. */
-  addRegion(region: RegionAddress): void {
-    const { guestAddress, size, hostAddress, backing } = region;
-    const buffer = viewMemory(hostAddress, size);
-    try {
-      this.memory.add({ guestAddress, size, hostAddress, buffer, backing });
-    } catch (error) {
-      detachMemory(buffer);
-      throw error;
-    }
-  }
-
-  /** Forgets a region: nothing in this thread refers to it afterwards. */
-  removeRegion(region: RegionAddress): void {
-    for (const ring of this.#rings.values()) this.#drain(ring);
-    detachMemory(this.memory.remove(region.guestAddress, region.size));
-    for (const ring of this.#rings.values()) {
-      ring.queue.rebind();
-      this.#activate(ring);
-    }
-  }
-
-  /** Starts a ring and looks at it, kicked or not. */
-  startRing(setup: RingSetup): void {
-    if (this.#rings.has(setup.index)) {
-      throw new Error(`Ring ${setup.index} runs already`);
-    }
-    const { index, position } = setup;
-    const queue = new SplitQueue({
-      index,
-      size: setup.size,
-      memory: this.memory,
-      descriptorTable: setup.descriptorTable,
-      availableRing: setup.availableRing,
-      usedRing: setup.usedRing,
-      position,
-      eventIdx: (this.#features & bit(VIRTIO_F_EVENT_IDX)) !== 0n,
-      indirect: (this.#features & bit(VIRTIO_F_INDIRECT_DESC)) !== 0n,
-      maxSegments: this.device.maxSegments,
-      slots: this.#slotsPerQueue,
-      slotBase: index * this.#slotsPerQueue,
-    });
-    if (setup.kickFd >= 0) this.#waiter.add(setup.kickFd, index);
-    else this.#polledRings++;
-    const ring = new Ring(queue, setup, this.#waiter);
-    this.#rings.set(index, ring);
-    this.#activate(ring);
-    // A predecessor may have died between publishing and notifying: one
-    // notification too many is harmless, one too few stalls the driver.
-    if (position !== 0) ring.notify();
-    this.#waiter.flush();
+  /** A place for a device. */
+  host(slotsPerQueue: number): HostedDevice {
+    const hosted: HostedDevice = new HostedDevice(
+      this,
+      slotsPerQueue,
+      () => this.#devices.splice(this.#devices.indexOf(hosted), 1),
+    );
+    this.#devices.push(hosted);
+    return hosted;
   }
 
   /**
-   * Drains a ring and stops it.
+   * Calls `ready` whenever `fd` becomes readable, and once if it is so now.
    *
-   * @returns where to go on in the available ring
+   * @returns a number for {@linkcode unwatch}
+   * @throws {SystemError} when a descriptor of this kind cannot be watched
    */
-  stopRing(index: number): number {
-    const ring = this.#ring(index);
-    this.#drain(ring);
-    if (ring.kickFd >= 0) this.#waiter.remove(ring.kickFd);
-    else this.#polledRings--;
-    this.#waiter.flush();
-    this.#rings.delete(index);
-    this.#deactivate(ring);
-    return ring.queue.position;
+  watch(fd: number, ready: () => void): number {
+    const token = this.#nextToken;
+    this.#waiter.add(fd, token);
+    this.#nextToken = token === 0xffff_ffff ? TOKEN_CONTROL + 1 : token + 1;
+    this.#sources.set(token, { fd, ready });
+    return token;
   }
 
-  /** Replaces the used-buffer notification descriptor. */
-  setCall(index: number, fd: number): void {
-    this.#ring(index).callFd = fd;
-    this.#waiter.flush();
-  }
-
-  /** Replaces the error descriptor. */
-  setError(index: number, fd: number): void {
-    this.#ring(index).errorFd = fd;
-    this.#waiter.flush();
-  }
-
-  /** See {@linkcode DeviceContext.resume}. */
-  resume(queue: VirtQueue): void {
-    const ring = this.#rings.get(queue.index);
-    if (ring !== undefined) this.#activate(ring);
-  }
-
-  /** See {@linkcode DeviceContext.watch}. */
-  watch(fd: number, ready: (() => void) | null): void {
-    if (this.#watched.has(fd)) this.#waiter.remove(fd);
-    this.#watched.delete(fd);
-    if (ready === null) return;
-    this.#waiter.add(fd, TOKEN_WATCH + fd);
-    this.#watched.set(fd, ready);
+  /** Ends a watch: `ready` is not called any more, `fd` may be closed. */
+  unwatch(token: number): void {
+    const source = this.#sources.get(token);
+    if (source === undefined) return;
+    this.#sources.delete(token);
+    this.#waiter.remove(source.fd);
   }
 
   /**
@@ -262,7 +177,9 @@ export class DataLoop implements Disposable {
         // Others must not wait for a ring that is always busy.
         if (++this.#turns % LOOK_INTERVAL === 0) this.#sleep(0);
       } else if (!this.#look(handled)) {
-        if (!this.#rearm()) this.#sleep(once ? 1 : -1);
+        if (!this.#rearm() && this.#sleep(once ? 1 : -1)) {
+          this.#lookAtEverything(handled);
+        }
         this.#disarm();
       }
       if (once) break;
@@ -270,42 +187,34 @@ export class DataLoop implements Disposable {
     this.#waiter.flush();
   }
 
-  /** Drains and stops every ring. */
-  stopRings(): void {
-    for (const index of [...this.#rings.keys()]) this.stopRing(index);
-  }
-
-  /** Stops every ring and gives the descriptors of the loop back. */
-  [Symbol.dispose](): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.stopRings();
-    for (const fd of [...this.#watched.keys()]) this.watch(fd, null);
-    this.#waiter[Symbol.dispose]();
+  /**
+   * One turn of all devices, and a short sleep if there was nothing to do: for
+   * one who waits for requests to end.
+   *
+   * @param resting a device whose rings give no new chains meanwhile
+   */
+  turnWithout(resting: HostedDevice): void {
+    if (!this.#turn(resting)) this.#sleep(POLL_INTERVAL);
   }
 
   /** One turn; true when there was progress. */
-  #turn(): boolean {
-    const active = this.#active, device = this.#device!;
+  #turn(resting: HostedDevice | null = null): boolean {
+    const devices = this.#devices;
     let progress = false;
-    for (let i = 0; i < active.length; i++) {
-      const ring = active[i];
-      if (!ring.parked && ring.queue.ready) {
-        // Before: the device may resume the ring while it serves it.
-        ring.parked = true;
-        if (device.serve(ring.queue, BUDGET)) ring.parked = false;
-        progress = true;
-      }
+    for (let i = 0; i < devices.length; i++) {
+      if (devices[i] !== resting && devices[i].serve()) progress = true;
     }
-    if (device.poll !== undefined && device.poll() > 0) progress = true;
-    for (let i = 0; i < active.length; i++) active[i].publish();
+    for (let i = 0; i < devices.length; i++) {
+      if (devices[i].poll()) progress = true;
+    }
+    for (let i = 0; i < devices.length; i++) devices[i].publishActive();
     return progress;
   }
 
   /** Looks at the active rings for a while; true when there is something to do. */
   #look(handled: number): boolean {
     const polling = this.#polling;
-    if (!polling.enabled || this.#active.length === 0) return false;
+    if (!polling.enabled || !this.#active()) return false;
     let now = performance.now();
     const end = now + polling.window(now);
     // What a turn prepared must not wait while the CPU does nothing else.
@@ -330,123 +239,83 @@ export class DataLoop implements Disposable {
     return false;
   }
 
+  #active(): boolean {
+    const devices = this.#devices;
+    for (let i = 0; i < devices.length; i++) {
+      if (devices[i].active) return true;
+    }
+    return false;
+  }
+
   /** Whether something came that a turn, or the caller, would deal with. */
   #pending(handled: number): boolean {
-    const active = this.#active;
     if (Atomics.load(this.#posted, 0) !== handled) return true;
-    for (let i = 0; i < active.length; i++) {
-      if (!active[i].parked && active[i].queue.ready) return true;
+    const devices = this.#devices;
+    for (let i = 0; i < devices.length; i++) {
+      if (devices[i].pending) return true;
     }
     return false;
   }
 
   /** Prepares for sleep; true when there is something to do instead. */
   #rearm(): boolean {
-    const active = this.#active;
+    const devices = this.#devices;
     let again = false;
-    for (let i = active.length - 1; i >= 0; i--) {
-      const ring = active[i], queue = ring.queue;
-      // What ended while the loop was looking must not wait for its sleep.
-      ring.publish();
-      const blocked = ring.parked || (queue.available && !queue.ready);
-      if (!blocked && queue.enableNotification()) again = true;
-      else {
-        // The look may have found the ring broken, after its last publication.
-        if (queue.broken !== null) ring.publish();
-        if (queue.inFlight === 0) this.#deactivate(ring);
-      }
+    for (let i = 0; i < devices.length; i++) {
+      if (devices[i].rearm()) again = true;
     }
     return again;
   }
 
   /** Rings that are still active need no notifications again. */
   #disarm(): void {
-    const active = this.#active;
-    for (let i = 0; i < active.length; i++) {
-      active[i].queue.disableNotification();
-    }
+    const devices = this.#devices;
+    for (let i = 0; i < devices.length; i++) devices[i].disarm();
   }
 
-  #sleep(limit: number): void {
-    const longest = limit < 0 ? WATCHDOG : limit;
-    const timeout = this.#polledRings > 0 && limit !== 0
-      ? POLL_INTERVAL
-      : longest;
-    const measured = this.#polling.enabled && limit !== 0;
-    const start = measured ? performance.now() : 0;
+  /** Sleeps; true when nothing happened for as long as the loop may sleep. */
+  #sleep(limit: number): boolean {
+    const polls = limit !== 0 && this.#pollsRings();
+    const timeout = polls ? POLL_INTERVAL : limit < 0 ? WATCHDOG : limit;
+    const start = limit === 0 ? 0 : performance.now();
     const count = this.#waiter.wait(timeout);
-    if (measured) this.#polling.slept(performance.now() - start);
-    let called = false;
+    const slept = limit === 0 ? 0 : performance.now() - start;
+    if (limit !== 0) this.#polling.slept(slept);
     for (let i = 0; i < count; i++) {
       const token = this.#waiter.token(i);
-      if (token === TOKEN_CONTROL) {
-        drainEventFd(this.#controlFd);
-      } else if (token >= TOKEN_WATCH) {
-        this.#watched.get(token - TOKEN_WATCH)?.();
-        called = true;
-      } else {
-        this.#kicked(token);
-      }
+      if (token === TOKEN_CONTROL) drainEventFd(this.#controlFd);
+      else this.#sources.get(token)?.ready();
     }
-    if (called) this.#publish();
-    if (this.#polledRings > 0) this.#activatePolled();
-    if (count === 0 && limit < 0) {
-      for (const ring of this.#rings.values()) this.#activate(ring);
+    const devices = this.#devices;
+    for (let i = 0; i < devices.length; i++) devices[i].woken();
+    return count === 0 && slept >= WATCHDOG - 1;
+  }
+
+  #pollsRings(): boolean {
+    const devices = this.#devices;
+    for (let i = 0; i < devices.length; i++) {
+      if (devices[i].pollsRings) return true;
     }
+    return false;
+  }
+
+  /** Nothing woke the loop: is there really nothing to do? */
+  #lookAtEverything(handled: number): void {
+    if (Atomics.load(this.#posted, 0) !== handled) this.#missed++;
+    for (const device of this.#devices) this.#missed += device.lookAtAll();
   }
 
   /** Publishes what was completed outside of a turn, on whatever ring. */
   #publish(): void {
-    for (const ring of this.#rings.values()) ring.publish();
+    const devices = this.#devices;
+    for (let i = 0; i < devices.length; i++) devices[i].publish();
   }
 
-  #kicked(index: number): void {
-    const ring = this.#rings.get(index);
-    if (ring === undefined) return;
-    ring.queue.counters.kicks++;
-    this.#activate(ring);
+  /** Closes all places of devices and gives the descriptors back. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const device of [...this.#devices]) device[Symbol.dispose]();
+    this.#waiter[Symbol.dispose]();
   }
-
-  #activatePolled(): void {
-    for (const ring of this.#rings.values()) {
-      if (ring.kickFd < 0) this.#activate(ring);
-    }
-  }
-
-  #activate(ring: Ring): void {
-    ring.parked = false;
-    if (ring.active) return;
-    ring.active = true;
-    ring.queue.disableNotification();
-    this.#active.push(ring);
-  }
-
-  #deactivate(ring: Ring): void {
-    if (!ring.active) return;
-    ring.active = false;
-    const last = this.#active.pop()!;
-    if (last !== ring) this.#active[this.#active.indexOf(ring)] = last;
-  }
-
-  /** Waits until the device has nothing of this ring any more. */
-  #drain(ring: Ring): void {
-    const device = this.device;
-    device.quiesce?.(ring.queue);
-    while (ring.queue.inFlight > 0) {
-      const progress = device.poll !== undefined && device.poll() > 0;
-      ring.publish();
-      if (!progress && ring.queue.inFlight > 0) this.#sleep(POLL_INTERVAL);
-    }
-    ring.publish();
-  }
-
-  #ring(index: number): Ring {
-    const ring = this.#rings.get(index);
-    if (ring === undefined) throw new Error(`Ring ${index} does not run`);
-    return ring;
-  }
-}
-
-function bit(number: number): bigint {
-  return 1n << BigInt(number);
 }

@@ -56,7 +56,7 @@ for (const [waiter, supported, make] of WAITERS) {
     bench.kick.signal();
     bench.turns(2);
     assertEquals(bench.texts(), ["again"]);
-    assertEquals(bench.loop.rings.get(0)?.status().kicks, 2);
+    assertEquals(bench.hosted.rings.get(0)?.status().kicks, 2);
   });
 
   test("a ring without kick descriptor is polled", () => {
@@ -116,7 +116,7 @@ for (const [waiter, supported, make] of WAITERS) {
     bench.turns(5);
     assertEquals(bench.device.serves, 1);
     bench.device.parked = false;
-    bench.loop.resume(bench.loop.rings.get(0)!.queue);
+    bench.hosted.resume(bench.hosted.rings.get(0)!.queue);
     bench.turns(1);
     assertEquals(bench.texts(), ["parked"]);
   });
@@ -126,7 +126,7 @@ for (const [waiter, supported, make] of WAITERS) {
     const serve = bench.device.serve.bind(bench.device);
     bench.device.serve = (queue) => {
       bench.device.serve = serve;
-      bench.loop.resume(queue);
+      bench.hosted.resume(queue);
       return false;
     };
     bench.submit("resumed");
@@ -159,7 +159,7 @@ for (const [waiter, supported, make] of WAITERS) {
     bench.turns(1);
     assertEquals(bench.device.held.length, 3);
     bench.device.poll = EchoDevice.prototype.poll;
-    assertEquals(bench.loop.stopRing(0), 3);
+    assertEquals(bench.hosted.stopRing(0), 3);
     assertEquals(bench.texts(), ["0", "1", "2"]);
     assertEquals(bench.call.drain(), 1);
     bench.submit("after");
@@ -180,7 +180,7 @@ for (const [waiter, supported, make] of WAITERS) {
     bench.submit("event");
     bench.start();
     bench.turns(1);
-    assertEquals(bench.loop.stopRing(0), 0);
+    assertEquals(bench.hosted.stopRing(0), 0);
     bench.device.later = false;
     bench.start();
     bench.turns(1);
@@ -192,7 +192,7 @@ for (const [waiter, supported, make] of WAITERS) {
     bench.submit("first");
     bench.start();
     bench.turns(1);
-    bench.loop.stopRing(0);
+    bench.hosted.stopRing(0);
     bench.call.drain();
     bench.start({ position: 1 });
     assertEquals(bench.call.drain(), 1);
@@ -206,9 +206,9 @@ for (const [waiter, supported, make] of WAITERS) {
       size: 65536,
       hostAddress: other.address,
     };
-    bench.loop.addRegion(region);
-    const id = bench.loop.memory.find(region.guestAddress, 1);
-    const view = bench.loop.memory.view(id);
+    bench.hosted.addRegion(region);
+    const id = bench.hosted.memory.find(region.guestAddress, 1);
+    const view = bench.hosted.memory.view(id);
     bench.device.later = true;
     bench.start();
     bench.driver.submit([
@@ -220,13 +220,13 @@ for (const [waiter, supported, make] of WAITERS) {
     bench.turns(2);
     assertEquals(bench.device.held.length, 1);
     bench.device.poll = EchoDevice.prototype.poll;
-    bench.loop.removeRegion(region);
+    bench.hosted.removeRegion(region);
     assertEquals(
       new TextDecoder().decode(new Uint8Array(other.buffer, 100, 8)),
       "to there",
     );
     assertThrows(() => view.getUint8(0), TypeError);
-    assertEquals(bench.loop.memory.find(region.guestAddress, 1), -1);
+    assertEquals(bench.hosted.memory.find(region.guestAddress, 1), -1);
     // The ring itself goes on.
     bench.device.later = false;
     assertEquals(bench.driver.reap().length, 1);
@@ -243,7 +243,7 @@ for (const [waiter, supported, make] of WAITERS) {
     bench.turns(2);
     assertEquals(bench.error.drain(), 1);
     assertEquals(bench.driver.reap().map(({ length }) => length), [0, 4]);
-    const status = bench.loop.rings.get(0)!.status();
+    const status = bench.hosted.rings.get(0)!.status();
     assertEquals([status.badChains, status.broken], [1, null]);
   });
 
@@ -253,9 +253,9 @@ for (const [waiter, supported, make] of WAITERS) {
     bench.driver.setAvailableIndex(1000);
     bench.turns(2);
     assertEquals(bench.error.drain(), 1);
-    assert(bench.loop.rings.get(0)!.status().broken?.includes("1000"));
+    assert(bench.hosted.rings.get(0)!.status().broken?.includes("1000"));
     bench.turns(2);
-    bench.loop.stopRing(0);
+    bench.hosted.stopRing(0);
   });
 
   test("a ring that breaks when the loop is about to sleep signals its error", () => {
@@ -270,7 +270,7 @@ for (const [waiter, supported, make] of WAITERS) {
       return 0;
     };
     bench.turns(1);
-    assert(bench.loop.rings.get(0)!.status().broken !== null);
+    assert(bench.hosted.rings.get(0)!.status().broken !== null);
     assertEquals(bench.error.drain(), 1);
     bench.turns(2);
     assertEquals(bench.error.drain(), 0);
@@ -280,11 +280,11 @@ for (const [waiter, supported, make] of WAITERS) {
     using bench = new Bench(make());
     using watched = EventFd.create();
     let calls = 0;
-    bench.loop.watch(watched.fd, () => calls++);
+    bench.hosted.watch(watched.fd, () => calls++);
     watched.signal();
     bench.turns(2);
     assertEquals(calls, 1);
-    bench.loop.watch(watched.fd, null);
+    bench.hosted.watch(watched.fd, null);
     watched.signal();
     bench.turns(2);
     assertEquals(calls, 1);
@@ -357,6 +357,21 @@ for (const [waiter, supported, make] of WAITERS) {
     assertEquals(published, true);
     assertEquals(bench.texts(), ["late"]);
     assertEquals(bench.call.drain(), 1);
+  });
+
+  test("a kick that got lost costs a second, and is counted", () => {
+    using bench = new Bench(make());
+    bench.start();
+    bench.turns(2);
+    bench.submit("unannounced");
+    const serve = bench.device.serve.bind(bench.device);
+    bench.device.serve = (queue, budget) => {
+      Atomics.add(bench.posted, 0, 1);
+      return serve(queue, budget);
+    };
+    bench.loop.run(0);
+    assertEquals(bench.texts(), ["unannounced"]);
+    assertEquals(bench.loop.missedWakeUps, 1);
   });
 
   test("a posted command ends the loop, busy or asleep", () => {

@@ -1,5 +1,6 @@
 /**
- * Entry of a data Worker: hosts one device and its {@linkcode DataLoop}.
+ * Entry of a data Worker: hosts one device, or several that share state, and the
+ * {@linkcode DataLoop} that runs their rings.
  *
  * Theory of operation
  * -------------------
@@ -7,12 +8,14 @@
  * main thread counts each command in shared memory; the loop returns as soon as
  * the count exceeds the number of commands handled, and this file then lets
  * JavaScript's event loop deliver them. Commands are handled in the order of
- * their arrival. A management command of a device may take its time: while its
- * promise is pending, turns of the loop alternate with turns of the event loop.
+ * their arrival. What takes its time (making a device, a management command):
+ * while its promise is pending, turns of the loop alternate with turns of the
+ * event loop. The first device is waited for, since there is nothing to serve.
  *
- * An error that nobody catches ends the Worker as it is: a device that failed
- * might never give back what it took, so nothing is drained then. Memory stays
- * mapped, since the session is told by the failure of its next request.
+ * The Worker ends when it is told to, after its last device. An error that nobody catches
+ * ends it as it is: a device that failed might never give back what it took, so
+ * nothing is drained then. Memory stays mapped, since the session is told by the
+ * failure of its next request.
  *
  * @module
  */
@@ -20,12 +23,15 @@
 import type {
   CreateDevice,
   DeviceContext,
+  LogLevel,
   VirtioDevice,
 } from "../../virtqueue/device.ts";
 import { DataLoop } from "./data_loop.ts";
+import type { HostedDevice } from "./hosted_device.ts";
 import { PollingGovernor } from "./polling.ts";
 import { EpollWaiter } from "./waiter.ts";
 import type {
+  Begin,
   Command,
   CreateCommand,
   DeviceFacts,
@@ -34,15 +40,19 @@ import type {
   WorkerStatus,
 } from "./messages.ts";
 
+/** What is asked of a device that was made. */
+type DeviceCommand = Exclude<Command, { type: "create" | "end" }>;
+
 /** The part of a Worker's global scope that is used here. */
 interface WorkerScope {
   postMessage(message: WorkerMessage): void;
-  onmessage: ((event: MessageEvent<Request>) => void) | null;
+  onmessage: ((event: MessageEvent<Begin | Request>) => void) | null;
   close(): void;
 }
 
 const scope = self as unknown as WorkerScope;
-const inbox: Request[] = [];
+const inbox: (Begin | Request)[] = [];
+const devices = new Map<number, HostedDevice>();
 let arrived: (() => void) | null = null;
 let handled = 0;
 let pending = 0;
@@ -57,43 +67,75 @@ await main();
 scope.close();
 
 async function main(): Promise<void> {
-  const { id, command: create } = await nextRequest();
-  if (create.type !== "create") {
-    throw new Error(`The first command is "${create.type}", not "create"`);
-  }
-  const posted = new Int32Array(create.posted);
+  const begin = await next() as Begin;
+  const posted = new Int32Array(begin.posted);
   const loop = new DataLoop(
-    create.controlFd,
+    begin.controlFd,
     posted,
-    create.slotsPerQueue,
     new EpollWaiter(),
-    new PollingGovernor(create.poll),
+    new PollingGovernor(begin.poll),
   );
-  try {
-    loop.device = await createDevice(create, loop);
-    answer(id, facts(loop.device));
-  } catch (error) {
-    loop[Symbol.dispose]();
-    refuse(id, error);
-    return;
-  }
-  handled++;
   while (!closed) {
-    if (pending > 0) {
+    if (handled !== Atomics.load(posted, 0)) {
+      const ended = handle(await next() as Request, loop);
+      if (devices.size === 0) await ended;
+      handled++;
+    } else if (pending > 0) {
       loop.run(handled, true);
       await macrotask();
     } else {
       loop.run(handled);
     }
-    while (!closed && handled !== Atomics.load(posted, 0)) {
-      handle(await nextRequest(), loop);
-      handled++;
-    }
+  }
+  loop[Symbol.dispose]();
+}
+
+/** Resolves when the request was answered; does at once what can be. */
+function handle({ id, device, command }: Request, loop: DataLoop): unknown {
+  try {
+    const value = command.type === "create"
+      ? create(device, command, loop)
+      : command.type === "end"
+      ? void (closed = true)
+      : perform(device, hosted(device), command, loop);
+    if (!(value instanceof Promise)) return answer(id, value);
+    pending++;
+    return value.then((result) => answer(id, result), (error) => {
+      refuse(id, error);
+    }).finally(() => pending--);
+  } catch (error) {
+    refuse(id, error);
   }
 }
 
+function hosted(device: number): HostedDevice {
+  const found = devices.get(device);
+  if (found === undefined) throw new Error(`There is no device ${device} here`);
+  return found;
+}
+
+async function create(
+  number: number,
+  command: CreateCommand,
+  loop: DataLoop,
+): Promise<DeviceFacts> {
+  const hosted = loop.host(command.slotsPerQueue);
+  try {
+    hosted.log = (level, message) => log(number, level, message);
+    hosted.device = await createDevice(number, command, hosted, loop);
+  } catch (error) {
+    hosted[Symbol.dispose]();
+    throw error;
+  }
+  devices.set(number, hosted);
+  const { deviceId, features, queueCount, config } = hosted.device;
+  return { deviceId, features, queueCount, config: config.slice() };
+}
+
 async function createDevice(
+  number: number,
   { module, options, slotsPerQueue, worker }: CreateCommand,
+  hosted: HostedDevice,
   loop: DataLoop,
 ): Promise<VirtioDevice> {
   const loaded = await import(module) as { default?: CreateDevice };
@@ -104,95 +146,90 @@ async function createDevice(
   }
   let device: VirtioDevice | null = null;
   const context: DeviceContext = {
-    memory: loop.memory,
+    memory: hosted.memory,
     slotsPerQueue,
     worker,
-    ring: () => loop.useRing(),
-    configChanged: () => device !== null && postConfig(device, true),
-    resume: (queue) => loop.resume(queue),
-    watch: (fd, ready) => loop.watch(fd, ready),
-    log: (level, message) => scope.postMessage({ type: "log", level, message }),
+    ring: () => loop.useRing((error) => hosted.log("warn", error.message)),
+    configChanged: () => device !== null && postConfig(number, device, true),
+    resume: (queue) => hosted.resume(queue),
+    watch: (fd, ready) => hosted.watch(fd, ready),
+    log: (level, message) => log(number, level, message),
   };
   device = await loaded.default(options, context);
   return device;
 }
 
-function handle({ id, command }: Request, loop: DataLoop): void {
-  try {
-    const value = perform(command, loop);
-    if (!(value instanceof Promise)) return answer(id, value);
-    pending++;
-    value.then((result) => answer(id, result), (error) => refuse(id, error))
-      .finally(() => pending--);
-  } catch (error) {
-    refuse(id, error);
-  }
-}
-
-function perform(command: Command, loop: DataLoop): unknown {
-  const device = loop.device;
+function perform(
+  number: number,
+  hosted: HostedDevice,
+  command: DeviceCommand,
+  loop: DataLoop,
+): unknown {
+  const device = hosted.device;
   switch (command.type) {
-    case "create":
-      throw new Error("The device was created before");
     case "negotiate":
-      return loop.negotiate(command.features);
+      return hosted.negotiate(command.features);
     case "write-config":
       device.writeConfig?.(command.offset, command.data);
-      return postConfig(device, false);
+      return postConfig(number, device, false);
     case "add-region":
-      return loop.addRegion(command.region);
+      return hosted.addRegion(command.region);
     case "remove-region":
-      return loop.removeRegion(command.region);
+      return hosted.removeRegion(command.region);
     case "start-ring":
-      return loop.startRing(command.ring);
+      return hosted.startRing(command.ring);
     case "stop-ring":
-      return loop.stopRing(command.index);
+      return hosted.stopRing(command.index);
     case "set-call":
-      return loop.setCall(command.index, command.fd);
+      return hosted.setCall(command.index, command.fd);
     case "set-error":
-      return loop.setError(command.index, command.fd);
+      return hosted.setError(command.index, command.fd);
     case "activate":
       return device.activate?.();
     case "deactivate":
       return device.deactivate?.();
     case "reset":
       device.reset?.();
-      return postConfig(device, false);
+      return postConfig(number, device, false);
     case "command":
       if (device.command === undefined) {
         throw new Error(`The device knows no command "${command.name}"`);
       }
       return device.command(command.name, command.parameters);
     case "status":
-      return status(loop);
+      return status(hosted, loop);
     case "close":
-      // Whatever goes wrong: nobody could end a Worker that sleeps.
-      closed = true;
+      // Whatever goes wrong: the device is gone.
+      devices.delete(number);
       try {
-        loop.stopRings();
+        hosted.stopRings();
         device.close?.();
       } finally {
-        loop[Symbol.dispose]();
+        hosted[Symbol.dispose]();
       }
       return undefined;
   }
 }
 
-function facts(device: VirtioDevice): DeviceFacts {
-  const { deviceId, features, queueCount, config } = device;
-  return { deviceId, features, queueCount, config: config.slice() };
-}
-
-function status(loop: DataLoop): WorkerStatus {
+function status(hosted: HostedDevice, loop: DataLoop): WorkerStatus {
   return {
-    rings: Array.from(loop.rings.values(), (ring) => ring.status()),
-    device: loop.device.status?.() ?? {},
+    rings: Array.from(hosted.rings.values(), (ring) => ring.status()),
+    device: hosted.device.status?.() ?? {},
+    missedWakeUps: loop.missedWakeUps,
   };
 }
 
-function postConfig(device: VirtioDevice, notify: boolean): void {
+function log(device: number, level: LogLevel, message: string): void {
+  scope.postMessage({ type: "log", device, level, message });
+}
+
+function postConfig(
+  number: number,
+  device: VirtioDevice,
+  notify: boolean,
+): void {
   const config = device.config.slice();
-  scope.postMessage({ type: "config-changed", config, notify });
+  scope.postMessage({ type: "config-changed", device: number, config, notify });
 }
 
 function answer(id: number, value: unknown): void {
@@ -210,7 +247,7 @@ function refuse(id: number, error: unknown): void {
   });
 }
 
-async function nextRequest(): Promise<Request> {
+async function next(): Promise<Begin | Request> {
   while (inbox.length === 0) {
     await new Promise<void>((resolve) => arrived = resolve);
     arrived = null;

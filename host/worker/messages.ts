@@ -13,7 +13,17 @@ import type { RingSetup } from "../../vhost/data_plane.ts";
 import type { LogLevel } from "../../virtqueue/device.ts";
 import type { RegionBacking } from "../../virtqueue/memory.ts";
 
-/** First command: import the device module and make the device. */
+/** First message: what the loop of the Worker needs. It is not answered. */
+export interface Begin {
+  /** The eventfd that wakes the Worker. */
+  readonly controlFd: number;
+  /** Commands posted so far, as an Int32Array of one element. */
+  readonly posted: SharedArrayBuffer;
+  /** How long to look at the rings before sleeping: a mode, or microseconds. */
+  readonly poll: "auto" | "off" | number;
+}
+
+/** First command for a device: import its module and make it. */
 export interface CreateCommand {
   readonly type: "create";
   /** Number of the Worker among those of the device, from 0. */
@@ -24,12 +34,6 @@ export interface CreateCommand {
   readonly options: Readonly<Record<string, unknown>>;
   /** Chain objects for each queue: how many requests it may have in flight. */
   readonly slotsPerQueue: number;
-  /** How long to look at the rings before sleeping: a mode, or microseconds. */
-  readonly poll: "auto" | "off" | number;
-  /** The eventfd that wakes the Worker. */
-  readonly controlFd: number;
-  /** Commands posted so far, as an Int32Array of one element. */
-  readonly posted: SharedArrayBuffer;
 }
 
 /** A region of guest memory, as a Worker needs it. */
@@ -70,12 +74,16 @@ export type Command =
     readonly parameters: Readonly<Record<string, unknown>>;
   }
   | { readonly type: "status" }
-  | { readonly type: "close" };
+  | { readonly type: "close" }
+  /** To the Worker itself: no device is left. */
+  | { readonly type: "end" };
 
 /** A command with the number that its answer carries. */
 export interface Request {
   /** Chosen by the main thread, unique for the Worker. */
   readonly id: number;
+  /** Number of the device in the Worker, chosen by the main thread. */
+  readonly device: number;
   /** What is asked. */
   readonly command: Command;
 }
@@ -122,6 +130,8 @@ export interface WorkerStatus {
   readonly rings: readonly RingStatus[];
   /** What the device says of itself. */
   readonly device: Readonly<Record<string, unknown>>;
+  /** Wake-ups that the loop missed: see `DataLoop.missedWakeUps`. */
+  readonly missedWakeUps: number;
 }
 
 /** What a Worker posts. */
@@ -139,12 +149,14 @@ export type WorkerMessage =
   }
   | {
     readonly type: "config-changed";
+    readonly device: number;
     readonly config: Uint8Array;
     /** False: the driver caused it and knows already. */
     readonly notify: boolean;
   }
   | {
     readonly type: "log";
+    readonly device: number;
     readonly level: LogLevel;
     readonly message: string;
   };

@@ -12,6 +12,12 @@ import type { RingSetup } from "../../vhost/data_plane.ts";
 import type { RingStatus } from "./messages.ts";
 import type { Waiter } from "./waiter.ts";
 
+/** What signals descriptors that never block. */
+interface Signaller {
+  /** The one of now. */
+  readonly waiter: Waiter;
+}
+
 /** A queue with its descriptors and its place in the schedule. */
 export class Ring {
   /** The loop looks at it in each turn. */
@@ -25,7 +31,9 @@ export class Ring {
   readonly kickFd: number;
   /** Signalled when the ring meets an error; -1: nobody listens. */
   errorFd: number;
-  readonly #waiter: Waiter;
+  /** Number of the watch of {@linkcode kickFd} in the loop. */
+  kickToken = -1;
+  readonly #signaller: Signaller;
   #callFd = -1;
   /** The call descriptor never blocks: the waiter may signal it. */
   #quick = false;
@@ -33,17 +41,17 @@ export class Ring {
   /**
    * @param queue what is served
    * @param setup has the descriptors
-   * @param waiter signals them
+   * @param signaller signals them
    */
   constructor(
     readonly queue: RunningQueue & { rebind(): void },
     setup: RingSetup,
-    waiter: Waiter,
+    signaller: Signaller,
   ) {
     this.kickFd = setup.kickFd;
     this.callFd = setup.callFd;
     this.errorFd = setup.errorFd;
-    this.#waiter = waiter;
+    this.#signaller = signaller;
   }
 
   /** Used-buffer notifications; -1: nobody listens. */
@@ -72,7 +80,7 @@ export class Ring {
 
   /** Notifies the driver. */
   notify(): void {
-    if (this.#quick) this.#waiter.signal(this.#callFd);
+    if (this.#quick) this.#signaller.waiter.signal(this.#callFd);
     else if (this.#callFd >= 0) signalEventFd(this.#callFd);
   }
 

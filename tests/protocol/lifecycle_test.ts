@@ -63,6 +63,7 @@ Deno.test("front-ends come and go: nothing is left of 1,000 of them", async () =
   );
   using guest = await Guest.run(disk.socket);
   assertEquals((await guest.request(T_IN, 1, SECTOR)).status, 0);
+  assertEquals((await disk.server.status()).missedWakeUps, 0);
 });
 
 Deno.test("a second front-end is refused, the first goes on", async () => {

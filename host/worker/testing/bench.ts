@@ -10,6 +10,7 @@ import type { DescriptorChain } from "../../../virtqueue/chain.ts";
 import type { VirtioDevice, VirtQueue } from "../../../virtqueue/device.ts";
 import { FakeDriver, FakeMemory } from "../../../virtqueue/testing/driver.ts";
 import { DataLoop } from "../data_loop.ts";
+import type { HostedDevice } from "../hosted_device.ts";
 import { PollingGovernor } from "../polling.ts";
 import type { Waiter } from "../waiter.ts";
 
@@ -69,6 +70,7 @@ export class Bench implements Disposable {
   readonly posted = new Int32Array(new SharedArrayBuffer(4));
   readonly device = new EchoDevice();
   readonly loop: DataLoop;
+  readonly hosted: HostedDevice;
   readonly driver: FakeDriver;
   readonly region: {
     guestAddress: number;
@@ -85,17 +87,17 @@ export class Bench implements Disposable {
     this.loop = new DataLoop(
       this.control.fd,
       this.posted,
-      slots,
       waiter,
       polling,
     );
-    this.loop.device = this.device;
+    this.hosted = this.loop.host(slots);
+    this.hosted.device = this.device;
     this.region = {
       guestAddress: GUEST_ADDRESS,
       size: MEMORY,
       hostAddress: this.mapping.address,
     };
-    this.loop.addRegion(this.region);
+    this.hosted.addRegion(this.region);
     const memory = new FakeMemory([{
       guestAddress: GUEST_ADDRESS,
       bytes: new Uint8Array(this.mapping.buffer),
@@ -109,7 +111,7 @@ export class Bench implements Disposable {
     driver = this.driver,
   ): void {
     const { descriptorTable, availableRing, usedRing, size } = driver;
-    this.loop.startRing({
+    this.hosted.startRing({
       index: options.index ?? 0,
       size,
       descriptorTable,

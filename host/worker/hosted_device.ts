@@ -1,0 +1,365 @@
+/**
+ * A device in a data loop: its memory, its rings and what it watches.
+ *
+ * Theory of operation
+ * -------------------
+ * A ring is *active* while there may be work on it, and only active rings are
+ * looked at. A kick, a start and {@linkcode DeviceContext.resume} activate it.
+ *
+ * Before the loop sleeps, notifications are enabled on each active ring and the
+ * ring is looked at once more; one that stays empty and has nothing in flight is
+ * no longer active. A ring that cannot be served although chains wait (the
+ * device parked it, or all chain objects are in flight) keeps notifications off,
+ * because a kick would change nothing.
+ *
+ * A ring stops when nothing of it is in flight any more. Until then the loop
+ * turns: this device gets no new chains, the others go on.
+ *
+ * @module
+ */
+
+import { detachMemory, viewMemory } from "../../sys/mapping.ts";
+import type { RingSetup } from "../../vhost/data_plane.ts";
+import {
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_INDIRECT_DESC,
+} from "../../virtqueue/constants.ts";
+import type {
+  LogLevel,
+  VirtioDevice,
+  VirtQueue,
+} from "../../virtqueue/device.ts";
+import { GuestMemory } from "../../virtqueue/memory.ts";
+import { SplitQueue } from "../../virtqueue/split_queue.ts";
+import type { DataLoop } from "./data_loop.ts";
+import type { RegionAddress } from "./messages.ts";
+import { Ring } from "./ring.ts";
+
+/** Chains that one ring may take in one turn. */
+export const BUDGET = 8;
+/** How often to say that requests do not end, in ms. */
+const PATIENCE = 5_000;
+
+/** The place of one device in a {@linkcode DataLoop}. */
+export class HostedDevice implements Disposable {
+  /** The guest's memory. */
+  readonly memory: GuestMemory = new GuestMemory();
+  /** Takes what is to be logged. */
+  log: (level: LogLevel, message: string) => void = () => {};
+  readonly #loop: DataLoop;
+  readonly #slotsPerQueue: number;
+  readonly #forget: () => void;
+  #device: VirtioDevice | null = null;
+  #features = 0n;
+  readonly #rings = new Map<number, Ring>();
+  readonly #active: Ring[] = [];
+  /** Tokens of what the device watches, by descriptor. */
+  readonly #watched = new Map<number, number>();
+  #polledRings = 0;
+  #called = false;
+  #disposed = false;
+
+  /** Made by {@linkcode DataLoop.host}. */
+  constructor(loop: DataLoop, slotsPerQueue: number, forget: () => void) {
+    this.#loop = loop;
+    this.#slotsPerQueue = slotsPerQueue;
+    this.#forget = forget;
+  }
+
+  /** The device; set once, before the first ring starts. */
+  get device(): VirtioDevice {
+    if (this.#device === null) throw new Error("There is no device here yet");
+    return this.#device;
+  }
+
+  set device(device: VirtioDevice) {
+    this.#device = device;
+  }
+
+  /** Rings that run, by index. */
+  get rings(): ReadonlyMap<number, Ring> {
+    return this.#rings;
+  }
+
+  /** The driver acknowledged `features`: rings that start from now on follow them. */
+  negotiate(features: bigint): void {
+    this.#features = features;
+    this.device.negotiate?.(features);
+  }
+
+  /** Maps a region into the guest memory of this thread. */
+  addRegion(region: RegionAddress): void {
+    const { guestAddress, size, hostAddress, backing } = region;
+    const buffer = viewMemory(hostAddress, size);
+    try {
+      this.memory.add({ guestAddress, size, hostAddress, buffer, backing });
+    } catch (error) {
+      detachMemory(buffer);
+      throw error;
+    }
+  }
+
+  /** Forgets a region: nothing in this thread refers to it afterwards. */
+  removeRegion(region: RegionAddress): void {
+    for (const ring of this.#rings.values()) this.#drain(ring);
+    detachMemory(this.memory.remove(region.guestAddress, region.size));
+    for (const ring of this.#rings.values()) {
+      ring.queue.rebind();
+      this.#activate(ring);
+    }
+  }
+
+  /** Starts a ring and looks at it, kicked or not. */
+  startRing(setup: RingSetup): void {
+    if (this.#rings.has(setup.index)) {
+      throw new Error(`Ring ${setup.index} runs already`);
+    }
+    const { index, position, kickFd } = setup;
+    const queue = new SplitQueue({
+      index,
+      size: setup.size,
+      memory: this.memory,
+      descriptorTable: setup.descriptorTable,
+      availableRing: setup.availableRing,
+      usedRing: setup.usedRing,
+      position,
+      eventIdx: (this.#features & bit(VIRTIO_F_EVENT_IDX)) !== 0n,
+      indirect: (this.#features & bit(VIRTIO_F_INDIRECT_DESC)) !== 0n,
+      maxSegments: this.device.maxSegments,
+      alwaysNotify: this.device.alwaysNotify,
+      slots: this.#slotsPerQueue,
+      slotBase: index * this.#slotsPerQueue,
+    });
+    const ring = new Ring(queue, setup, this.#loop);
+    if (kickFd >= 0) {
+      ring.kickToken = this.#loop.watch(kickFd, () => this.#kicked(ring));
+    } else this.#polledRings++;
+    this.#rings.set(index, ring);
+    this.#activate(ring);
+    // A predecessor may have died between publishing and notifying: one
+    // notification too many is harmless, one too few stalls the driver.
+    if (position !== 0) ring.notify();
+    this.#loop.waiter.flush();
+  }
+
+  /**
+   * Drains a ring and stops it.
+   *
+   * @returns where to go on in the available ring
+   */
+  stopRing(index: number): number {
+    const ring = this.#ring(index);
+    this.#drain(ring);
+    if (ring.kickFd >= 0) this.#loop.unwatch(ring.kickToken);
+    else this.#polledRings--;
+    this.#loop.waiter.flush();
+    this.#rings.delete(index);
+    this.#deactivate(ring);
+    return ring.queue.position;
+  }
+
+  /** Drains and stops every ring. */
+  stopRings(): void {
+    for (const index of [...this.#rings.keys()]) this.stopRing(index);
+  }
+
+  /** Replaces the used-buffer notification descriptor. */
+  setCall(index: number, fd: number): void {
+    this.#ring(index).callFd = fd;
+    this.#loop.waiter.flush();
+  }
+
+  /** Replaces the error descriptor. */
+  setError(index: number, fd: number): void {
+    this.#ring(index).errorFd = fd;
+    this.#loop.waiter.flush();
+  }
+
+  /** See {@linkcode DeviceContext.resume}. */
+  resume(queue: VirtQueue): void {
+    const ring = this.#rings.get(queue.index);
+    if (ring?.queue === queue) this.#activate(ring);
+  }
+
+  /** See {@linkcode DeviceContext.watch}. */
+  watch(fd: number, ready: (() => void) | null): void {
+    const token = this.#watched.get(fd);
+    if (token !== undefined) this.#loop.unwatch(token);
+    this.#watched.delete(fd);
+    if (ready === null) return;
+    const call = (): void => {
+      this.#called = true;
+      ready();
+    };
+    this.#watched.set(fd, this.#loop.watch(fd, call));
+  }
+
+  // What the loop asks for, in each turn.
+
+  /** Gives the device chains of its active rings; true when there were any. */
+  serve(): boolean {
+    const active = this.#active;
+    let progress = false;
+    for (let i = 0; i < active.length; i++) {
+      const ring = active[i];
+      if (!ring.parked && ring.queue.ready) {
+        // Before: the device may resume the ring while it serves it.
+        ring.parked = true;
+        if (this.#device!.serve(ring.queue, BUDGET)) ring.parked = false;
+        progress = true;
+      }
+    }
+    return progress;
+  }
+
+  /** Lets the device move on; true when it completed something. */
+  poll(): boolean {
+    const device = this.#device;
+    return device !== null && device.poll !== undefined && device.poll() > 0;
+  }
+
+  /** Publishes what was completed on active rings. */
+  publishActive(): void {
+    const active = this.#active;
+    for (let i = 0; i < active.length; i++) active[i].publish();
+  }
+
+  /** Publishes what was completed on any ring. */
+  publish(): void {
+    for (const ring of this.#rings.values()) ring.publish();
+  }
+
+  /** Whether a ring is active. */
+  get active(): boolean {
+    return this.#active.length > 0;
+  }
+
+  /** Whether a ring runs that has no kick descriptor. */
+  get pollsRings(): boolean {
+    return this.#polledRings > 0;
+  }
+
+  /** Whether an active ring has chains that can be served. */
+  get pending(): boolean {
+    const active = this.#active;
+    for (let i = 0; i < active.length; i++) {
+      if (!active[i].parked && active[i].queue.ready) return true;
+    }
+    return false;
+  }
+
+  /** Prepares for sleep; true when there is something to do instead. */
+  rearm(): boolean {
+    const active = this.#active;
+    let again = false;
+    for (let i = active.length - 1; i >= 0; i--) {
+      const ring = active[i], queue = ring.queue;
+      // What ended while the loop was looking must not wait for its sleep.
+      ring.publish();
+      const blocked = ring.parked || (queue.available && !queue.ready);
+      if (!blocked && queue.enableNotification()) again = true;
+      else {
+        // The look may have found the ring broken, after its last publication.
+        if (queue.broken !== null) ring.publish();
+        if (queue.inFlight === 0) this.#deactivate(ring);
+      }
+    }
+    return again;
+  }
+
+  /** Rings that are still active need no notifications again. */
+  disarm(): void {
+    const active = this.#active;
+    for (let i = 0; i < active.length; i++) {
+      active[i].queue.disableNotification();
+    }
+  }
+
+  /** The loop has slept, and told of what woke it. */
+  woken(): void {
+    if (this.#called) {
+      this.#called = false;
+      this.publish();
+    }
+    if (this.#polledRings > 0) {
+      for (const ring of this.#rings.values()) {
+        if (ring.kickFd < 0) this.#activate(ring);
+      }
+    }
+  }
+
+  /**
+   * Has every ring looked at that waits for a kick.
+   *
+   * @returns how many of them have chains that nothing told of
+   */
+  lookAtAll(): number {
+    let found = 0;
+    for (const ring of this.#rings.values()) {
+      if (ring.active || ring.parked) continue;
+      if (ring.queue.ready) found++;
+      this.#activate(ring);
+    }
+    return found;
+  }
+
+  /** Stops every ring, ends every watch and leaves the loop. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.stopRings();
+    for (const fd of [...this.#watched.keys()]) this.watch(fd, null);
+    this.#forget();
+  }
+
+  #kicked(ring: Ring): void {
+    ring.queue.counters.kicks++;
+    this.#activate(ring);
+  }
+
+  #activate(ring: Ring): void {
+    ring.parked = false;
+    if (ring.active) return;
+    ring.active = true;
+    ring.queue.disableNotification();
+    this.#active.push(ring);
+  }
+
+  #deactivate(ring: Ring): void {
+    if (!ring.active) return;
+    ring.active = false;
+    const last = this.#active.pop()!;
+    if (last !== ring) this.#active[this.#active.indexOf(ring)] = last;
+  }
+
+  /** Waits until the device has nothing of this ring any more. */
+  #drain(ring: Ring): void {
+    const { queue } = ring;
+    this.device.quiesce?.(queue);
+    const start = performance.now();
+    let said = start;
+    while (queue.inFlight > 0) {
+      this.#loop.turnWithout(this);
+      ring.publish();
+      const now = performance.now();
+      if (now - said < PATIENCE) continue;
+      said = now;
+      const seconds = Math.round((now - start) / 1000);
+      this.log(
+        "warn",
+        `queue ${queue.index} waits for the end of ${queue.inFlight} requests, since ${seconds} s`,
+      );
+    }
+    ring.publish();
+  }
+
+  #ring(index: number): Ring {
+    const ring = this.#rings.get(index);
+    if (ring === undefined) throw new Error(`Ring ${index} does not run`);
+    return ring;
+  }
+}
+
+function bit(number: number): bigint {
+  return 1n << BigInt(number);
+}
