@@ -137,11 +137,14 @@ export class UringEngine extends SyncEngine {
     if (!this.#inline) this.#reconsider();
     if (pending > 0 && this.#isDue(pending)) {
       this.#held = 0;
-      // Signals and watches that are pending say nothing about storage.
+      // Signals and watches that are pending say nothing about storage, nor do
+      // answers that were there before.
       const fresh = this.#prepared !== this.#preparedBefore;
+      if (ring.arrived) ring.reap(REAP);
+      const earlier = this.#completed;
       ring.submit();
       ring.reap(REAP);
-      if (this.#completed !== before) this.#inline = true;
+      if (this.#completed !== earlier) this.#inline = true;
       else if (fresh) this.#inline = false;
     } else if (this.#inFlight > 0 || pending > 0) {
       ring.reap(REAP);

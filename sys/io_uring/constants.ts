@@ -122,6 +122,8 @@ export const IORING_UNREGISTER_FILES = 3;
 export const IORING_REGISTER_FILES_UPDATE = 6;
 /** Asks which operations there are. */
 export const IORING_REGISTER_PROBE = 8;
+/** Limits the kernel's worker threads of the calling thread. Linux 5.15. */
+export const IORING_REGISTER_IOWQ_MAX_WORKERS = 19;
 /** Gives the ring an index in the calling thread. Linux 5.18. */
 export const IORING_REGISTER_RING_FDS = 20;
 /** Takes the index back. */

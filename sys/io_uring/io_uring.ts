@@ -27,10 +27,13 @@ import {
 } from "./constants.ts";
 import { RegisteredFiles } from "./files.ts";
 import { type Operations, probeOperations } from "./probe.ts";
+import { limitWorkers } from "./register.ts";
 import { Ring, SOURCE_IGNORED } from "./ring.ts";
 import { Watches } from "./watches.ts";
 
 const TWO_32 = 4294967296;
+/** Threads that may wait for others than files: for signals, that is. */
+const SIGNALLING_WORKERS = 4;
 /** How long `close` waits for requests in flight, in milliseconds. */
 const CLOSE_TIMEOUT = 10_000;
 
@@ -121,6 +124,7 @@ export class IoUring extends Ring implements Disposable {
     this.#polls = this.register((watch, result, flags) =>
       this.#onPoll(watch, result, flags)
     );
+    limitWorkers(this.fd, 0, SIGNALLING_WORKERS);
     try {
       this.operations = probeOperations(this.fd);
     } catch (error) {
@@ -177,9 +181,9 @@ export class IoUring extends Ring implements Disposable {
   /**
    * Adds 1 to an eventfd, with the next submission. Nobody is told.
    *
-   * @param fd an eventfd with O_NONBLOCK. On one that blocks, each signal takes a
-   * worker thread of the kernel, and waits there for as long as the counter is
-   * full
+   * @param fd an eventfd with O_NONBLOCK. On one that blocks, a signal takes a
+   * worker thread of the kernel, of which there are four, and waits there for as
+   * long as the counter is full
    */
   signal(fd: number): void {
     const { sqes } = this;

@@ -18,6 +18,7 @@ import {
   IOSQE_FIXED_FILE,
 } from "./constants.ts";
 import { IoUring } from "./io_uring.ts";
+import { limitWorkers } from "./register.ts";
 import { TestRing, uring } from "./testing/test_ring.ts";
 
 const POLLIN = 1;
@@ -37,6 +38,16 @@ uring.test("sizes are rounded up, and four completions fit for each submission",
   using other = new IoUring({ entries: 8, completions: 2 });
   assertEquals(other.completions, 8);
   assert((other.flags & IORING_SETUP_CQSIZE) !== 0);
+});
+
+uring.test("signals that block take four threads of the kernel at most", () => {
+  class Limited extends IoUring {
+    limits = limitWorkers(this.fd, 0, 0);
+  }
+  using ring = new Limited();
+  const [files, others] = ring.limits;
+  assert(files > 0, "requests to files are not limited by this");
+  assertEquals(others, 4);
 });
 
 uring.test("each write to a watched eventfd is an event, and nobody reads it", () => {

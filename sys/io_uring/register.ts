@@ -7,6 +7,7 @@
 import { Arena } from "../arena.ts";
 import { libc, pointerTo } from "../libc.ts";
 import {
+  IORING_REGISTER_IOWQ_MAX_WORKERS,
   IORING_REGISTER_RING_FDS,
   IORING_UNREGISTER_RING_FDS,
 } from "./constants.ts";
@@ -61,4 +62,26 @@ export function unregisterRing(ring: number, index: number): void {
   using arena = new Arena(16);
   arena.u32[0] = index;
   registerWith(ring, IORING_UNREGISTER_RING_FDS, arena, 1);
+}
+
+/**
+ * Limits the threads that the kernel makes for requests of the calling thread
+ * that would wait. Linux 5.15; does nothing before.
+ *
+ * @param bounded for files and block devices; 0 leaves the limit as it is
+ * @param unbounded for all else; 0 leaves the limit as it is
+ * @returns the limits so far, bounded and unbounded; zeros before Linux 5.15
+ */
+export function limitWorkers(
+  ring: number,
+  bounded: number,
+  unbounded: number,
+): [bounded: number, unbounded: number] {
+  using arena = new Arena(16);
+  arena.u32[0] = bounded;
+  arena.u32[1] = unbounded;
+  const opcode = IORING_REGISTER_IOWQ_MAX_WORKERS;
+  return registerWith(ring, opcode, arena, 2) === 0
+    ? [arena.u32[0], arena.u32[1]]
+    : [0, 0];
 }

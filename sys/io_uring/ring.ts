@@ -154,9 +154,13 @@ export class Ring {
   /** Whether `reap` would find something. */
   get ready(): boolean {
     if (this.#closed) return false;
-    const ring = this.#ring;
-    return Atomics.load(ring, this.#cqTailWord) !== this.#cqHead ||
-      (ring[this.#sqFlagsWord] & SQ_FETCH) !== 0;
+    return this.arrived || (this.#ring[this.#sqFlagsWord] & SQ_FETCH) !== 0;
+  }
+
+  /** Whether `reap` would find something without a system call. */
+  get arrived(): boolean {
+    return !this.#closed &&
+      Atomics.load(this.#ring, this.#cqTailWord) !== this.#cqHead;
   }
 
   /**

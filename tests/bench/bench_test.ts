@@ -1,7 +1,9 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { runCommand } from "../support/process.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
+import { serve } from "../../host/serve.ts";
 import { compare, machineDifferences } from "./compare.ts";
+import { runLoad, STAMP_UNIT, stampImage } from "./load.ts";
 import { median, type Report } from "./report.ts";
 
 const BENCH = new URL("./blk.ts", import.meta.url).pathname;
@@ -53,4 +55,41 @@ Deno.test("bench:blk names the cases there are", async () => {
 Deno.test("median() is the middle", () => {
   assertEquals(median([3, 1, 2]), 2);
   assertEquals(median([4, 1, 2, 3]), 2.5);
+});
+
+Deno.test("the load generator checks every 4 KiB, whatever the size of a request", async () => {
+  using directory = TemporaryDirectory.make("bench");
+  const path = directory.file("disk.img");
+  const bytes = 4 << 20;
+  stampImage(path, bytes);
+  await using _server = await serve({
+    device: new URL("../../backends/blk/mod.ts", import.meta.url),
+    options: { path },
+    socket: directory.file("blk.sock"),
+    logLevel: "error",
+    signals: false,
+  });
+  const load = (blockSize: number) =>
+    runLoad({
+      socket: directory.file("blk.sock"),
+      operation: "read",
+      pattern: "sequential",
+      blockSize,
+      depth: 4,
+      seconds: 0.1,
+      mode: "sleep",
+      eventIdx: true,
+      indirect: true,
+      verify: true,
+      everyLatency: false,
+    });
+  const sizes = [512, 1536, 4096, 6144, 131072];
+  for (const size of sizes) assertEquals((await load(size)).errors, 0);
+  // Not the first stamp of a large request, and of some small ones.
+  using file = Deno.openSync(path, { write: true });
+  for (let at = STAMP_UNIT; at < bytes; at += 2 * STAMP_UNIT) {
+    file.seekSync(at, Deno.SeekMode.Start);
+    file.writeSync(new Uint8Array(4).fill(0xff));
+  }
+  for (const size of sizes) assert((await load(size)).errors > 0, `${size}`);
 });

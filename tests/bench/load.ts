@@ -258,26 +258,36 @@ class Load {
     this.#blockOf[slot] = block;
     this.#since[slot] = now;
     const write = operation === "write";
-    if (write) {
-      const at = this.#driver.dataOffset(slot);
-      for (let i = 0; i < blockSize; i += STAMP_UNIT) {
-        this.#view.setUint32(
-          at + i,
-          (block * blockSize + i) / STAMP_UNIT,
-          true,
-        );
-      }
-    }
+    if (write) this.#stamp(slot);
     this.#driver.submit(slot, write, block * (blockSize / SECTOR));
+  }
+
+  /** Where the first stamp of a block is; at or beyond its end: it has none. */
+  #firstStamp(slot: number): number {
+    const start = this.#blockOf[slot] * this.#options.blockSize;
+    return (STAMP_UNIT - start % STAMP_UNIT) % STAMP_UNIT;
+  }
+
+  #stamp(slot: number): void {
+    const { blockSize } = this.#options;
+    const start = this.#blockOf[slot] * blockSize;
+    const at = this.#driver.dataOffset(slot);
+    for (let i = this.#firstStamp(slot); i < blockSize; i += STAMP_UNIT) {
+      this.#view.setUint32(at + i, (start + i) / STAMP_UNIT, true);
+    }
   }
 
   #check(slot: number): void {
     const { verify, operation, blockSize } = this.#options;
     if (this.#driver.status(slot) !== 0) this.#errors++;
-    else if (verify && operation === "read") {
-      const stamp = this.#view.getUint32(this.#driver.dataOffset(slot), true);
-      if (stamp !== this.#blockOf[slot] * blockSize / STAMP_UNIT) {
+    if (!verify || operation !== "read") return;
+    const start = this.#blockOf[slot] * blockSize;
+    const at = this.#driver.dataOffset(slot);
+    for (let i = this.#firstStamp(slot); i < blockSize; i += STAMP_UNIT) {
+      const stamp = this.#view.getUint32(at + i, true);
+      if (stamp !== (start + i) / STAMP_UNIT) {
         this.#errors++;
+        return;
       }
     }
   }
