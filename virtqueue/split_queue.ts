@@ -40,7 +40,7 @@ import {
   VIRTQ_USED_F_NO_NOTIFY,
 } from "./constants.ts";
 import { CHAIN_FAULTS, CHAIN_OK, DescriptorReader } from "./descriptors.ts";
-import { distance, needEvent } from "./notification.ts";
+import { needEvent } from "./notification.ts";
 import { loadAcquire, storeFence } from "./ordering.ts";
 import type { QueueCounters, RunningQueue } from "./queue.ts";
 import { QueueError } from "./queue_error.ts";
@@ -84,8 +84,8 @@ export class SplitQueue implements RunningQueue {
   readonly #reader: DescriptorReader;
   /** 1 for each head that was taken and not answered. */
   readonly #inFlight: Uint8Array<ArrayBuffer>;
-  /** 1 for each ring entry that was bad, for `untake` to step over. */
-  readonly #bad: Uint8Array<ArrayBuffer>;
+  /** The chain object taken before each, by number in the pool. */
+  readonly #takenBefore: Int32Array<ArrayBuffer>;
   /** Heads of the chains that were given back, the next to take last. */
   readonly #parkedHeads: Uint16Array<ArrayBuffer>;
   /** Their positions in the available ring. */
@@ -97,6 +97,8 @@ export class SplitQueue implements RunningQueue {
   #position: number;
   /** Number of chains that were given back. */
   #parked = 0;
+  /** The chain object taken last and not given back, by number in the pool. */
+  #takenLast = -1;
   /** The available index as it was read last. */
   #availableIndex: number;
   /** The used index to publish next. */
@@ -125,7 +127,7 @@ export class SplitQueue implements RunningQueue {
     this.#eventIdx = options.eventIdx;
     this.#alwaysNotify = options.alwaysNotify ?? false;
     this.#inFlight = new Uint8Array(size);
-    this.#bad = new Uint8Array(size);
+    this.#takenBefore = new Int32Array(options.slots ?? size);
     this.#parkedHeads = new Uint16Array(size);
     this.#parkedPositions = new Uint16Array(size);
     const views = bindRings(options);
@@ -217,12 +219,14 @@ export class SplitQueue implements RunningQueue {
         open.position = position;
         open.taken = true;
         this.#pool.drop();
-        this.#bad[position & this.#mask] = 0;
+        const number = this.#numberOf(chain);
+        this.#takenBefore[number] = this.#takenLast;
+        this.#takenLast = number;
         this.#inFlight[head] = 1;
         this.#count++;
         return chain;
       }
-      this.#refuse(position, head, fault);
+      this.#refuse(head, fault);
     }
     return null;
   }
@@ -242,23 +246,16 @@ export class SplitQueue implements RunningQueue {
 
   untake(chain: DescriptorChain): void {
     if (!chain.taken || chain.queue !== this) throw this.#notInFlight(chain);
-    // Between this chain and the next one to take there may be bad entries,
-    // which were answered, and nothing else.
-    let position = (this.position - 1) & 0xffff;
-    while (
-      position !== chain.position && this.#bad[position & this.#mask] !== 0 &&
-      distance(chain.position, position) < this.size
-    ) {
-      position = (position - 1) & 0xffff;
-    }
-    if (position !== chain.position) {
+    const number = this.#numberOf(chain);
+    if (number !== this.#takenLast) {
       throw new QueueError(
         "untake-order",
         `Cannot give back chain ${chain.head} of queue ${this.index}: ` +
           `it is not the one that was taken last`,
       );
     }
-    this.#parkedPositions[this.#parked] = position;
+    this.#takenLast = this.#takenBefore[number];
+    this.#parkedPositions[this.#parked] = chain.position;
     this.#parkedHeads[this.#parked] = chain.head;
     this.#parked++;
     this.#give(chain);
@@ -348,8 +345,12 @@ export class SplitQueue implements RunningQueue {
     this.#pool.release(chain);
   }
 
-  #refuse(position: number, head: number, fault: number): void {
-    this.#bad[position & this.#mask] = 1;
+  /** The number of a chain object in the pool. */
+  #numberOf(chain: DescriptorChain): number {
+    return chain.slot - (this.#options.slotBase ?? 0);
+  }
+
+  #refuse(head: number, fault: number): void {
     this.#fault = fault;
     this.#faultHead = head;
     this.counters.badChains++;
