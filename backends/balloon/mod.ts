@@ -1,0 +1,43 @@
+/**
+ * The virtio memory balloon: gives memory that a guest can spare back to the
+ * host.
+ *
+ * @example Usage
+ * ```ts ignore
+ * import createBalloon from "./mod.ts";
+ *
+ * const device = createBalloon({}, context);
+ * ```
+ *
+ * @module
+ */
+
+import type { DeviceContext } from "../../virtqueue/device.ts";
+import { BalloonDevice } from "./device.ts";
+import { resolveBalloonOptions } from "./options.ts";
+import { SYSTEM_PAGES } from "./page_host.ts";
+
+export { BalloonDevice } from "./device.ts";
+export {
+  BALLOON_OPTIONS,
+  BalloonOptionError,
+  type BalloonOptions,
+} from "./options.ts";
+export { BalloonTargetError } from "./target.ts";
+
+/**
+ * Makes a balloon: a {@linkcode CreateDevice}.
+ *
+ * @param options a {@linkcode BalloonOptions}
+ * @throws {BalloonOptionError} when an option is wrong
+ */
+export default function createBalloon(
+  options: Readonly<Record<string, unknown>>,
+  context: DeviceContext,
+): BalloonDevice {
+  return new BalloonDevice(
+    resolveBalloonOptions(options),
+    SYSTEM_PAGES,
+    context,
+  );
+}
