@@ -1,0 +1,243 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { waitUntil } from "../support/deadline.ts";
+import { assertNoLeaks } from "../support/leaks.ts";
+import {
+  BalloonGuest,
+  DEFLATE,
+  FIRST_PAGE,
+  INFLATE,
+  PAGE,
+  pages,
+  pfns,
+  REPORTING,
+  ServedBalloon,
+  STATS,
+} from "./balloon.ts";
+
+const MIB = 2 ** 20;
+
+/** A buffer with the amount of free memory. */
+function freeMemory(bytes: number): Uint8Array<ArrayBuffer> {
+  const entry = new Uint8Array(10);
+  const view = new DataView(entry.buffer);
+  view.setUint16(0, 4, true);
+  view.setBigUint64(2, BigInt(bytes), true);
+  return entry;
+}
+
+Deno.test("memory goes back to the host and comes again", async () => {
+  await using balloon = await ServedBalloon.start();
+  using guest = await BalloonGuest.run(balloon.socket, { fileOffset: PAGE });
+  const { bytes } = guest.data, full = guest.allocated;
+  for (let round = 0; round < 2; round++) {
+    bytes.fill(0xaa);
+    assertEquals(guest.allocated, full);
+    await guest.inflate(pages(FIRST_PAGE, 3072));
+    assertEquals(guest.allocated, full - 12 * MIB);
+    assertEquals((await balloon.status()).reclaimed, 12 * MIB);
+    await guest.deflate(pages(FIRST_PAGE, 3072));
+    assertEquals((await balloon.status()).reclaimed, 0);
+    assert(bytes.subarray(0, 12 * MIB).every((byte) => byte === 0));
+    assert(bytes.subarray(12 * MIB).every((byte) => byte === 0xaa));
+  }
+  const { requests } = await balloon.status();
+  assertEquals(requests.inflatedPages, 6144);
+  assertEquals(requests.discards, 24, "a hole for each batch");
+  assertEquals([requests.badPages, requests.refused], [0, {}]);
+});
+
+Deno.test("exactly the pages of the balloon are gone", async () => {
+  await using balloon = await ServedBalloon.start();
+  using guest = await BalloonGuest.run(balloon.socket);
+  const chosen = new Set<number>();
+  for (let page = 0; page < 4096; page++) {
+    if ((page * 2654435761 >>> 7) % 3 === 0) chosen.add(page);
+  }
+  const list = [...chosen].reverse().map((page) => FIRST_PAGE + page);
+  await guest.inflate(list);
+  assertEquals(guest.allocated, (4096 - chosen.size) * PAGE);
+  for (let page = 0; page < 4096; page++) {
+    const at = page * PAGE;
+    const first = guest.data.bytes[at], last = guest.data.bytes[at + PAGE - 1];
+    const value = chosen.has(page) ? 0 : 0xaa;
+    assertEquals([first, last], [value, value], `page ${page}`);
+  }
+});
+
+Deno.test("reported pages go back, and are no balloon", async () => {
+  await using balloon = await ServedBalloon.start();
+  using guest = await BalloonGuest.run(balloon.socket);
+  const full = guest.allocated;
+  await guest.report([FIRST_PAGE, 1024], [FIRST_PAGE + 2048, 512]);
+  assertEquals(guest.allocated, full - 6 * MIB);
+  assertEquals((await balloon.status()).reclaimed, 0);
+  guest.data.bytes.fill(0xaa);
+  assertEquals(guest.allocated, full);
+});
+
+Deno.test("poisoned pages are kept, unless the poison is zero", async () => {
+  await using balloon = await ServedBalloon.start();
+  for (const [poison, given] of [[0xaaaaaaaa, 0], [0, 4 * MIB]]) {
+    using guest = await BalloonGuest.run(balloon.socket);
+    await guest.frontEnd.setConfig(12, pfns([poison]));
+    const full = guest.allocated;
+    await guest.report([FIRST_PAGE, 1024]);
+    assertEquals(full - guest.allocated, given);
+    assertEquals(guest.data.bytes[0], given === 0 ? 0xaa : 0);
+  }
+});
+
+Deno.test("a target is told to the driver, and its progress to people", async () => {
+  await using balloon = await ServedBalloon.start({ size: 4 * MIB });
+  const error = await assertRejects(() =>
+    balloon.server.command("balloon-set", { size: "1G" })
+  ) as Error;
+  assert(error.message.includes("no guest is connected"), error.message);
+  using guest = await BalloonGuest.run(balloon.socket);
+  assertEquals(await guest.config(), [1024, 0]);
+  // The rings' memory counts, too: 24 MiB in all.
+  await balloon.server.command("balloon-set", { size: "-25%" });
+  await guest.frontEnd.configChange();
+  assertEquals(await guest.config(), [2560, 0]);
+  await guest.inflate(pages(FIRST_PAGE, 640));
+  await guest.writeActual(640);
+  const { target, actual, progress, reclaimed } = await balloon.status();
+  assertEquals(
+    { target, actual, progress, reclaimed },
+    {
+      target: 10 * MIB,
+      actual: 2.5 * MIB,
+      progress: 0.25,
+      reclaimed: 2.5 * MIB,
+    },
+  );
+  await balloon.server.command("balloon-set", { size: "100%" });
+  await guest.frontEnd.configChange();
+  assertEquals(await guest.config(), [0, 640]);
+});
+
+Deno.test("what a driver may not write stays, whoever sends the whole space", async () => {
+  await using balloon = await ServedBalloon.start({ size: 4 * MIB });
+  using guest = await BalloonGuest.run(balloon.socket);
+  await guest.frontEnd.setConfig(0, pfns([77, 5, 88, 6]));
+  const config = (await guest.frontEnd.getConfig(0, 16)).slice();
+  assertEquals([...new Uint32Array(config.buffer)], [1024, 5, 0, 6]);
+  for (const size of [8, 12, 16]) {
+    assertEquals((await guest.frontEnd.getConfig(0, size)).length, size);
+    await guest.frontEnd.setConfig(0, pfns([77, size, 88, 6]).slice(0, size));
+    assertEquals(await guest.config(), [1024, size]);
+  }
+});
+
+Deno.test("statistics are told when somebody asks", async () => {
+  await using balloon = await ServedBalloon.start({ statsInterval: 0 });
+  using guest = await BalloonGuest.run(balloon.socket);
+  guest.submit(STATS, { readable: freeMemory(1000) });
+  await waitUntil(async () => (await balloon.status()).stats.freeMemory > 0, {
+    what: "the first statistics",
+  });
+  assertEquals(guest.driver(STATS).usedPending, false);
+  const answer = balloon.server.command("stats");
+  await guest.complete(STATS);
+  guest.submit(STATS, { readable: freeMemory(2000) });
+  const told = await answer as { stats: unknown; statsAge: number };
+  assertEquals(told.stats, { freeMemory: 2000 });
+});
+
+Deno.test("statistics are asked for when the interval is over", async () => {
+  await using balloon = await ServedBalloon.start({ statsInterval: 1 });
+  using guest = await BalloonGuest.run(balloon.socket);
+  for (let i = 1; i <= 2; i++) {
+    guest.submit(STATS, { readable: freeMemory(i) });
+    await guest.complete(STATS);
+  }
+  assertEquals((await balloon.status()).requests.statistics, 2);
+});
+
+for (
+  const [name, features, queues, expected] of [
+    ["the specification's numbers", -1n, [0, 1, 2, 4], 4],
+    ["gaps closed by the front-end", -1n, [0, 1, 2, 3], 3],
+    ["gaps closed, no statistics", ~2n, [0, 1, 2], 2],
+  ] as const
+) {
+  Deno.test(`reports are found by the rings that run: ${name}`, async () => {
+    await using balloon = await ServedBalloon.start();
+    using guest = await BalloonGuest.run(balloon.socket, { features, queues });
+    const before = guest.allocated;
+    const address = FIRST_PAGE * PAGE;
+    await guest.request(expected, { address, length: MIB, write: true });
+    assertEquals(guest.allocated, before - MIB);
+  });
+}
+
+Deno.test("every answer is notified, though the driver wants none", async () => {
+  await using balloon = await ServedBalloon.start();
+  for (const eventIdx of [true, false]) {
+    const features = eventIdx ? -1n : ~(1n << 29n);
+    using guest = await BalloonGuest.run(balloon.socket, { features });
+    // A ring that starts may be notified once, for nothing.
+    for (const queue of [INFLATE, DEFLATE]) {
+      const driver = guest.driver(queue);
+      for (let i = 0; i < 3; i++) {
+        driver.disableInterrupt();
+        guest.frontEnd.events(queue).call.drain();
+        guest.submit(queue, { readable: pfns([FIRST_PAGE + i]) });
+        await guest.frontEnd.waitCall(queue);
+        assertEquals(driver.reap().length, 1);
+      }
+    }
+  }
+});
+
+Deno.test("a guest that reboots while inflated starts with an empty balloon", async () => {
+  await using balloon = await ServedBalloon.start();
+  using guest = await BalloonGuest.run(balloon.socket);
+  guest.submit(STATS, { readable: freeMemory(1000) });
+  await balloon.server.command("balloon-set", { size: "50%" });
+  await guest.inflate(pages(FIRST_PAGE, 2048));
+  await guest.writeActual(2048);
+  await guest.frontEnd.stop();
+  for (const driver of guest.drivers.values()) driver.reset();
+  const { actual, reclaimed, target, stats } = await balloon.status();
+  assertEquals(
+    { actual, reclaimed, target, stats },
+    { actual: 0, reclaimed: 0, target: 12 * MIB, stats: {} },
+  );
+  await guest.start();
+  assertEquals(await guest.config(), [3072, 0]);
+  guest.data.bytes.fill(1);
+  await guest.inflate(pages(FIRST_PAGE, 1024));
+  assertEquals(guest.allocated, 12 * MIB);
+});
+
+Deno.test("a ring that is stopped gives the statistics' buffer back", async () => {
+  await using balloon = await ServedBalloon.start({ statsInterval: 0 });
+  using guest = await BalloonGuest.run(balloon.socket);
+  guest.submit(STATS, { readable: freeMemory(1000) });
+  await waitUntil(async () => (await balloon.status()).stats.freeMemory > 0, {
+    what: "the statistics",
+  });
+  assertEquals(await guest.frontEnd.getVringBase(STATS), 0);
+  await guest.frontEnd.setupRing(STATS, guest.driver(STATS), 0);
+  await waitUntil(
+    async () => (await balloon.status()).requests.statistics === 2,
+    { what: "the statistics, again" },
+  );
+  assertEquals(guest.driver(STATS).usedPending, false);
+});
+
+Deno.test("guests come and go, and leave nothing", async () => {
+  await using balloon = await ServedBalloon.start();
+  await assertNoLeaks(async () => {
+    using guest = await BalloonGuest.run(balloon.socket);
+    guest.submit(STATS, { readable: freeMemory(1000) });
+    await guest.inflate(pages(FIRST_PAGE, 100));
+    await guest.request(REPORTING, {
+      address: FIRST_PAGE * PAGE,
+      length: MIB,
+      write: true,
+    });
+    await guest.request(DEFLATE, { readable: pfns([FIRST_PAGE]) });
+  });
+});
