@@ -106,3 +106,19 @@ export function processMemory(pid: number): number | null {
     throw error;
   }
 }
+
+/**
+ * The command line of the process that started this one, from
+ * /proc/PID/cmdline; without arguments if it cannot be known.
+ */
+export function parentCommand(): string[] {
+  try {
+    const stat = readTextFile("/proc/self/stat");
+    // "pid (name) state ppid …"; the name may contain anything.
+    const [, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return readTextFile(`/proc/${parent}/cmdline`).split("\0").slice(0, -1);
+  } catch (error) {
+    if (error instanceof SystemError) return [];
+    throw error;
+  }
+}

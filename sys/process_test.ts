@@ -80,3 +80,21 @@ Deno.test("each thread has its own number", async () => {
   event.signal();
   await within("end", nextMessage(worker));
 });
+
+Deno.test("the parent's command line is known", async () => {
+  const program = `
+    import { parentCommand } from "./process.ts";
+    console.log(JSON.stringify(parentCommand()));
+  `;
+  const shell = '"$@"; exit $?';
+  const { stdout } = await run("sh", [
+    "-c",
+    shell,
+    "a (strange) name",
+    Deno.execPath(),
+    ...RUN_INPUT,
+  ], source(program));
+  const command: string[] = JSON.parse(stdout);
+  assertEquals(command.slice(1, 4), ["-c", shell, "a (strange) name"]);
+  assertEquals(command.at(-1), "-");
+});

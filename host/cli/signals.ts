@@ -2,8 +2,17 @@
  * What signals mean to a server: SIGINT and SIGTERM stop it, the second one at
  * once; SIGHUP is a callback.
  *
+ * One Ctrl-C can come several times: from the terminal, and again from `deno
+ * task` and from npx, which pass on what they get. So under these a signal that
+ * comes just after the first one is an echo of it.
+ *
  * @module
  */
+
+import { parentCommand } from "../../sys/process.ts";
+
+/** For how long after the first signal others are its echoes, in ms. */
+const ECHO = 200;
 
 const STOP_SIGNALS: ReadonlyMap<Deno.Signal, number> = new Map([
   ["SIGINT", 2],
@@ -21,20 +30,27 @@ export class ServerSignals implements Disposable {
    *
    * @param onHangup called for each SIGHUP
    * @param onHurry called before the second signal ends this process
+   * @param echo how long signals after the first one are echoes of it, in ms
    */
-  constructor(onHangup: () => void, onHurry: () => void = () => {}) {
+  constructor(
+    onHangup: () => void,
+    onHurry: () => void = () => {},
+    echo: number = passesOn(parentCommand()) ? ECHO : 0,
+  ) {
     const { promise, resolve } = Promise.withResolvers<Deno.Signal>();
     this.stop = promise;
-    let stopping = false;
+    let first = -1;
     for (const [signal, number] of STOP_SIGNALS) {
       this.#listen(signal, () => {
-        // Requests may hang for as long as a disk does.
-        if (stopping) {
+        const now = performance.now();
+        if (first < 0) {
+          first = now;
+          resolve(signal);
+        } else if (now - first >= echo) {
+          // Requests may hang for as long as a disk does.
           onHurry();
           Deno.exit(128 + number);
         }
-        stopping = true;
-        resolve(signal);
       });
     }
     this.#listen("SIGHUP", onHangup);
@@ -51,4 +67,10 @@ export class ServerSignals implements Disposable {
       Deno.removeSignalListener(signal, listener);
     }
   }
+}
+
+/** Whether a command line is that of `deno task` or of npx. */
+function passesOn([program = "", subcommand]: readonly string[]): boolean {
+  return /(?:^|\/)deno$/.test(program) && subcommand === "task" ||
+    /^npm\b/.test(program);
 }

@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { ChildProcess } from "../../tests/support/process.ts";
 
 const SCRIPT = `
@@ -30,6 +30,32 @@ Deno.test("ServerSignals ends the process at once on the second signal", async (
     assertEquals((await child.wait(10_000)).code, codes[second]);
     assertEquals(child.stdout.text, "ready\nstop SIGTERM\nhurry\n");
   }
+});
+
+Deno.test("ServerSignals takes a signal that is passed on for its echo", async () => {
+  const script = SCRIPT.replace(
+    '() => console.log("hurry"),',
+    '() => console.log("hurry"), 1000,',
+  );
+  const args = ["eval", "--quiet", script];
+  await using child = ChildProcess.start(Deno.execPath(), {
+    args,
+    name: "signals",
+  });
+  await child.expect("ready", 10_000, "stdout");
+  child.signal("SIGINT");
+  await child.expect("stop SIGINT", 10_000, "stdout");
+  const first = performance.now();
+  child.signal("SIGINT");
+  child.signal("SIGTERM");
+  // Whoever asks again, is heard.
+  while (!child.ended) {
+    child.signal("SIGTERM");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert(performance.now() - first < 20_000);
+  }
+  assert(performance.now() - first >= 900);
+  assertEquals((await child.wait(10_000)).code, 143);
 });
 
 Deno.test("ServerSignals reports every SIGHUP and goes on", async () => {

@@ -1,9 +1,12 @@
 import { assert, assertEquals } from "@std/assert";
 import { Guest, SECTOR, T_OUT } from "../protocol/disk.ts";
 import { waitUntil } from "../support/deadline.ts";
+import { ChildProcess } from "../support/process.ts";
+import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { stamp } from "./load.ts";
 import { isGone, LIMIT, Server } from "./server.ts";
 
+const ROOT = new URL("../../", import.meta.url).pathname;
 const DEPTH = 128;
 /** Far more than a stop takes: what is shown is that there is a bound. */
 const BOUND = 10_000;
@@ -86,3 +89,35 @@ Deno.test("a second signal ends everything at once, also what hangs", async () =
   await waitUntil(() => pids.every(isGone), { what: "their end" });
   assertEquals(server.sockets(), []);
 });
+
+/** How people start the server, and with it who passes signals on. */
+const WAYS: readonly (readonly string[])[] = [
+  [Deno.execPath(), "task", "serve"],
+  ["npx", "-y", `deno@${Deno.version.deno}`, "task", "serve"],
+];
+
+for (const way of WAYS) {
+  const name = way[0] === "npx" ? way.slice(0, 4).join(" ") : "deno task";
+  for (const to of ["the process", "its process group"] as const) {
+    Deno.test(`a signal to ${to} of ${name} stops the server cleanly`, async () => {
+      using directory = TemporaryDirectory.make("stop");
+      const image = directory.file("disk.img");
+      const socket = directory.file("blk.sock");
+      Deno.writeFileSync(image, new Uint8Array(4096));
+      await using child = ChildProcess.start("setsid", {
+        name,
+        cwd: ROOT,
+        args: [
+          ...way,
+          "--management=off",
+          `--blk=path=${image},socket=${socket}`,
+        ],
+      });
+      await child.expect("Stop with Ctrl-C", 60_000, "stdout");
+      const group = to === "the process" ? child.pid : -child.pid;
+      Deno.kill(group, group < 0 ? "SIGINT" : "SIGTERM");
+      assertEquals((await child.wait(LIMIT)).code, 0, child.stderr.text);
+      assertEquals([...Deno.readDirSync(directory.path)].length, 1);
+    });
+  }
+}
