@@ -54,6 +54,11 @@ export class DescriptorChain {
   readonly position: number = 0;
   /** True between the taking and the completion of a chain. */
   readonly taken: boolean = false;
+  /**
+   * True when a predecessor of this process took the chain and died before it
+   * was answered: what it asks for may have been done, in part or wholly.
+   */
+  readonly resubmitted: boolean = false;
   /** Number of segments, device-readable ones first. */
   readonly count: number = 0;
   /** Number of device-readable segments. */

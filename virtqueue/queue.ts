@@ -86,6 +86,11 @@ export interface RunningQueue extends VirtQueue {
   /** What was counted since the ring started. */
   readonly counters: QueueCounters;
   /**
+   * Number of chains that a predecessor had taken and that were not taken again.
+   * They are not in the available ring any more.
+   */
+  readonly recovering: number;
+  /**
    * Position in the available ring from which a restarted ring goes on: the
    * value of `VHOST_USER_GET_VRING_BASE`. Only meaningful with nothing in flight.
    */

@@ -12,7 +12,8 @@ export type QueueErrorKind =
   | "ring-outside-memory"
   | "not-in-flight"
   | "invalid-length"
-  | "untake-order";
+  | "untake-order"
+  | "inflight-area";
 
 /** A queue that cannot be made, or a wrong call (a bug of the caller). */
 export class QueueError extends Error {

@@ -13,6 +13,10 @@
  * heads are taken before new ones. The available ring is not read twice for
  * them, since the driver may have written over entries that were passed.
  *
+ * With inflight tracking, a queue begins with the heads that a predecessor had in
+ * flight: they are parked too, above all others, and taken in the order of their
+ * first taking. Each of the moves above is noted in the area.
+ *
  * What the driver wrote wrongly is answered as narrowly as possible:
  *
  * - An available index that is ahead by more than the ring's size means that
@@ -40,6 +44,7 @@ import {
   VIRTQ_USED_F_NO_NOTIFY,
 } from "./constants.ts";
 import { CHAIN_FAULTS, CHAIN_OK, DescriptorReader } from "./descriptors.ts";
+import type { SplitInflight } from "./inflight.ts";
 import { needEvent } from "./notification.ts";
 import { loadAcquire, storeFence } from "./ordering.ts";
 import type { QueueCounters, RunningQueue } from "./queue.ts";
@@ -82,6 +87,7 @@ export class SplitQueue implements RunningQueue {
   readonly #alwaysNotify: boolean;
   readonly #pool: ChainPool;
   readonly #reader: DescriptorReader;
+  readonly #inflight: SplitInflight | null;
   /** 1 for each head that was taken and not answered. */
   readonly #inFlight: Uint8Array<ArrayBuffer>;
   /** The chain object taken before each, by number in the pool. */
@@ -90,6 +96,8 @@ export class SplitQueue implements RunningQueue {
   readonly #parkedHeads: Uint16Array<ArrayBuffer>;
   /** Their positions in the available ring. */
   readonly #parkedPositions: Uint16Array<ArrayBuffer>;
+  /** 1 for those that a predecessor had taken. */
+  readonly #parkedAgain: Uint8Array<ArrayBuffer>;
   #available: Uint16Array<ArrayBuffer>;
   #used: Uint16Array<ArrayBuffer>;
   #usedElements: Uint32Array<ArrayBuffer>;
@@ -97,6 +105,8 @@ export class SplitQueue implements RunningQueue {
   #position: number;
   /** Number of chains that were given back. */
   #parked = 0;
+  /** Number of those among them that a predecessor had taken. */
+  #recovering = 0;
   /** The chain object taken last and not given back, by number in the pool. */
   #takenLast = -1;
   /** The available index as it was read last. */
@@ -130,6 +140,7 @@ export class SplitQueue implements RunningQueue {
     this.#takenBefore = new Int32Array(options.slots ?? size);
     this.#parkedHeads = new Uint16Array(size);
     this.#parkedPositions = new Uint16Array(size);
+    this.#parkedAgain = new Uint8Array(size);
     const views = bindRings(options);
     this.#available = views.available;
     this.#used = views.used;
@@ -148,10 +159,11 @@ export class SplitQueue implements RunningQueue {
       options.indirect,
       maxSegments,
     );
-    this.#position = position;
-    this.#availableIndex = position;
     this.#usedIndex = loadAcquire(this.#used, INDEX);
     this.#publishedIndex = this.#usedIndex;
+    this.#inflight = options.inflight ?? null;
+    this.#position = this.#recover(position);
+    this.#availableIndex = this.#position;
     this.#used[FLAGS] = 0;
     this.enableNotification();
   }
@@ -172,6 +184,10 @@ export class SplitQueue implements RunningQueue {
 
   get broken(): string | null {
     return this.#broken;
+  }
+
+  get recovering(): number {
+    return this.#recovering;
   }
 
   get lastError(): string | null {
@@ -197,8 +213,11 @@ export class SplitQueue implements RunningQueue {
     for (let budget = BAD_BUDGET; budget > 0; budget--) {
       let position = this.#position;
       let head = 0;
+      let resubmitted = false;
       if (this.#parked > 0) {
         this.#parked--;
+        resubmitted = this.#parkedAgain[this.#parked] === 1;
+        if (resubmitted) this.#recovering--;
         position = this.#parkedPositions[this.#parked];
         head = this.#parkedHeads[this.#parked];
       } else {
@@ -217,6 +236,7 @@ export class SplitQueue implements RunningQueue {
         const open: OpenChain = chain;
         open.head = head;
         open.position = position;
+        open.resubmitted = resubmitted;
         open.taken = true;
         this.#pool.drop();
         const number = this.#numberOf(chain);
@@ -224,6 +244,8 @@ export class SplitQueue implements RunningQueue {
         this.#takenLast = number;
         this.#inFlight[head] = 1;
         this.#count++;
+        // One that comes again has its mark, and its number.
+        if (this.#inflight !== null && !resubmitted) this.#inflight.take(head);
         return chain;
       }
       this.#refuse(head, fault);
@@ -257,7 +279,11 @@ export class SplitQueue implements RunningQueue {
     this.#takenLast = this.#takenBefore[number];
     this.#parkedPositions[this.#parked] = chain.position;
     this.#parkedHeads[this.#parked] = chain.head;
+    this.#parkedAgain[this.#parked] = chain.resubmitted ? 1 : 0;
     this.#parked++;
+    // It is not in the available ring: a successor finds it in the area alone.
+    if (chain.resubmitted) this.#recovering++;
+    else if (this.#inflight !== null) this.#inflight.untake(chain.head);
     this.#give(chain);
   }
 
@@ -267,6 +293,7 @@ export class SplitQueue implements RunningQueue {
     if (next === previous || this.#broken !== null) return false;
     storeFence(this.#used, INDEX, next);
     this.#publishedIndex = next;
+    if (this.#inflight !== null) this.#inflight.published(next);
     const wanted = this.#alwaysNotify ||
       (this.#eventIdx
         ? needEvent(this.#available[RING + this.size], next, previous)
@@ -334,6 +361,25 @@ export class SplitQueue implements RunningQueue {
     this.#usedElements[at + 1] = written;
     this.#usedIndex = (this.#usedIndex + 1) & 0xffff;
     this.counters.completed++;
+    if (this.#inflight !== null) this.#inflight.answered(head);
+  }
+
+  /**
+   * Parks what a predecessor left in flight.
+   *
+   * @param position where the front-end says to go on
+   * @returns where to go on: behind what was answered and what is in flight
+   */
+  #recover(position: number): number {
+    const heads = this.#inflight?.recover(this.#usedIndex, this.size) ?? [];
+    if (heads.length === 0) return position;
+    for (const [i, head] of heads.toReversed().entries()) {
+      this.#parkedHeads[i] = head;
+      this.#parkedPositions[i] = this.#usedIndex;
+      this.#parkedAgain[i] = 1;
+    }
+    this.#parked = this.#recovering = heads.length;
+    return (this.#usedIndex + heads.length) & 0xffff;
   }
 
   /** Ends the flight of a chain. */

@@ -11,6 +11,7 @@
  * @module
  */
 
+import type { SplitInflight } from "./inflight.ts";
 import { VIRTQ_DESC_SIZE, VIRTQ_MAX_SIZE } from "./constants.ts";
 import type { GuestMemory } from "./memory.ts";
 import { QueueError } from "./queue_error.ts";
@@ -39,6 +40,8 @@ export interface SplitQueueOptions {
   readonly maxSegments: number;
   /** Notify of whatever was used, whether the driver asks for it or not (default false). */
   readonly alwaysNotify?: boolean;
+  /** Where requests in flight are noted for a successor (default: nowhere). */
+  readonly inflight?: SplitInflight | null;
   /** Number of chain objects: most chains in flight (default: `size`). */
   readonly slots?: number;
   /** {@linkcode DescriptorChain.slot} of the first chain object (default 0). */
@@ -151,6 +154,14 @@ export function checkOptions(options: SplitQueueOptions): void {
   checkInteger(index, "maxSegments", options.maxSegments, 1, VIRTQ_MAX_SIZE);
   checkInteger(index, "slots", options.slots ?? size, 1, VIRTQ_MAX_SIZE);
   checkInteger(index, "slotBase", options.slotBase ?? 0, 0, 2 ** 30);
+  const heads = options.inflight?.heads ?? size;
+  if (heads < size) {
+    throw new QueueError(
+      "inflight-area",
+      `Cannot start queue ${index}: size ${size} exceeds the ${heads} heads ` +
+        `whose requests can be tracked`,
+    );
+  }
 }
 
 function checkInteger(
