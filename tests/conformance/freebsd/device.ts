@@ -46,8 +46,8 @@ export interface VirtioPciDevice {
   notify(index: number): Promise<void>;
   /** Reads the configuration space. */
   readConfig(offset: number, length: number): Promise<Uint8Array>;
-  /** Writes a byte of the configuration space. */
-  writeConfig(offset: number, value: number): Promise<void>;
+  /** Writes a byte of the configuration space, or four little-endian ones. */
+  writeConfig(offset: number, value: number, length?: 1 | 4): Promise<void>;
 
   /**
    * Waits for an interrupt of a queue.

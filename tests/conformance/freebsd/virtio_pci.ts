@@ -273,6 +273,11 @@ export class VirtioPci {
     await this.#machine.device.writeConfig(offset, value);
   }
 
+  /** `virtio_write_dev_config_4`. */
+  async writeConfig4(offset: number, value: number): Promise<void> {
+    await this.#machine.device.writeConfig(offset, value, 4);
+  }
+
   /**
    * Sleeps (`mtx_sleep`, or `biowait` of whoever issued the I/O) and serves
    * interrupts of a queue until a condition holds.

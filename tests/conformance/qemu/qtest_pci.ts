@@ -168,11 +168,18 @@ export class QtestPci implements VirtioPciDevice {
     return bytes;
   }
 
-  async writeConfig(offset: number, value: number): Promise<void> {
+  async writeConfig(
+    offset: number,
+    value: number,
+    length: 1 | 4 = 1,
+  ): Promise<void> {
+    const width = length === 4 ? "l" : "b";
     if (this.#modern) {
-      await this.#qtest.store("writeb", MODERN + DEVICE_CONFIG + offset, value);
+      const address = MODERN + DEVICE_CONFIG + offset;
+      await this.#qtest.store(`write${width}`, address, value);
     } else {
-      await this.#qtest.store("outb", LEGACY + LEGACY_CONFIG + offset, value);
+      const address = LEGACY + LEGACY_CONFIG + offset;
+      await this.#qtest.store(`out${width}`, address, value);
     }
   }
 

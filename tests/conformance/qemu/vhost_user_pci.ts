@@ -285,15 +285,21 @@ export class VhostUserPci implements VirtioPciDevice, Conversation {
     return Promise.resolve(bytes);
   }
 
-  /** `virtio_config_writeb`, and the device's `set_config`. */
-  async writeConfig(offset: number, value: number): Promise<void> {
+  /** `virtio_config_writeb` and `writel`, and the device's `set_config`. */
+  async writeConfig(
+    offset: number,
+    value: number,
+    length: 1 | 4 = 1,
+  ): Promise<void> {
     const before = this.#config.slice();
-    this.#config[offset] = value;
+    for (let i = 0; i < length; i++) {
+      this.#config[offset + i] = value >>> (8 * i);
+    }
     const part = this.#model.configWritten?.(before, this.#config) ?? null;
     if (part === null) return;
-    const { offset: at, length } = part;
+    const { offset: at, length: size } = part;
     await this.#acknowledged(() =>
-      this.frontEnd.setConfig(at, this.#config.slice(at, at + length))
+      this.frontEnd.setConfig(at, this.#config.slice(at, at + size))
     );
   }
 

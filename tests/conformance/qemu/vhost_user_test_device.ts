@@ -1,0 +1,31 @@
+/**
+ * QEMU's `vhost-user-test-device-pci` with the properties of a balloon, as data.
+ *
+ * Source: `hw/virtio/vhost-user-base.c`: features come from the back-end alone,
+ * a write of the configuration space sends all of it (`vub_set_config`), and
+ * every change is told to the guest (`vub_config_notifier`).
+ *
+ * @module
+ */
+
+import { featureMask } from "../../../virtqueue/constants.ts";
+import type { VhostUserModel } from "./vhost_user_pci.ts";
+
+/** Bits of the balloon that the back-end decides about: 0 to 5. */
+const FEATURES = featureMask(0, 1, 2, 3, 4, 5);
+const CONFIG_SIZE = 16;
+
+/** `virtio-id=5,num_vqs=5,vq_size=128,config_size=16`. */
+export const VHOST_USER_BALLOON: VhostUserModel = {
+  name: "vhost-user-test-device",
+  queues: 5,
+  queueSize: 128,
+  configSize: CONFIG_SIZE,
+  features: FEATURES,
+  backendBits: FEATURES,
+  configChanged(own, changed) {
+    own.set(changed);
+    return true;
+  },
+  configWritten: () => ({ offset: 0, length: CONFIG_SIZE }),
+};
