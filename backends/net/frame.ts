@@ -1,0 +1,163 @@
+/**
+ * A frame on its way: a virtio header and the places where its bytes lie.
+ *
+ * Theory of operation: a frame is a scatter list. Element 0 is the header, in
+ * memory that no guest reaches; the others are the bytes. A frame that comes from
+ * a guest stays in its memory, but for the first bytes: addresses, tag and type
+ * are copied, decided on, and the copy is what goes on. A frame that comes from
+ * elsewhere lies in a buffer of its own. Frames are made once and used again for
+ * every frame that follows.
+ *
+ * @module
+ */
+
+import { Arena } from "../../sys/arena.ts";
+import { IovecTable } from "../../sys/iovec.ts";
+import { copyScattered } from "../../sys/scatter.ts";
+import type { DescriptorChain } from "../../virtqueue/chain.ts";
+import { NetHeader } from "./header.ts";
+import { HEADER_SIZE, MAC_SIZE } from "./protocol.ts";
+
+const TWO_32 = 4294967296;
+/** Words of an element. */
+const STEP = 4;
+
+/** Bytes at the start of a frame that are always copied: with one tag. */
+export const START_SIZE = 18;
+
+/** A frame. */
+export class Frame implements Disposable {
+  /** What is left to do with it. */
+  readonly header: NetHeader = new NetHeader();
+  /** Element 0: {@linkcode headerBytes}; from 1 on: the bytes of the frame. */
+  readonly iovecs: IovecTable;
+  /** The words of {@linkcode iovecs}. */
+  readonly words: Uint32Array<ArrayBuffer>;
+  /** Room for the encoded header. */
+  readonly headerBytes: Uint8Array<ArrayBuffer>;
+  /** The first bytes of the frame, as many as it has up to 18. */
+  readonly start: Uint8Array<ArrayBuffer>;
+  /** Its own buffer. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Elements that hold the frame. */
+  count = 0;
+  /** Bytes of the frame. */
+  length = 0;
+  readonly #segments: number;
+  readonly #arena: Arena;
+  readonly #startAddress: number;
+  readonly #bytesAddress: number;
+
+  /**
+   * @param segments most pieces of guest memory
+   * @param bufferSize bytes of its own buffer
+   */
+  constructor(segments: number, bufferSize = 0) {
+    this.#segments = segments;
+    this.iovecs = new IovecTable(1, segments + 2);
+    this.words = this.iovecs.words;
+    this.#arena = new Arena(256 + bufferSize);
+    const header = this.#arena.alloc(HEADER_SIZE);
+    const start = this.#arena.alloc(START_SIZE);
+    const buffer = this.#arena.alloc(bufferSize);
+    const memory = this.#arena.u8;
+    this.headerBytes = memory.subarray(
+      header.offset,
+      header.offset + HEADER_SIZE,
+    );
+    this.start = memory.subarray(start.offset, start.offset + START_SIZE);
+    this.bytes = memory.subarray(buffer.offset, buffer.offset + bufferSize);
+    this.#startAddress = start.address;
+    this.#bytesAddress = buffer.address;
+    this.setElement(0, header.address, HEADER_SIZE);
+  }
+
+  /** Sets an element of the list to memory of this process. */
+  setElement(index: number, address: number, length: number): void {
+    const at = index * STEP;
+    this.words[at] = address;
+    this.words[at + 1] = address / TWO_32;
+    this.words[at + 2] = length;
+    this.words[at + 3] = 0;
+  }
+
+  /**
+   * Takes the frame that a driver sends, from `position` on in a chain, which
+   * has to stay taken while the frame is used.
+   *
+   * @returns false when the chain cannot be worked on
+   */
+  takeChain(chain: DescriptorChain, position: number): boolean {
+    const length = chain.readableLength - position;
+    const head = length < START_SIZE ? length : START_SIZE;
+    if (chain.read(position, this.start, 0, head) !== head) return false;
+    this.length = length;
+    this.setElement(1, this.#startAddress, head);
+    this.count = 1;
+    if (head === length) return true;
+    const count = chain.iovec(
+      this.words,
+      2 * STEP,
+      this.#segments,
+      false,
+      position + head,
+      length - head,
+    );
+    this.count = 1 + count;
+    return count > 0;
+  }
+
+  /** Becomes a piece of its own buffer. */
+  takeBytes(offset: number, length: number): void {
+    this.setElement(1, this.#bytesAddress + offset, length);
+    this.count = 1;
+    this.length = length;
+    const head = length < START_SIZE ? length : START_SIZE;
+    for (let i = 0; i < head; i++) this.start[i] = this.bytes[offset + i];
+  }
+
+  /**
+   * Makes element 1 all of its own buffer, for a read into it.
+   *
+   * @param offset where to read to
+   */
+  offerBytes(offset: number): void {
+    this.setElement(
+      1,
+      this.#bytesAddress + offset,
+      this.bytes.length - offset,
+    );
+  }
+
+  /** Becomes a copy of another frame, in its own buffer. */
+  copy(other: Frame): void {
+    this.header.copy(other.header);
+    this.offerBytes(0);
+    copyScattered(this.words, STEP, other.words, STEP, 0, other.length);
+    this.takeBytes(0, other.length);
+  }
+
+  /**
+   * Copies bytes of the frame to the memory of a list.
+   *
+   * @param skip bytes of the frame to leave out
+   */
+  copyTo(words: Uint32Array, skip: number, length: number): void {
+    copyScattered(words, 0, this.words, STEP, skip, length);
+  }
+
+  /** Exchanges source and destination of a frame that was taken from a chain. */
+  swapAddresses(): void {
+    for (let i = 0; i < MAC_SIZE; i++) {
+      const byte = this.start[i];
+      this.start[i] = this.start[MAC_SIZE + i];
+      this.start[MAC_SIZE + i] = byte;
+    }
+  }
+
+  /** Gives the memory back. */
+  [Symbol.dispose](): void {
+    this.iovecs[Symbol.dispose]();
+    this.#arena[Symbol.dispose]();
+  }
+}

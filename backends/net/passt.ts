@@ -1,0 +1,306 @@
+/**
+ * The passt backend: user-mode networking without privileges.
+ *
+ * Theory of operation: passt is started with one end of a socket pair, or reached
+ * by the socket that it listens on. It translates between frames and sockets of
+ * the host; it knows no virtio header, so checksums are filled in before frames
+ * are sent to it, and what it sends is complete. When the connection ends, the
+ * link goes down; a second later, and then every second, it is tried again.
+ *
+ * A socket that is full shows by an epoll instance that holds it alone: that
+ * becomes readable when the socket becomes writable, and is watched like any
+ * other descriptor.
+ *
+ * @module
+ */
+
+import {
+  Epoll,
+  EPOLLERR,
+  EPOLLET,
+  EPOLLHUP,
+  EPOLLOUT,
+  EPOLLRDHUP,
+} from "../../sys/epoll.ts";
+import { SystemError } from "../../sys/errno.ts";
+import { SpawnedProcess } from "../../sys/spawn.ts";
+import { UnixSocket } from "../../sys/unix_socket.ts";
+import type { DeviceContext } from "../../virtqueue/device.ts";
+import { BUSY, type NetBackend, type NetPort, SENT, WAIT } from "./backend.ts";
+import { NetBackendError } from "./error.ts";
+import type { Frame } from "./frame.ts";
+import { EMPTY, FRAME, StreamFrames } from "./stream_frames.ts";
+
+/** Milliseconds between attempts to connect again. */
+const RETRY_INTERVAL = 1000;
+/** Descriptor of the socket in a passt that we start. */
+const CHILD_FD = 3;
+const SIGTERM = 15;
+const ENDED: number = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+
+/** How passt is reached. */
+export interface PasstOptions {
+  /** The program, a path or a name to be found on PATH. */
+  readonly passt: string;
+  /** Socket of one that runs already, or empty. */
+  readonly passtSocket: string;
+  /** More arguments for one that is started. */
+  readonly passtArgs: readonly string[];
+}
+
+/**
+ * The path of a program.
+ *
+ * @param program a path if it has a slash, else a name
+ * @returns `null` when PATH has no such program
+ */
+export function findOnPath(program: string): string | null {
+  if (program.includes("/")) return program;
+  for (const directory of (Deno.env.get("PATH") ?? "").split(":")) {
+    const path = `${directory || "."}/${program}`;
+    try {
+      const { isFile, mode } = Deno.statSync(path);
+      if (isFile && ((mode ?? 0) & 0o111) !== 0) return path;
+    } catch (error) {
+      const absent = error instanceof Deno.errors.NotFound ||
+        error instanceof Deno.errors.NotADirectory ||
+        error instanceof Deno.errors.PermissionDenied;
+      if (!absent) throw error;
+    }
+  }
+  return null;
+}
+
+/** One connection to a passt. */
+interface Connection {
+  readonly socket: UnixSocket;
+  readonly frames: StreamFrames;
+  /** Readable when the socket is writable. */
+  readonly writable: Epoll;
+  readonly child: SpawnedProcess | null;
+}
+
+/** Frames to and from passt. */
+export class PasstBackend implements NetBackend {
+  readonly description: string;
+  readonly takes = 0;
+  readonly gives = 0;
+  readonly maxPairs = 1;
+  readonly #options: PasstOptions;
+  readonly #context: DeviceContext;
+  #port: NetPort | null = null;
+  #connection: Connection | null = null;
+  #readable = true;
+  #pending = false;
+  /** When to try again, in ms; 0: not before something happened. */
+  #retryAt = 0;
+  #connections = 0;
+  #dropped = 0;
+  #badLength = 0;
+  /** Ended, and not reaped yet. */
+  #ended: SpawnedProcess[] = [];
+
+  /**
+   * Starts passt or connects to it.
+   *
+   * @throws {NetBackendError} when that is not possible
+   */
+  constructor(options: PasstOptions, context: DeviceContext) {
+    this.#options = options;
+    this.#context = context;
+    this.description = options.passtSocket === ""
+      ? `passt ${options.passt}`
+      : `passt on ${options.passtSocket}`;
+    this.#open();
+  }
+
+  get linkUp(): boolean {
+    return this.#connection !== null;
+  }
+
+  attach(port: NetPort): void {
+    this.#port = port;
+  }
+
+  setOffloads(): void {}
+
+  setPairs(): void {}
+
+  send(frame: Frame): number {
+    const connection = this.#connection;
+    if (connection === null) {
+      this.#dropped++;
+      return SENT;
+    }
+    return connection.frames.send(frame) ? SENT : BUSY;
+  }
+
+  receive(_pair: number, budget: number): boolean {
+    const connection = this.#connection;
+    if (connection === null) return false;
+    const { frames } = connection;
+    for (let i = 0; i < budget; i++) {
+      if (!this.#pending) {
+        if (!this.#readable) return false;
+        const found = frames.next();
+        if (found !== FRAME) {
+          this.#readable = false;
+          if (found !== EMPTY) this.#lost(frames.reason);
+          return false;
+        }
+      }
+      this.#pending = this.#port!.deliver(frames.frame, 0, true) === WAIT;
+      if (this.#pending) return true;
+    }
+    return true;
+  }
+
+  poll(): number {
+    if (this.#retryAt === 0) return 0;
+    const now = performance.now();
+    if (now < this.#retryAt) return 0;
+    this.#reap();
+    try {
+      this.#open();
+      this.#retryAt = 0;
+      this.#context.log("info", `${this.description}: connected again`);
+      this.#port?.linkChanged();
+    } catch (error) {
+      if (!(error instanceof NetBackendError)) throw error;
+      this.#retryAt = now + RETRY_INTERVAL;
+    }
+    return 0;
+  }
+
+  status(): Record<string, unknown> {
+    return {
+      passt: {
+        connected: this.linkUp,
+        connections: this.#connections,
+        pid: this.#connection?.child?.pid ?? null,
+        dropped: this.#dropped,
+        badLength: this.#badLength +
+          (this.#connection?.frames.badLength ?? 0),
+      },
+    };
+  }
+
+  close(): void {
+    this.#retryAt = 0;
+    const child = this.#connection?.child ?? null;
+    this.#disconnect();
+    child?.signal(SIGTERM);
+    this.#reap();
+    for (const ended of this.#ended) ended[Symbol.dispose]();
+    this.#ended = [];
+  }
+
+  #open(): void {
+    const { passtSocket } = this.#options;
+    const [socket, child] = passtSocket === ""
+      ? this.#start()
+      : [this.#connect(passtSocket), null];
+    const writable = new Epoll();
+    // Edge-triggered: only changes are told.
+    writable.add(socket.fd, (EPOLLOUT | EPOLLRDHUP | EPOLLET) >>> 0, 0);
+    const frames = new StreamFrames(socket.fd);
+    this.#connection = { socket, frames, writable, child };
+    this.#connections++;
+    this.#readable = true;
+    this.#pending = false;
+    this.#context.watch(socket.fd, () => {
+      this.#readable = true;
+      this.#port?.receivable(0);
+    });
+    this.#context.watch(writable.fd, () => {
+      const count = writable.wait(0);
+      // Its end is seen here even where no guest receives.
+      if (count > 0 && (writable.events(0) & ENDED) !== 0) {
+        this.#lost("it was closed");
+      } else if (frames.flush()) this.#port?.sendable();
+    });
+  }
+
+  #connect(path: string): UnixSocket {
+    try {
+      return UnixSocket.connect(path);
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      throw new NetBackendError(
+        "connect",
+        `Cannot connect to passt on "${path}": ${error.message}`,
+        { cause: error },
+      );
+    }
+  }
+
+  #start(): [UnixSocket, SpawnedProcess] {
+    const { passt, passtArgs } = this.#options;
+    const path = findOnPath(passt);
+    if (path === null) {
+      throw new NetBackendError(
+        "program",
+        `Cannot find "${passt}" on PATH: install passt, name it with ` +
+          "passt=PATH, or use backend=switch",
+      );
+    }
+    const [ours, theirs] = UnixSocket.pair();
+    try {
+      const args = [
+        "passt",
+        "--foreground",
+        "--quiet",
+        ...["--fd", String(CHILD_FD)],
+        ...passtArgs,
+      ];
+      const fds = [null, null, 2, theirs.fd];
+      return [ours, SpawnedProcess.start(path, args, fds)];
+    } catch (error) {
+      ours[Symbol.dispose]();
+      if (!(error instanceof SystemError)) throw error;
+      throw new NetBackendError(
+        "program",
+        `Cannot start "${path}": ${error.message}`,
+        { cause: error },
+      );
+    } finally {
+      theirs[Symbol.dispose]();
+    }
+  }
+
+  #lost(reason: string): void {
+    this.#context.log(
+      "error",
+      `${this.description}: connection lost, ${reason}`,
+    );
+    this.#disconnect();
+    this.#retryAt = performance.now() + RETRY_INTERVAL;
+    this.#port?.linkChanged();
+    // Rings that wait for it go on, and lose their frames.
+    this.#port?.sendable();
+  }
+
+  #disconnect(): void {
+    const connection = this.#connection;
+    if (connection === null) return;
+    const { socket, frames, writable, child } = connection;
+    this.#connection = null;
+    this.#pending = false;
+    this.#badLength += frames.badLength;
+    this.#context.watch(socket.fd, null);
+    this.#context.watch(writable.fd, null);
+    writable.close();
+    socket[Symbol.dispose]();
+    frames[Symbol.dispose]();
+    if (child !== null) this.#ended.push(child);
+  }
+
+  /** Forgets those that ended. */
+  #reap(): void {
+    this.#ended = this.#ended.filter((child) => {
+      if (child.reap() === null) return true;
+      child[Symbol.dispose]();
+      return false;
+    });
+  }
+}
