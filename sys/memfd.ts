@@ -85,3 +85,23 @@ export function addSeals(fd: number, seals: number): void {
   const result = libc().fcntl(fd, F_ADD_SEALS, seals);
   check(result, "fcntl(F_ADD_SEALS)", `fd ${fd}`);
 }
+
+/**
+ * Keeps whoever else has a memfd from making it smaller, which would turn an
+ * access to a mapping of it into SIGBUS, where its sealing is still open. Does
+ * nothing for other files.
+ */
+export function sealAgainstShrinking(fd: number): void {
+  let seals: number;
+  try {
+    seals = getSeals(fd);
+  } catch {
+    return; // Not a memfd: it has no seals.
+  }
+  if (seals & (F_SEAL_SEAL | F_SEAL_SHRINK)) return;
+  try {
+    addSeals(fd, F_SEAL_SHRINK);
+  } catch {
+    // Sealed by somebody since, or opened read-only: we cannot do better.
+  }
+}

@@ -27,6 +27,16 @@ export interface MappedRegion {
   readonly pageSize: number;
 }
 
+/** Where the requests of a ring are tracked, see `virtqueue/inflight.ts`. */
+export interface RingInflight {
+  /** Address of the first byte in this process, a multiple of 8. */
+  readonly address: number;
+  /** Length in bytes. */
+  readonly size: number;
+  /** Heads that there is room for; the ring has no more. */
+  readonly heads: number;
+}
+
 /** All that is needed to run a ring. Descriptors stay owned by the session. */
 export interface RingSetup {
   /** Queue index, from 0. */
@@ -47,6 +57,8 @@ export interface RingSetup {
   readonly callFd: number;
   /** Signalled when the ring meets an error; -1: nobody listens. */
   readonly errorFd: number;
+  /** Where to track requests in flight (default: nowhere). */
+  readonly inflight?: RingInflight | null;
 }
 
 /** The side that serves rings, as a session sees it. */

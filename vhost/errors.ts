@@ -42,6 +42,7 @@ export type ProtocolErrorKind =
   | "memory-slots"
   | "memory-map"
   | "memory-unknown"
+  | "inflight-area"
   | "unsupported";
 
 const CONSEQUENCES: Readonly<Record<ProtocolErrorKind, Consequence>> = {
@@ -72,6 +73,8 @@ const CONSEQUENCES: Readonly<Record<ProtocolErrorKind, Consequence>> = {
   "memory-slots": "refuse",
   "memory-map": "refuse",
   "memory-unknown": "ignore",
+  // Inflight tracking.
+  "inflight-area": "refuse",
   // Not for this back-end.
   "unsupported": "ignore",
 };

@@ -16,12 +16,7 @@
 
 import type { OwnedFd } from "../sys/fd.ts";
 import { mapFile, type Mapping, pageSizeOf } from "../sys/mapping.ts";
-import {
-  addSeals,
-  F_SEAL_SEAL,
-  F_SEAL_SHRINK,
-  getSeals,
-} from "../sys/memfd.ts";
+import { sealAgainstShrinking } from "../sys/memfd.ts";
 import { MAX_MEMORY_SLOTS } from "./constants.ts";
 import type { MappedRegion } from "./data_plane.ts";
 import { ProtocolError } from "./errors.ts";
@@ -82,25 +77,6 @@ function describe(region: RegionDescription): string {
 
 function overlap(a: number, aSize: number, b: number, bSize: number): boolean {
   return a < b + bSize && b < a + aSize;
-}
-
-/**
- * Keeps the peer from making a memfd smaller under our feet, which would turn
- * an access into SIGBUS, where its sealing is still open.
- */
-function sealAgainstShrinking(fd: number): void {
-  let seals: number;
-  try {
-    seals = getSeals(fd);
-  } catch {
-    return; // Not a memfd: it has no seals.
-  }
-  if (seals & (F_SEAL_SEAL | F_SEAL_SHRINK)) return;
-  try {
-    addSeals(fd, F_SEAL_SHRINK);
-  } catch {
-    // Sealed by the peer since, or opened read-only: we cannot do better.
-  }
 }
 
 /** The regions of one session. */

@@ -77,6 +77,18 @@ export interface RegionDescription {
   readonly mmapOffset: number;
 }
 
+/** "Inflight description": an area that tracks requests in flight. */
+export interface InflightDescription {
+  /** Size of the area in bytes. */
+  readonly mmapSize: number;
+  /** Where it starts in its file, in bytes. */
+  readonly mmapOffset: number;
+  /** Number of queues. */
+  readonly queueCount: number;
+  /** Size of the largest queue. */
+  readonly queueSize: number;
+}
+
 /** "Virtio device config space" payload. */
 export interface ConfigAccess {
   /** First byte. */
@@ -403,5 +415,42 @@ export function encodeConfig(
   view.setUint32(4, data.length, true);
   view.setUint32(8, flags, true);
   bytes.set(data, VHOST_USER_CONFIG_HEADER_SIZE);
+  return bytes;
+}
+
+/** Fields of an inflight description, and with the padding that C gives it. */
+const INFLIGHT_SIZE = 20, INFLIGHT_PADDED_SIZE = 24;
+
+/**
+ * Decodes "inflight description". Front-ends that send the structure as their
+ * compiler lays it out have four bytes of padding behind it.
+ */
+export function decodeInflight(
+  request: number,
+  payload: Uint8Array,
+): InflightDescription {
+  if (payload.length !== INFLIGHT_PADDED_SIZE) {
+    checkSize(request, payload, INFLIGHT_SIZE);
+  }
+  const view = viewOf(payload);
+  return {
+    mmapSize: number53(request, view, 0, "mmap size"),
+    mmapOffset: number53(request, view, 8, "mmap offset"),
+    queueCount: view.getUint16(16, true),
+    queueSize: view.getUint16(18, true),
+  };
+}
+
+/** Encodes "inflight description", with its padding unless `size` is 20. */
+export function encodeInflight(
+  description: InflightDescription,
+  size: number = INFLIGHT_PADDED_SIZE,
+): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(size);
+  const view = viewOf(bytes);
+  putNumber53(view, 0, description.mmapSize);
+  putNumber53(view, 8, description.mmapOffset);
+  view.setUint16(16, description.queueCount, true);
+  view.setUint16(18, description.queueSize, true);
   return bytes;
 }

@@ -69,6 +69,7 @@ function locate(state: SessionState, ring: Vring): RingSetup | null {
     kickFd: ring.kickFd,
     callFd: ring.callFd,
     errorFd: ring.errorFd,
+    inflight: state.inflight?.ring(ring.index) ?? null,
   };
 }
 

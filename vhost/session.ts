@@ -23,7 +23,8 @@ import {
 import type { DataPlane, DataPlaneEvents } from "./data_plane.ts";
 import { ProtocolError } from "./errors.ts";
 import { CONFIG_HANDLERS } from "./handlers/config.ts";
-import type { Handler } from "./handlers/handler.ts";
+import type { Handler, Reply } from "./handlers/handler.ts";
+import { INFLIGHT_HANDLERS } from "./handlers/inflight.ts";
 import { MEMORY_HANDLERS, removeRegion } from "./handlers/memory.ts";
 import { NEGOTIATION_HANDLERS } from "./handlers/negotiation.ts";
 import { RING_HANDLERS } from "./handlers/rings.ts";
@@ -39,6 +40,7 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map([
   ...CONFIG_HANDLERS,
   ...MEMORY_HANDLERS,
   ...RING_HANDLERS,
+  ...INFLIGHT_HANDLERS,
 ]);
 
 /** Not served, and a front-end that sends one waits for a payload. */
@@ -47,7 +49,6 @@ const UNANSWERABLE: ReadonlySet<number> = new Set([
   FrontEndMessage.CREATE_CRYPTO_SESSION,
   FrontEndMessage.POSTCOPY_ADVISE,
   FrontEndMessage.POSTCOPY_END,
-  FrontEndMessage.GET_INFLIGHT_FD,
   FrontEndMessage.GET_SHARED_OBJECT,
   FrontEndMessage.SET_DEVICE_STATE_FD,
   FrontEndMessage.CHECK_DEVICE_STATE,
@@ -178,7 +179,7 @@ export class Session implements DataPlaneEvents {
   async #next(): Promise<boolean> {
     using message = await this.#connection.receive();
     if (message === null) return false;
-    let reply: Uint8Array | null;
+    let reply: Uint8Array | Reply | null;
     try {
       reply = await this.#handle(message);
     } catch (error) {
@@ -188,11 +189,21 @@ export class Session implements DataPlaneEvents {
     // Nothing of the message is left when its answer arrives.
     message.close();
     if (reply === null) return true;
-    return await this.#connection.send(encodeReply(message.request, reply));
+    const { payload, fds } = reply instanceof Uint8Array
+      ? { payload: reply, fds: [] }
+      : reply;
+    try {
+      return await this.#connection.send(
+        encodeReply(message.request, payload),
+        fds.map(({ fd }) => fd),
+      );
+    } finally {
+      for (const fd of fds) fd.close();
+    }
   }
 
   /** Has a message served; its answer, or `null` where none is due. */
-  async #handle(message: Message): Promise<Uint8Array | null> {
+  async #handle(message: Message): Promise<Uint8Array | Reply | null> {
     const handler = this.#handlerOf(message);
     const result = await handler.run(this.#state, message);
     this.#counts.served(message.request);
@@ -289,6 +300,7 @@ export class Session implements DataPlaneEvents {
         await attempt(() => removeRegion(state, region));
       }
     }
+    if (failures.length === 0) state.inflight?.release();
     await attempt(() => state.channel.detach());
     if (failures.length === 0) {
       for (const ring of state.rings) await attempt(() => ring.close());

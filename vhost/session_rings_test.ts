@@ -16,7 +16,12 @@ Deno.test("a ring runs with what the front-end said of it", async () => {
   await frontEnd.setupRing(0, ring.layout, 0xffff);
   await frontEnd.setVringEnable(0, true);
   const { kickFd, callFd, errorFd, ...setup } = plane.running.get(0)!;
-  assertEquals(setup, { index: 0, position: 0xffff, ...ring.layout });
+  assertEquals(setup, {
+    index: 0,
+    position: 0xffff,
+    inflight: null,
+    ...ring.layout,
+  });
   // The descriptors are the front-end's, under numbers of our own.
   for (
     const [fd, event] of [

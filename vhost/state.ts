@@ -12,6 +12,7 @@ import {
   VHOST_USER_F_PROTOCOL_FEATURES,
 } from "./constants.ts";
 import type { DataPlane } from "./data_plane.ts";
+import type { InflightArea } from "./inflight_area.ts";
 import { MemoryTable } from "./memory_table.ts";
 import { Vring } from "./vring.ts";
 
@@ -43,6 +44,8 @@ export class SessionState {
   readonly channel: BackendChannel;
   /** The guest's memory. */
   readonly memory = new MemoryTable();
+  /** Where requests in flight are tracked; `null` before `SET_INFLIGHT_FD`. */
+  inflight: InflightArea | null = null;
   /** Virtio features acknowledged, bit 30 included. */
   features = 0n;
   /** What the data plane was last told of them; `null`: nothing yet. */

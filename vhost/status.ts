@@ -44,6 +44,8 @@ export interface SessionStatus {
     readonly size: number;
     readonly pageSize: number;
   }[];
+  /** Requests in flight are tracked for the time after a crash. */
+  readonly inflightTracking: boolean;
   /** There is a back-end channel. */
   readonly backendChannel: boolean;
   /** Messages served, by name. */
@@ -103,6 +105,7 @@ export function sessionStatus(
       size: region.size,
       pageSize: region.pageSize,
     })),
+    inflightTracking: state.inflight !== null,
     backendChannel: state.channel.attached,
     messages: counts.messages,
     refused: counts.refused,

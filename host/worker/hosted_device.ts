@@ -29,6 +29,7 @@ import type {
   VirtioDevice,
   VirtQueue,
 } from "../../virtqueue/device.ts";
+import { SplitInflight } from "../../virtqueue/inflight.ts";
 import { GuestMemory } from "../../virtqueue/memory.ts";
 import { SplitQueue } from "../../virtqueue/split_queue.ts";
 import type { DataLoop } from "./data_loop.ts";
@@ -115,7 +116,31 @@ export class HostedDevice implements Disposable {
       throw new Error(`Ring ${setup.index} runs already`);
     }
     const { index, position, kickFd } = setup;
-    const queue = new SplitQueue({
+    const tracked = setup.inflight
+      ? viewMemory(setup.inflight.address, setup.inflight.size)
+      : null;
+    let ring: Ring;
+    try {
+      ring = new Ring(this.#queueOf(setup, tracked), setup, this.#loop);
+      ring.tracked = tracked;
+      if (kickFd >= 0) {
+        ring.kickToken = this.#loop.watch(kickFd, () => this.#kicked(ring));
+      } else this.#polledRings++;
+    } catch (error) {
+      if (tracked !== null) detachMemory(tracked);
+      throw error;
+    }
+    this.#rings.set(index, ring);
+    this.#activate(ring);
+    // A predecessor may have died between publishing and notifying: one
+    // notification too many is harmless, one too few stalls the driver.
+    if (position !== 0) ring.notify();
+    this.#loop.waiter.flush();
+  }
+
+  #queueOf(setup: RingSetup, tracked: ArrayBuffer | null): SplitQueue {
+    const { index, position } = setup;
+    return new SplitQueue({
       index,
       size: setup.size,
       memory: this.memory,
@@ -129,17 +154,10 @@ export class HostedDevice implements Disposable {
       alwaysNotify: this.device.alwaysNotify,
       slots: this.#slotsPerQueue,
       slotBase: index * this.#slotsPerQueue,
+      inflight: tracked === null
+        ? null
+        : new SplitInflight(new Uint8Array(tracked), setup.inflight!.heads),
     });
-    const ring = new Ring(queue, setup, this.#loop);
-    if (kickFd >= 0) {
-      ring.kickToken = this.#loop.watch(kickFd, () => this.#kicked(ring));
-    } else this.#polledRings++;
-    this.#rings.set(index, ring);
-    this.#activate(ring);
-    // A predecessor may have died between publishing and notifying: one
-    // notification too many is harmless, one too few stalls the driver.
-    if (position !== 0) ring.notify();
-    this.#loop.waiter.flush();
   }
 
   /**
@@ -155,6 +173,7 @@ export class HostedDevice implements Disposable {
     this.#loop.waiter.flush();
     this.#rings.delete(index);
     this.#deactivate(ring);
+    if (ring.tracked !== null) detachMemory(ring.tracked);
     return ring.queue.position;
   }
 
@@ -335,6 +354,13 @@ export class HostedDevice implements Disposable {
   /** Waits until the device has nothing of this ring any more. */
   #drain(ring: Ring): void {
     const { queue } = ring;
+    // What a predecessor left is in no ring: it is done now, as far as it can be.
+    for (let left = queue.recovering; left > 0; left = queue.recovering) {
+      this.device.serve(queue, BUDGET);
+      this.#loop.turnWithout(this);
+      if (queue.broken !== null) break;
+      if (queue.recovering === left && queue.ready) break;
+    }
     this.device.quiesce?.(queue);
     const start = performance.now();
     let said = start;

@@ -31,6 +31,8 @@ export class Ring {
   readonly kickFd: number;
   /** Signalled when the ring meets an error; -1: nobody listens. */
   errorFd: number;
+  /** The memory in which its requests are tracked, for as long as it runs. */
+  tracked: ArrayBuffer | null = null;
   /** Number of the watch of {@linkcode kickFd} in the loop. */
   kickToken = -1;
   readonly #signaller: Signaller;

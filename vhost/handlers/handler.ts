@@ -9,8 +9,16 @@ import type { Message } from "../connection.ts";
 import { ProtocolError } from "../errors.ts";
 import type { SessionState } from "../state.ts";
 
-/** Payload of a reply, or nothing for messages without one of their own. */
-export type HandlerResult = Uint8Array | void;
+/** A reply with descriptors. */
+export interface Reply {
+  /** The bytes after the header. */
+  readonly payload: Uint8Array;
+  /** Sent along, then closed. */
+  readonly fds: readonly OwnedFd[];
+}
+
+/** A reply or its payload, or nothing for messages without one of their own. */
+export type HandlerResult = Uint8Array | Reply | void;
 
 /** How one message is served. */
 export interface Handler {

@@ -8,6 +8,7 @@
  * @module
  */
 
+import type { OwnedFd } from "../../sys/fd.ts";
 import type { Connection, Message } from "../connection.ts";
 import {
   messageName,
@@ -96,20 +97,36 @@ export class Requester implements Disposable {
     return await this.#reply(request);
   }
 
+  /** As {@linkcode Requester.get}, with the descriptors that come along. */
+  async getWithFds(
+    request: number,
+    payload: Uint8Array,
+  ): Promise<{ payload: Uint8Array; fds: OwnedFd[] }> {
+    await this.sendRaw(encodeMessage(request, VHOST_USER_VERSION, payload));
+    using message = await this.#replyTo(request);
+    return { payload: message.payload, fds: message.takeFds() };
+  }
+
   async #reply(request: number): Promise<Uint8Array> {
-    using message = await this.receive();
+    using message = await this.#replyTo(request);
+    return message.payload;
+  }
+
+  async #replyTo(request: number): Promise<Message> {
+    const message = await this.receive();
     if (message === null) {
       throw new FrontEndError(
         `The back-end closed the connection after ${messageName(request)}`,
       );
     }
     if (message.request !== request || !message.isReply || message.needReply) {
+      message.close();
       throw new FrontEndError(
         `The reply to ${messageName(request)} is message ${message.request} ` +
           `with flags 0x${message.flags.toString(16)}`,
       );
     }
-    return message.payload;
+    return message;
   }
 
   /**
