@@ -12,7 +12,7 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "./protocol.ts";
-import { FakeStorage } from "./testing/fake_storage.ts";
+import { FakeStorage } from "../storage/testing/fake_storage.ts";
 import { BlkBench, header, pattern, ranges } from "./testing/bench.ts";
 
 const SIMPLE = featureMask(VIRTIO_F_VERSION_1);

@@ -19,7 +19,7 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "./protocol.ts";
-import { FakeStorage } from "./testing/fake_storage.ts";
+import { FakeStorage } from "../storage/testing/fake_storage.ts";
 import {
   BlkBench,
   header,

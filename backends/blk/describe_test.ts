@@ -20,7 +20,7 @@ import {
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
 } from "./protocol.ts";
-import { FakeStorage } from "./testing/fake_storage.ts";
+import { FakeStorage } from "../storage/testing/fake_storage.ts";
 import {
   BlkBench,
   header,

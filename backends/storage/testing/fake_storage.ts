@@ -15,7 +15,7 @@ import {
   type StorageCompletion,
   type StorageExtent,
   type StorageOperation,
-} from "../../storage/storage.ts";
+} from "../storage.ts";
 
 const TWO_32 = 4294967296;
 const EIO = 5;

@@ -1,0 +1,151 @@
+/**
+ * What is known of a command, as a table: its CDB layout, when it may run, what
+ * runs it. Dispatching, REPORT SUPPORTED OPERATION CODES and the reference page
+ * are made from it.
+ *
+ * @module
+ */
+
+import { Op } from "./constants.ts";
+import type { Task } from "./task.ts";
+
+/** Kinds of logical units that know a command: a set of bits. */
+export const UNIT_DISK = 1;
+/** CD-ROMs. */
+export const UNIT_CDROM = 2;
+/** The REPORT LUNS well-known logical unit. */
+export const UNIT_WELL_KNOWN = 4;
+/** Numbers where there is no logical unit. */
+export const UNIT_ABSENT = 8;
+/** All that have a medium. */
+export const UNIT_MEDIA: number = UNIT_DISK | UNIT_CDROM;
+/** All that are. */
+export const UNIT_ANY: number = UNIT_MEDIA | UNIT_WELL_KNOWN;
+
+/** Allowed whoever has a reservation. */
+export const ACCESS_ANY = 0;
+/** Allowed where a reservation lets others read. */
+export const ACCESS_READ = 1;
+/** Not allowed where a reservation keeps others from writing. */
+export const ACCESS_WRITE = 2;
+/** Judges itself. */
+export const ACCESS_OWN = 3;
+
+/** A field that is there but must be 0. */
+export const ZERO = true;
+
+/**
+ * A field of a CDB: name, byte, most significant bit, number of bits (whole
+ * bytes when more than 8), and {@linkcode ZERO} for one whose only supported
+ * value is 0.
+ */
+export type CdbField = readonly [
+  name: string,
+  byte: number,
+  bit: number,
+  bits: number,
+  zero?: true,
+];
+
+/** What a command is described by. */
+export interface CommandOptions {
+  /** The standard's name: `READ (10)`. */
+  readonly name: string;
+  /** Operation code. */
+  readonly opcode: number;
+  /** Service action, where the operation code has those. */
+  readonly serviceAction?: number;
+  /** Length of the CDB in bytes. */
+  readonly length: number;
+  /** The fields of the CDB besides operation code, service action and control. */
+  readonly fields: readonly CdbField[];
+  /** A set of `UNIT_*`. */
+  readonly units: number;
+  /** One of `ACCESS_*`. */
+  readonly access: number;
+  /** Allowed to others while a RESERVE command's reservation is there. */
+  readonly always?: boolean;
+  /** Runs although a unit attention condition is pending, and leaves it so. */
+  readonly ignoresAttention?: boolean;
+  /** Needs a medium that is ready. */
+  readonly needsMedium?: boolean;
+  /** Writes to the medium. */
+  readonly writes?: boolean;
+  /** No other command may run beside it. */
+  readonly exclusive?: boolean;
+  /** Doing it twice is not the same as doing it once. */
+  readonly once?: boolean;
+  /** Needs a thin provisioned logical unit. */
+  readonly thin?: boolean;
+  /** Runs it. */
+  readonly run: (task: Task) => void;
+  /** Where it is specified. */
+  readonly source: string;
+  /** A program that tests it, of sg3-utils if it has no other name. */
+  readonly tool?: string;
+}
+
+/** A command, as it is dispatched. */
+export interface CommandSpec extends CommandOptions {
+  /** For each byte of the CDB the bits that are looked at. */
+  readonly usage: Uint8Array;
+  /** For each byte of the CDB the bits that must be 0. */
+  readonly forbidden: Uint8Array;
+  /** Index of the service action's byte, or -1. */
+  readonly serviceActionByte: number;
+}
+
+/** NACA of the CONTROL byte: there is no auto contingent allegiance here. */
+const NACA = 0x04;
+
+/** Length of a CDB by its operation code. Source: SPC-5, section 4.2.5. */
+export function cdbLength(opcode: number): number {
+  return [6, 10, 10, 0, 16, 12, 0, 0][opcode >> 5];
+}
+
+/** Makes the masks of a command. */
+export function defineCommand(options: CommandOptions): CommandSpec {
+  const { opcode, length, fields, serviceAction } = options;
+  const usage = new Uint8Array(length), forbidden = new Uint8Array(length);
+  for (const [, byte, bit, bits, zero] of fields) {
+    if (bits > 8) usage.fill(0xff, byte, byte + bits / 8);
+    else {
+      const mask = ((1 << bits) - 1) << (bit - bits + 1);
+      usage[byte] |= mask;
+      if (zero) forbidden[byte] |= mask;
+    }
+  }
+  usage[0] = opcode;
+  const serviceActionByte = serviceAction === undefined ? -1 : 1;
+  if (serviceAction !== undefined) usage[1] |= serviceAction;
+  usage[length - 1] |= NACA;
+  forbidden[length - 1] |= NACA;
+  return { ...options, usage, forbidden, serviceActionByte };
+}
+
+/** Fields that several commands share. */
+export const field = {
+  /** LOGICAL BLOCK ADDRESS of four or eight bytes at byte 2. */
+  lba32: ["LOGICAL BLOCK ADDRESS", 2, 7, 32] as CdbField,
+  lba64: ["LOGICAL BLOCK ADDRESS", 2, 7, 64] as CdbField,
+  /** ALLOCATION LENGTH of a 6-byte CDB. */
+  allocation6: ["ALLOCATION LENGTH", 3, 7, 16] as CdbField,
+  /** ALLOCATION LENGTH of a 10-byte CDB. */
+  allocation10: ["ALLOCATION LENGTH", 7, 7, 16] as CdbField,
+  /** ALLOCATION LENGTH of a 12-byte CDB. */
+  allocation12: ["ALLOCATION LENGTH", 6, 7, 32] as CdbField,
+  /** ALLOCATION LENGTH of a 16-byte CDB. */
+  allocation16: ["ALLOCATION LENGTH", 10, 7, 32] as CdbField,
+  /** RDPROTECT, WRPROTECT, VRPROTECT: there is no protection information. */
+  protect: ["PROTECT", 1, 7, 3, ZERO] as CdbField,
+  /** DPO. */
+  dpo: ["DPO", 1, 4, 1] as CdbField,
+  /** FUA. */
+  fua: ["FUA", 1, 3, 1] as CdbField,
+} as const;
+
+/** Whether an operation code has service actions. */
+export function hasServiceActions(opcode: number): boolean {
+  return opcode === Op.MAINTENANCE_IN || opcode === Op.SERVICE_ACTION_IN_16 ||
+    opcode === Op.PERSISTENT_RESERVE_IN || opcode === Op.PERSISTENT_RESERVE_OUT;
+}

@@ -1,0 +1,14 @@
+/**
+ * Limits that the block limits page tells.
+ *
+ * @module
+ */
+
+/** Most blocks of a COMPARE AND WRITE. */
+export const MAX_COMPARE_BLOCKS = 255;
+/** Most bytes of a WRITE SAME. */
+export const MAX_WRITE_SAME_BYTES: number = 2 ** 31;
+/** Most bytes of all descriptors of an UNMAP. */
+export const MAX_UNMAP_BYTES: number = 2 ** 40;
+/** Most descriptors of an UNMAP. */
+export const MAX_UNMAP_DESCRIPTORS = 256;

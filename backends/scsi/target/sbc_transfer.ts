@@ -1,0 +1,187 @@
+/**
+ * READ and WRITE: the commands that everything else is for.
+ *
+ * Theory of operation. Data goes between the medium and the command's buffers
+ * in one storage operation; nothing is allocated. A write that must be durable
+ * (FUA, or the write cache is off) is followed by a flush. A read that must come
+ * from the medium (FUA) is preceded by one.
+ *
+ * Source: SBC-4, sections 5.11 to 5.14 (READ), 5.39 to 5.42 (WRITE).
+ *
+ * @module
+ */
+
+import {
+  STORAGE_FLUSH,
+  STORAGE_READ,
+  STORAGE_WRITE,
+} from "../../storage/storage.ts";
+import {
+  ACCESS_READ,
+  ACCESS_WRITE,
+  type CdbField,
+  type CommandSpec,
+  defineCommand,
+  field,
+  UNIT_DISK,
+  UNIT_MEDIA,
+} from "./command.ts";
+import { Op } from "./constants.ts";
+import {
+  PHASE_READ,
+  PHASE_SYNC,
+  PHASE_SYNC_BEFORE_READ,
+  PHASE_WRITE,
+} from "./phase.ts";
+import { decodeRange, judgeRange } from "./range.ts";
+import { prepareBuffer, runScript } from "./script.ts";
+import { failStorage } from "./storage_sense.ts";
+import { BLOCKS, LBA, OUTCOME_OVERRUN, type Task } from "./task.ts";
+
+const FUA = 0x08;
+
+/** Whether a CDB of 10 bytes or more has FUA set. */
+function forcesAccess(cdb: Uint8Array): boolean {
+  return cdb[0] >= 0x20 && (cdb[1] & FUA) !== 0;
+}
+
+/** Runs a READ command. */
+function read(task: Task): void {
+  decodeRange(task);
+  if (!judgeRange(task)) return;
+  const { range, nexus } = task;
+  if (range[BLOCKS] === 0) return task.good();
+  const blockSize = nexus.unit.blockSize;
+  const length = range[BLOCKS] * blockSize;
+  if (length > task.dataInLength) return task.refuse(OUTCOME_OVERRUN);
+  if (!prepareBuffer(task, range[LBA] * blockSize, length, true, 0)) return;
+  if (forcesAccess(task.cdb)) {
+    task.phase = PHASE_SYNC_BEFORE_READ;
+    nexus.storage!.submit(task.slot, STORAGE_FLUSH);
+  } else {
+    task.phase = PHASE_READ;
+    nexus.storage!.submit(task.slot, STORAGE_READ);
+  }
+}
+
+/** Runs a WRITE command. */
+function write(task: Task): void {
+  decodeRange(task);
+  if (!judgeRange(task)) return;
+  const { range, nexus } = task;
+  if (range[BLOCKS] === 0) return task.good();
+  const blockSize = nexus.unit.blockSize;
+  const length = range[BLOCKS] * blockSize;
+  if (length > task.dataOutLength) return task.refuse(OUTCOME_OVERRUN);
+  if (!prepareBuffer(task, range[LBA] * blockSize, length, false, 0)) return;
+  task.phase = PHASE_WRITE;
+  nexus.storage!.submit(task.slot, STORAGE_WRITE);
+}
+
+/**
+ * The storage finished an operation of a command.
+ *
+ * @param result bytes moved, or a negative errno
+ */
+export function storageFinished(task: Task, result: number): void {
+  const { nexus, phase } = task;
+  switch (phase) {
+    case PHASE_READ:
+      if (result < 0) return failStorage(task, false, -result);
+      task.transferred = nexus.table!.lengths[task.slot];
+      return task.good();
+    case PHASE_WRITE:
+      if (result < 0) return failStorage(task, true, -result);
+      task.transferred = nexus.table!.lengths[task.slot];
+      if (!forcesAccess(task.cdb) && nexus.unit.mode.writeCache) {
+        return task.good();
+      }
+      task.phase = PHASE_SYNC;
+      return nexus.storage!.submit(task.slot, STORAGE_FLUSH);
+    case PHASE_SYNC:
+      if (result < 0) return failStorage(task, true, -result);
+      return task.good();
+    case PHASE_SYNC_BEFORE_READ:
+      if (result < 0) return failStorage(task, true, -result);
+      task.phase = PHASE_READ;
+      return nexus.storage!.submit(task.slot, STORAGE_READ);
+    default:
+      return runScript(task, result);
+  }
+}
+
+const lba21: CdbField = ["LOGICAL BLOCK ADDRESS", 1, 4, 5];
+const FIELDS: Readonly<Record<number, readonly CdbField[]>> = {
+  6: [
+    lba21,
+    ["LOGICAL BLOCK ADDRESS", 2, 7, 16],
+    ["TRANSFER LENGTH", 4, 7, 8],
+  ],
+  10: [
+    field.protect,
+    field.dpo,
+    field.fua,
+    field.lba32,
+    ["GROUP NUMBER", 6, 4, 5],
+    ["TRANSFER LENGTH", 7, 7, 16],
+  ],
+  12: [
+    field.protect,
+    field.dpo,
+    field.fua,
+    field.lba32,
+    ["TRANSFER LENGTH", 6, 7, 32],
+    ["GROUP NUMBER", 10, 4, 5],
+  ],
+  16: [
+    field.protect,
+    field.dpo,
+    field.fua,
+    field.lba64,
+    ["TRANSFER LENGTH", 10, 7, 32],
+    ["GROUP NUMBER", 14, 5, 6],
+  ],
+};
+
+function reading(length: number, opcode: number, source: string): CommandSpec {
+  return defineCommand({
+    name: `READ (${length})`,
+    opcode,
+    length,
+    fields: FIELDS[length],
+    units: UNIT_MEDIA,
+    access: ACCESS_READ,
+    needsMedium: true,
+    run: read,
+    source,
+    tool: "sg_dd",
+  });
+}
+
+function writing(length: number, opcode: number, source: string): CommandSpec {
+  return defineCommand({
+    name: `WRITE (${length})`,
+    opcode,
+    length,
+    fields: FIELDS[length],
+    units: UNIT_DISK,
+    access: ACCESS_WRITE,
+    needsMedium: true,
+    writes: true,
+    run: write,
+    source,
+    tool: "sg_dd",
+  });
+}
+
+/** READ and WRITE of all lengths. */
+export const TRANSFER_COMMANDS: readonly CommandSpec[] = [
+  reading(6, Op.READ_6, "SBC-3 5.7"),
+  reading(10, Op.READ_10, "SBC-4 5.15"),
+  reading(12, Op.READ_12, "SBC-4 5.16"),
+  reading(16, Op.READ_16, "SBC-4 5.17"),
+  writing(6, Op.WRITE_6, "SBC-3 5.31"),
+  writing(10, Op.WRITE_10, "SBC-4 5.40"),
+  writing(12, Op.WRITE_12, "SBC-4 5.41"),
+  writing(16, Op.WRITE_16, "SBC-4 5.42"),
+];

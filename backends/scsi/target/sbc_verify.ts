@@ -1,0 +1,218 @@
+/**
+ * VERIFY and WRITE AND VERIFY.
+ *
+ * BYTCHK 00b reads the blocks, 01b compares them with the Data-Out Buffer, 11b
+ * compares each of them with the one block of the Data-Out Buffer.
+ *
+ * Source: SBC-4, sections 5.34 to 5.37 (VERIFY), 5.43 to 5.46 (WRITE AND VERIFY).
+ *
+ * @module
+ */
+
+import {
+  STORAGE_FLUSH,
+  STORAGE_READ,
+  STORAGE_WRITE,
+} from "../../storage/storage.ts";
+import {
+  ACCESS_READ,
+  ACCESS_WRITE,
+  type CdbField,
+  type CommandSpec,
+  defineCommand,
+  field,
+  UNIT_DISK,
+  UNIT_MEDIA,
+} from "./command.ts";
+import { Asc, Op, SenseKey } from "./constants.ts";
+import { decodeRange, judgeRange } from "./range.ts";
+import {
+  prepareBuffer,
+  prepareRange,
+  prepareScratch,
+  scratchOf,
+  type Script,
+  scripted,
+} from "./script.ts";
+import { SCRATCH_SIZE } from "./scratch.ts";
+import { failStorage } from "./storage_sense.ts";
+import { BLOCKS, LBA, OUTCOME_OVERRUN, type Task } from "./task.ts";
+
+/** BYTCHK: no comparison. */
+const CHECK_MEDIUM = 0;
+/** BYTCHK: with as many blocks. */
+const COMPARE_ALL = 1;
+/** BYTCHK: with one block. */
+const COMPARE_ONE = 3;
+
+/** Where two runs of bytes differ first, or -1. */
+export function firstDifference(
+  a: Uint8Array,
+  b: Uint8Array,
+  length: number,
+): number {
+  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return i;
+  return -1;
+}
+
+function* verify(task: Task): Script {
+  decodeRange(task);
+  if (!judgeRange(task)) return;
+  const check = task.cdb[1] >> 1 & 3;
+  if (check === 2) return task.illegalField(1, 2);
+  const { range } = task;
+  if (range[BLOCKS] === 0) return task.good();
+  const { blockSize } = task.nexus.unit;
+  const length = range[BLOCKS] * blockSize;
+  const needed = check === CHECK_MEDIUM
+    ? 0
+    : check === COMPARE_ONE
+    ? blockSize
+    : length;
+  if (needed > task.dataOutLength) return task.refuse(OUTCOME_OVERRUN);
+  if (yield* compareMedium(task, check, range[LBA] * blockSize, length)) {
+    task.transferred = needed;
+    task.good();
+  }
+}
+
+/**
+ * Reads a range, and compares it.
+ *
+ * @returns false when the command has ended because of what was found
+ */
+function* compareMedium(
+  task: Task,
+  check: number,
+  offset: number,
+  length: number,
+): Generator<0 | 1 | 2 | 3 | 4 | 5, boolean, number> {
+  const { blockSize } = task.nexus.unit;
+  const wanted = new Uint8Array(SCRATCH_SIZE);
+  if (check === COMPARE_ONE) {
+    task.readOut(0, wanted, 0, blockSize);
+    for (let at = blockSize; at < SCRATCH_SIZE; at += blockSize) {
+      wanted.copyWithin(at, 0, blockSize);
+    }
+  }
+  for (let done = 0; done < length;) {
+    const piece = Math.min(length - done, SCRATCH_SIZE);
+    prepareScratch(task, offset + done, piece);
+    const result = yield STORAGE_READ;
+    if (result < 0) {
+      failStorage(task, false, -result);
+      return false;
+    }
+    if (check === COMPARE_ALL) task.readOut(done, wanted, 0, piece);
+    if (check !== CHECK_MEDIUM) {
+      const at = firstDifference(scratchOf(task).bytes, wanted, piece);
+      if (at >= 0) {
+        task.fail({
+          key: SenseKey.MISCOMPARE,
+          asc: Asc.MISCOMPARE_DURING_VERIFY_OPERATION,
+          information: Math.floor((offset + done + at) / blockSize),
+        });
+        return false;
+      }
+    }
+    done += piece;
+  }
+  return true;
+}
+
+function* writeAndVerify(task: Task): Script {
+  decodeRange(task);
+  if (!judgeRange(task)) return;
+  const check = task.cdb[1] >> 1 & 3;
+  // There is no such thing as one block written to many places here.
+  if (check > COMPARE_ALL) return task.illegalField(1, 2);
+  const { range } = task;
+  if (range[BLOCKS] === 0) return task.good();
+  const { blockSize } = task.nexus.unit;
+  const offset = range[LBA] * blockSize, length = range[BLOCKS] * blockSize;
+  if (length > task.dataOutLength) return task.refuse(OUTCOME_OVERRUN);
+  if (!prepareBuffer(task, offset, length, false, 0)) return;
+  const written = yield STORAGE_WRITE;
+  if (written < 0) return failStorage(task, true, -written);
+  prepareRange(task, 0, 0);
+  // What is verified has to be on the medium.
+  const flushed = yield STORAGE_FLUSH;
+  if (flushed < 0) return failStorage(task, true, -flushed);
+  if (yield* compareMedium(task, check, offset, length)) {
+    task.transferred = length;
+    task.good();
+  }
+}
+
+const bytchk: CdbField = ["BYTCHK", 1, 2, 2];
+const FIELDS: Readonly<Record<number, readonly CdbField[]>> = {
+  10: [
+    field.protect,
+    field.dpo,
+    bytchk,
+    field.lba32,
+    ["GROUP NUMBER", 6, 4, 5],
+    ["LENGTH", 7, 7, 16],
+  ],
+  12: [
+    field.protect,
+    field.dpo,
+    bytchk,
+    field.lba32,
+    ["LENGTH", 6, 7, 32],
+    ["GROUP NUMBER", 10, 4, 5],
+  ],
+  16: [
+    field.protect,
+    field.dpo,
+    bytchk,
+    field.lba64,
+    ["LENGTH", 10, 7, 32],
+    ["GROUP NUMBER", 14, 4, 5],
+  ],
+};
+
+function verifying(
+  length: number,
+  opcode: number,
+  source: string,
+): CommandSpec {
+  return defineCommand({
+    name: `VERIFY (${length})`,
+    opcode,
+    length,
+    fields: FIELDS[length],
+    units: length === 16 ? UNIT_DISK : UNIT_MEDIA,
+    access: ACCESS_READ,
+    needsMedium: true,
+    run: scripted(verify),
+    source,
+    tool: length === 12 ? undefined : "sg_verify",
+  });
+}
+
+function writing(length: number, opcode: number, source: string): CommandSpec {
+  return defineCommand({
+    name: `WRITE AND VERIFY (${length})`,
+    opcode,
+    length,
+    fields: FIELDS[length],
+    units: UNIT_DISK,
+    access: ACCESS_WRITE,
+    needsMedium: true,
+    writes: true,
+    run: scripted(writeAndVerify),
+    source,
+    tool: length === 12 ? undefined : "sg_write_verify",
+  });
+}
+
+/** VERIFY and WRITE AND VERIFY of all lengths. */
+export const VERIFY_COMMANDS: readonly CommandSpec[] = [
+  verifying(10, Op.VERIFY_10, "SBC-4 5.35"),
+  verifying(12, Op.VERIFY_12, "SBC-4 5.36"),
+  verifying(16, Op.VERIFY_16, "SBC-4 5.37"),
+  writing(10, Op.WRITE_AND_VERIFY_10, "SBC-4 5.44"),
+  writing(12, Op.WRITE_AND_VERIFY_12, "SBC-4 5.45"),
+  writing(16, Op.WRITE_AND_VERIFY_16, "SBC-4 5.46"),
+];

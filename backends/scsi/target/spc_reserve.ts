@@ -1,0 +1,93 @@
+/**
+ * RESERVE and RELEASE of the whole logical unit.
+ *
+ * They are refused while initiators are registered for persistent reservations.
+ *
+ * Source: SPC-2, sections 7.16, 7.17, 7.21, 7.22.
+ *
+ * @module
+ */
+
+import {
+  ACCESS_OWN,
+  type CdbField,
+  type CommandSpec,
+  defineCommand,
+  UNIT_MEDIA,
+  ZERO,
+} from "./command.ts";
+import { Op } from "./constants.ts";
+import type { Task } from "./task.ts";
+
+function reserve(task: Task): void {
+  const { initiator, unit } = task.nexus;
+  if (unit.reservations.state.registrations.length > 0) return task.conflict();
+  unit.reservations.legacy = initiator.name;
+  task.good();
+}
+
+function release(task: Task): void {
+  const { initiator, unit } = task.nexus;
+  if (unit.reservations.state.registrations.length > 0) return task.conflict();
+  // Of somebody else's reservation nothing is released, and nothing is wrong.
+  if (unit.reservations.legacy === initiator.name) {
+    unit.reservations.legacy = null;
+  }
+  task.good();
+}
+
+const FIELDS: readonly CdbField[] = [
+  ["3RDPTY", 1, 4, 1, ZERO],
+  ["EXTENT", 1, 0, 1, ZERO],
+];
+const COMMON = {
+  units: UNIT_MEDIA,
+  access: ACCESS_OWN,
+  fields: FIELDS,
+} as const;
+
+/** RESERVE and RELEASE of both lengths. */
+export const RESERVE_COMMANDS: readonly CommandSpec[] = [
+  defineCommand({
+    ...COMMON,
+    name: "RESERVE (6)",
+    opcode: Op.RESERVE_6,
+    length: 6,
+    once: true,
+    run: reserve,
+    source: "SPC-2 7.21",
+    tool: "sg_raw",
+  }),
+  defineCommand({
+    ...COMMON,
+    name: "RELEASE (6)",
+    opcode: Op.RELEASE_6,
+    length: 6,
+    always: true,
+    once: true,
+    run: release,
+    source: "SPC-2 7.16",
+    tool: "sg_raw",
+  }),
+  defineCommand({
+    ...COMMON,
+    name: "RESERVE (10)",
+    opcode: Op.RESERVE_10,
+    length: 10,
+    once: true,
+    run: reserve,
+    source: "SPC-2 7.22",
+    tool: "sg_raw",
+  }),
+  defineCommand({
+    ...COMMON,
+    name: "RELEASE (10)",
+    opcode: Op.RELEASE_10,
+    length: 10,
+    always: true,
+    once: true,
+    run: release,
+    source: "SPC-2 7.17",
+    tool: "sg_raw",
+  }),
+];
