@@ -47,6 +47,8 @@ export class Frame implements Disposable {
   readonly #arena: Arena;
   readonly #startAddress: number;
   readonly #bytesAddress: number;
+  /** Where in its own buffer the frame lies; -1: in guest memory. */
+  #offset = -1;
 
   /**
    * @param segments most pieces of guest memory
@@ -92,6 +94,7 @@ export class Frame implements Disposable {
     const head = length < START_SIZE ? length : START_SIZE;
     if (chain.read(position, this.start, 0, head) !== head) return false;
     this.length = length;
+    this.#offset = -1;
     this.setElement(1, this.#startAddress, head);
     this.count = 1;
     if (head === length) return true;
@@ -112,6 +115,7 @@ export class Frame implements Disposable {
     this.setElement(1, this.#bytesAddress + offset, length);
     this.count = 1;
     this.length = length;
+    this.#offset = offset;
     const head = length < START_SIZE ? length : START_SIZE;
     for (let i = 0; i < head; i++) this.start[i] = this.bytes[offset + i];
   }
@@ -146,12 +150,17 @@ export class Frame implements Disposable {
     copyScattered(words, 0, this.words, STEP, skip, length);
   }
 
-  /** Exchanges source and destination of a frame that was taken from a chain. */
+  /** Exchanges source and destination. */
   swapAddresses(): void {
+    const { start } = this;
     for (let i = 0; i < MAC_SIZE; i++) {
-      const byte = this.start[i];
-      this.start[i] = this.start[MAC_SIZE + i];
-      this.start[MAC_SIZE + i] = byte;
+      const byte = start[i];
+      start[i] = start[MAC_SIZE + i];
+      start[MAC_SIZE + i] = byte;
+    }
+    if (this.#offset < 0) return;
+    for (let i = 0; i < 2 * MAC_SIZE; i++) {
+      this.bytes[this.#offset + i] = start[i];
     }
   }
 

@@ -221,6 +221,7 @@ export class NetBench implements Disposable {
   /** The frames that came, put together from their buffers. */
   received(pair = 0): Received[] {
     const frames: Received[] = [];
+    this.run();
     const done = this.drivers.get(2 * pair)!.reap();
     const size = this.headerSize;
     for (let i = 0; i < done.length;) {
