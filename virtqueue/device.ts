@@ -53,9 +53,10 @@ export interface DeviceContext {
  *
  * The host calls, in this order: the factory ({@linkcode CreateDevice}),
  * `negotiate` whenever the driver acknowledges features, `activate` before the
- * first ring of the device runs, `serve` while rings run, `quiesce` for each ring
- * that stops, `deactivate` after the last one stopped, `reset` when the driver resets the
- * device, `close` at the end. Nothing is called concurrently.
+ * first ring of the device runs, `start` for each ring before it runs, `serve`
+ * while rings run, `quiesce` for each ring that stops, `deactivate` after the
+ * last one stopped, `reset` when the driver resets the device, `close` at the end.
+ * Nothing is called concurrently.
  */
 export interface VirtioDevice {
   /** Virtio device ID. Source: virtio 1.4, section 5 (2 is block, 4 entropy). */
@@ -99,6 +100,13 @@ export interface VirtioDevice {
 
   /** Called before the first ring runs. May throw: the rings then do not start. */
   activate?(): void;
+
+  /**
+   * A ring is about to run, from {@linkcode VirtQueue.position} on. That is where
+   * it stopped, unless the driver was reset meanwhile: not every front-end says
+   * so.
+   */
+  start?(queue: VirtQueue): void;
 
   /**
    * Serves a queue: take up to `budget` chains and start, or finish, their work.

@@ -21,6 +21,12 @@ export interface VirtQueue {
   readonly size: number;
   /** Chains that were taken and are not completed yet. */
   readonly inFlight: number;
+  /**
+   * Position in the available ring (0 to 65535) from which a restarted ring goes
+   * on: the value of `VHOST_USER_GET_VRING_BASE`. Only meaningful with nothing in
+   * flight.
+   */
+  readonly position: number;
 
   /**
    * Takes the next chain that the driver made available.
@@ -90,11 +96,6 @@ export interface RunningQueue extends VirtQueue {
    * They are not in the available ring any more.
    */
   readonly recovering: number;
-  /**
-   * Position in the available ring from which a restarted ring goes on: the
-   * value of `VHOST_USER_GET_VRING_BASE`. Only meaningful with nothing in flight.
-   */
-  readonly position: number;
 
   /**
    * Makes all completions visible to the driver.

@@ -168,6 +168,23 @@ for (const [waiter, supported, make] of WAITERS) {
     assertEquals(bench.texts(), []);
   });
 
+  test("a device is told where a ring starts, before it serves it", () => {
+    using bench = new Bench(make());
+    const told: number[][] = [];
+    (bench.device as VirtioDevice).start = (queue) => {
+      told.push([queue.index, queue.position, bench.device.serves]);
+    };
+    bench.submit("first");
+    bench.start();
+    bench.turns(1);
+    assertEquals(bench.hosted.stopRing(0), 1);
+    bench.start({ position: 1 });
+    assertEquals(told, [[0, 0, 0], [0, 1, 1]]);
+    bench.submit("second");
+    bench.turns(1);
+    assertEquals(bench.texts(), ["first", "second"]);
+  });
+
   test("a chain that waits for an event is given back on stop", () => {
     using bench = new Bench(make());
     bench.device.later = true;

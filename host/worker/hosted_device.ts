@@ -123,6 +123,7 @@ export class HostedDevice implements Disposable {
     try {
       ring = new Ring(this.#queueOf(setup, tracked), setup, this.#loop);
       ring.tracked = tracked;
+      this.device.start?.(ring.queue);
       if (kickFd >= 0) {
         ring.kickToken = this.#loop.watch(kickFd, () => this.#kicked(ring));
       } else this.#polledRings++;
