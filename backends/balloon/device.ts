@@ -85,6 +85,8 @@ export class BalloonDevice implements VirtioDevice {
   /** Whoever waits for new statistics. */
   #statsWaiters: (() => void)[] = [];
   #features = 0n;
+  /** Where the rings stopped; -1: they run, or never ran. */
+  readonly #stopped = new Int32Array(QUEUE_COUNT).fill(-1);
   /** `actual` when the target was set. */
   #start = 0;
 
@@ -142,6 +144,17 @@ export class BalloonDevice implements VirtioDevice {
     });
   }
 
+  /**
+   * QEMU's generic device does not tell of a reset: after one, rings start where
+   * they did not stop, and the balloon is empty.
+   */
+  start({ index, position }: Pick<VirtQueue, "index" | "position">): void {
+    if (index > DEFLATE_QUEUE) return;
+    const stopped = this.#stopped[index];
+    if (stopped >= 0 && position !== stopped) this.#empty();
+    this.#stopped[index] = -1;
+  }
+
   serve(queue: VirtQueue, budget: number): boolean {
     const { index } = queue;
     if (index === STATS_QUEUE && this.#has(VIRTIO_BALLOON_F_STATS_VQ)) {
@@ -164,6 +177,7 @@ export class BalloonDevice implements VirtioDevice {
 
   quiesce(queue: VirtQueue): void {
     this.#requests.giveBack(queue);
+    this.#stopped[queue.index] = queue.position;
     if (this.#statsChain?.queue === queue) {
       queue.untake(this.#statsChain);
       this.#statsChain = null;
@@ -179,11 +193,9 @@ export class BalloonDevice implements VirtioDevice {
 
   reset(): void {
     this.#features = 0n;
-    this.#write(CONFIG_ACTUAL, 0);
+    this.#stopped.fill(-1);
+    this.#empty();
     this.#write(CONFIG_POISON_VAL, 0);
-    this.#start = 0;
-    this.#reclaimer.clear();
-    this.#statistics.clear();
     this.#judgeReports();
   }
 
@@ -247,6 +259,14 @@ export class BalloonDevice implements VirtioDevice {
     if (this.#timer === null) return;
     this.#context.watch(this.#timer.fd, null);
     this.#timer.close();
+  }
+
+  /** The driver starts anew: it has no page in the balloon. */
+  #empty(): void {
+    this.#write(CONFIG_ACTUAL, 0);
+    this.#start = 0;
+    this.#reclaimer.clear();
+    this.#statistics.clear();
   }
 
   #has(feature: number): boolean {

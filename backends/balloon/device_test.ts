@@ -122,6 +122,21 @@ Deno.test("a ring that stops gets its chain back, and brings it again", () => {
   assertEquals(bench.device.status().reclaimed, 4 << 20);
 });
 
+Deno.test("a ring that starts where it did not stop is another driver's", () => {
+  for (const reset of [false, true]) {
+    using bench = new BalloonBench();
+    const { device, queues } = bench;
+    bench.inflate(256, 257);
+    device.writeConfig(0, space(0, 2, 7));
+    device.quiesce(queues[0]);
+    const position = reset ? 0 : queues[0].position;
+    device.start({ index: 0, position });
+    const { reclaimed, actual, poison } = device.status();
+    assertEquals([reclaimed, actual], reset ? [0, 0] : [8192, 8192]);
+    assertEquals(poison, 7, "a driver writes it before its rings start");
+  }
+});
+
 Deno.test("reports go back, whole pages of each range", () => {
   using bench = new BalloonBench();
   bench.report([256, 512], [1000, 1]);

@@ -86,12 +86,16 @@ export interface BalloonStatus {
   readonly actual: number;
   readonly reclaimed: number;
   readonly progress: number;
+  readonly poison: number | null;
   readonly stats: Readonly<Record<string, number>>;
   readonly requests: {
     readonly completed: number;
     readonly inflatedPages: number;
     readonly deflatedPages: number;
     readonly badPages: number;
+    readonly reportedBytes: number;
+    readonly keptBytes: number;
+    readonly discardedBytes: number;
     readonly discards: number;
     readonly statistics: number;
     readonly refused: Readonly<Record<string, number>>;

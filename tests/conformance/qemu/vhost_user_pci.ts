@@ -87,6 +87,11 @@ export interface VhostUserModel {
   /** `user_feature_bits` beyond the common ones. */
   readonly backendBits: bigint;
   /**
+   * The device is silent about resets: it sends no RESET_DEVICE, and no status
+   * when it stops.
+   */
+  readonly silent?: boolean;
+  /**
    * The device's `vhost_dev_config_notifier`: takes over what a changed
    * configuration says.
    *
@@ -392,13 +397,18 @@ export class VhostUserPci implements VirtioPciDevice, Conversation {
       this.#positions.set(index, position);
       this.#stoppedAt.set(index, position);
     }
-    if (fe.negotiated(ProtocolFeature.STATUS)) await fe.setStatus(0);
+    if (fe.negotiated(ProtocolFeature.STATUS) && !this.#model.silent) {
+      await fe.setStatus(0);
+    }
     this.#started = false;
   }
 
   /** `virtio_reset`. */
   async #reset(): Promise<void> {
-    if (this.frontEnd.negotiated(ProtocolFeature.RESET_DEVICE)) {
+    if (
+      this.frontEnd.negotiated(ProtocolFeature.RESET_DEVICE) &&
+      !this.#model.silent
+    ) {
       await this.frontEnd.resetDevice();
       this.resets++;
     }

@@ -2,8 +2,9 @@
  * QEMU's `vhost-user-test-device-pci` with the properties of a balloon, as data.
  *
  * Source: `hw/virtio/vhost-user-base.c`: features come from the back-end alone,
- * a write of the configuration space sends all of it (`vub_set_config`), and
- * every change is told to the guest (`vub_config_notifier`).
+ * a write of the configuration space sends all of it (`vub_set_config`), every
+ * change is told to the guest (`vub_config_notifier`), and nothing tells the
+ * back-end of a reset. Traced with QEMU 11.
  *
  * @module
  */
@@ -21,6 +22,7 @@ export const VHOST_USER_BALLOON: VhostUserModel = {
   queues: 5,
   queueSize: 128,
   configSize: CONFIG_SIZE,
+  silent: true,
   features: FEATURES,
   backendBits: FEATURES,
   configChanged(own, changed) {
