@@ -100,6 +100,7 @@ Measures vhostd and qemu-storage-daemon on the same files, in turns.
   --keys=KEYS     more keys for --blk of vhostd
   --no-peers      measure vhostd alone
   --no-polling    leave out vhostd with poll=off
+  --no-tracking   leave out vhostd with requests in flight tracked
   --json=FILE     write all results to a file
   --help          print this text and exit`;
 
@@ -160,7 +161,7 @@ async function runCase(
         const run = await measure(
           started[i].child,
           socket,
-          one.load,
+          [...one.load, ...backend.load ?? []],
           options.seconds,
         );
         (runs[backend.name] ??= []).push(run);
@@ -175,14 +176,15 @@ async function runCase(
 async function main(): Promise<number> {
   const args = parseArgs(Deno.args, {
     string: ["rounds", "seconds", "case", "json", "keys"],
-    boolean: ["help", "peers", "polling"],
-    negatable: ["peers", "polling"],
+    boolean: ["help", "peers", "polling", "tracking"],
+    negatable: ["peers", "polling", "tracking"],
     collect: ["case"],
     default: {
       rounds: "5",
       seconds: "2",
       peers: true,
       polling: true,
+      tracking: true,
       keys: "",
     },
   });
@@ -210,6 +212,12 @@ async function main(): Promise<number> {
   const backends = [
     vhostd("vhostd", args.keys),
     ...(args.polling ? [vhostd("vhostd poll=off", "poll=off")] : []),
+    ...(args.tracking
+      ? [{
+        ...vhostd("vhostd tracked", args.keys),
+        load: ["--inflight"],
+      }]
+      : []),
     ...(args.peers
       ? [
         storageDaemon("qemu-storage-daemon", false),

@@ -13,6 +13,7 @@ import { parseArgs } from "@std/cli/parse-args";
 import { Epoll, EPOLLIN } from "../../sys/epoll.ts";
 import { drainEventFd } from "../../sys/eventfd.ts";
 import { FrontEnd, SharedRegion } from "../../vhost/testing/front_end.ts";
+import { InflightMemory } from "../../vhost/testing/inflight_memory.ts";
 import {
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_INDIRECT_DESC,
@@ -46,6 +47,8 @@ export interface LoadOptions {
   readonly eventIdx: boolean;
   /** Accept VIRTIO_F_INDIRECT_DESC. */
   readonly indirect: boolean;
+  /** Have requests in flight tracked. */
+  readonly inflight?: boolean;
   /** Check the stamps. */
   readonly verify: boolean;
   /** Measure the latency of every request instead of one in sixteen. */
@@ -113,6 +116,10 @@ export async function runLoad(options: LoadOptions): Promise<LoadResult> {
     eventIdx,
     indirect,
   });
+  using area = options.inflight
+    ? await InflightMemory.get(frontEnd, 1, driver.size)
+    : null;
+  await area?.set(frontEnd);
   await frontEnd.start([region], new Map([[0, driver]]));
   const { kick, call } = frontEnd.events(0);
   const load = new Load(
@@ -296,7 +303,7 @@ class Load {
 if (import.meta.main) {
   const args = parseArgs(Deno.args, {
     string: ["socket", "operation", "pattern", "mode"],
-    boolean: ["event-idx", "indirect", "verify", "every-latency"],
+    boolean: ["event-idx", "indirect", "inflight", "verify", "every-latency"],
     negatable: ["event-idx", "indirect", "verify"],
     default: {
       operation: "read",
@@ -317,6 +324,7 @@ if (import.meta.main) {
     mode: args.mode === "poll" ? "poll" : "sleep",
     eventIdx: args["event-idx"],
     indirect: args.indirect,
+    inflight: args.inflight,
     verify: args.verify,
     everyLatency: args["every-latency"] === true || args.depth === 1,
   });
