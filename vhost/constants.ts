@@ -131,6 +131,15 @@ export const SERVED_PROTOCOL_FEATURES: bigint = mask([
   ProtocolFeature.STATUS,
 ]);
 
+/** Protocol features that a session serves for network devices alone, as a mask. */
+export const SERVED_NET_FEATURES: bigint = mask([
+  ProtocolFeature.RARP,
+  ProtocolFeature.NET_MTU,
+]);
+
+/** Virtio device ID of network devices. */
+export const VIRTIO_ID_NET = 1;
+
 function mask(bits: readonly number[]): bigint {
   return bits.reduce((all, bit) => all | 1n << BigInt(bit), 0n);
 }

@@ -63,6 +63,8 @@ export interface RingSetup {
 
 /** The side that serves rings, as a session sees it. */
 export interface DataPlane {
+  /** Virtio device ID. */
+  readonly deviceId: number;
   /** Virtio features offered (device, ring and transport bits). */
   readonly features: bigint;
   /** Number of virtqueues. */
@@ -94,6 +96,14 @@ export interface DataPlane {
   setCall(index: number, fd: number): Promise<void>;
   /** Replaces the error descriptor of a running ring. */
   setError(index: number, fd: number): Promise<void>;
+  /**
+   * A command of the protocol that devices of one kind know: `announce` (`mac`)
+   * and `mtu` (`mtu`) of network devices. Rejects when the device refuses.
+   */
+  command(
+    name: string,
+    parameters: Readonly<Record<string, unknown>>,
+  ): Promise<unknown>;
   /** Resets the device; every ring was stopped before. */
   reset(): Promise<void>;
 }

@@ -43,6 +43,7 @@ export type ProtocolErrorKind =
   | "memory-map"
   | "memory-unknown"
   | "inflight-area"
+  | "device"
   | "unsupported";
 
 const CONSEQUENCES: Readonly<Record<ProtocolErrorKind, Consequence>> = {
@@ -75,6 +76,8 @@ const CONSEQUENCES: Readonly<Record<ProtocolErrorKind, Consequence>> = {
   "memory-unknown": "ignore",
   // Inflight tracking.
   "inflight-area": "refuse",
+  // The device says no to a command; it goes on as it was.
+  "device": "ignore",
   // Not for this back-end.
   "unsupported": "ignore",
 };

@@ -26,6 +26,7 @@ import { CONFIG_HANDLERS } from "./handlers/config.ts";
 import type { Handler, Reply } from "./handlers/handler.ts";
 import { INFLIGHT_HANDLERS } from "./handlers/inflight.ts";
 import { MEMORY_HANDLERS, removeRegion } from "./handlers/memory.ts";
+import { NET_HANDLERS } from "./handlers/net.ts";
 import { NEGOTIATION_HANDLERS } from "./handlers/negotiation.ts";
 import { RING_HANDLERS } from "./handlers/rings.ts";
 import { encodeReply, encodeU64 } from "./message.ts";
@@ -39,6 +40,7 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map([
   ...NEGOTIATION_HANDLERS,
   ...CONFIG_HANDLERS,
   ...MEMORY_HANDLERS,
+  ...NET_HANDLERS,
   ...RING_HANDLERS,
   ...INFLIGHT_HANDLERS,
 ]);
@@ -221,7 +223,7 @@ export class Session implements DataPlaneEvents {
       );
     }
     const handler = HANDLERS.get(request);
-    if (handler === undefined) {
+    if (handler === undefined || !this.#state.offers(handler.requires)) {
       throw new ProtocolError(
         "unsupported",
         request,

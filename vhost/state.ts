@@ -9,7 +9,10 @@ import { BackendChannel } from "./backend_channel.ts";
 import {
   MAX_QUEUES,
   ProtocolFeature,
+  SERVED_NET_FEATURES,
+  SERVED_PROTOCOL_FEATURES,
   VHOST_USER_F_PROTOCOL_FEATURES,
+  VIRTIO_ID_NET,
 } from "./constants.ts";
 import type { DataPlane } from "./data_plane.ts";
 import type { InflightArea } from "./inflight_area.ts";
@@ -82,6 +85,19 @@ export class SessionState {
   /** Virtio features offered, bit 30 included. */
   get offered(): bigint {
     return this.plane.features | PROTOCOL_FEATURES_BIT;
+  }
+
+  /** Protocol features offered: those of the kind of device too. */
+  get offeredProtocolFeatures(): bigint {
+    return this.plane.deviceId === VIRTIO_ID_NET
+      ? SERVED_PROTOCOL_FEATURES | SERVED_NET_FEATURES
+      : SERVED_PROTOCOL_FEATURES;
+  }
+
+  /** Whether a protocol feature is offered; none is needed for `undefined`. */
+  offers(bit: number | undefined): boolean {
+    return bit === undefined ||
+      (this.offeredProtocolFeatures >> BigInt(bit) & 1n) === 1n;
   }
 
   /** Whether a protocol feature was acknowledged. */

@@ -10,7 +10,6 @@ import {
   FrontEndMessage,
   ProtocolFeature,
   protocolFeatureList,
-  SERVED_PROTOCOL_FEATURES,
 } from "../constants.ts";
 import { ProtocolError } from "../errors.ts";
 import { decodeEmpty, decodeU64, encodeU64 } from "../message.ts";
@@ -47,7 +46,7 @@ async function setFeatures(
 
 function setProtocolFeatures(state: SessionState, message: Message): void {
   const features = decodeU64(message.request, message.payload);
-  const excess = features & ~SERVED_PROTOCOL_FEATURES;
+  const excess = features & ~state.offeredProtocolFeatures;
   if (excess !== 0n) {
     throw new ProtocolError(
       "features",
@@ -129,7 +128,7 @@ export const NEGOTIATION_HANDLERS: HandlerTable = [
   [FrontEndMessage.SET_FEATURES, { run: setFeatures }],
   [FrontEndMessage.GET_PROTOCOL_FEATURES, {
     replies: true,
-    run: (_state, message) => answer(SERVED_PROTOCOL_FEATURES, message),
+    run: (state, message) => answer(state.offeredProtocolFeatures, message),
   }],
   [FrontEndMessage.SET_PROTOCOL_FEATURES, { run: setProtocolFeatures }],
   [FrontEndMessage.SET_OWNER, { run: setOwner }],

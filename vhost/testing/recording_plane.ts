@@ -18,10 +18,12 @@ export type PlaneCall =
   | "stopRing"
   | "setCall"
   | "setError"
+  | "command"
   | "reset";
 
 /** What a {@linkcode RecordingPlane} offers. */
 export interface RecordingPlaneOptions {
+  readonly deviceId?: number;
   readonly features?: bigint;
   readonly queueCount?: number;
   readonly config?: Uint8Array;
@@ -29,6 +31,7 @@ export interface RecordingPlaneOptions {
 
 /** The data plane of tests of the protocol. */
 export class RecordingPlane implements DataPlane {
+  readonly deviceId: number;
   readonly features: bigint;
   readonly queueCount: number;
   config: Uint8Array;
@@ -51,6 +54,7 @@ export class RecordingPlane implements DataPlane {
 
   /** A device of 1 queue without features and configuration by default. */
   constructor(options: RecordingPlaneOptions = {}) {
+    this.deviceId = options.deviceId ?? 0;
     this.features = options.features ?? 0n;
     this.queueCount = options.queueCount ?? 1;
     this.config = options.config ?? new Uint8Array(0);
@@ -171,6 +175,14 @@ export class RecordingPlane implements DataPlane {
     this.#require(this.running.has(index), `ring ${index} does not run`);
     await this.#record("setError", index, fd < 0 ? "none" : "fd");
     this.running.set(index, { ...this.running.get(index)!, errorFd: fd });
+  }
+
+  async command(
+    name: string,
+    parameters: Readonly<Record<string, unknown>>,
+  ): Promise<unknown> {
+    await this.#record("command", name, JSON.stringify(parameters));
+    return null;
   }
 
   async reset(): Promise<void> {
