@@ -153,7 +153,7 @@ Deno.test("BlkDevice resizes when it is told to", () => {
   assertThrows(
     () => device.command("explode"),
     Error,
-    'Cannot do "explode": a block device has the command resize only',
+    'Cannot do "explode": a block device has the commands resize and resume',
   );
 });
 
@@ -170,6 +170,7 @@ Deno.test("BlkDevice tells what people want to know", () => {
     segMax: 126,
     discard: true,
     writeZeroes: true,
+    heldRequests: 0,
     cache: "writeback",
     requests: {
       reads: 1,

@@ -50,8 +50,19 @@ import {
 } from "../storage/storage.ts";
 import { CacheMode } from "./cache_mode.ts";
 import { describeConfig, offeredFeatures } from "./describe.ts";
+import { Failures } from "./failures.ts";
 import { BlkMetrics } from "./metrics.ts";
 import { REGION_CROSSINGS, type ResolvedBlkOptions } from "./options.ts";
+import {
+  DISCARDING,
+  FLUSHING,
+  IDLE,
+  OPERATIONS,
+  READING,
+  SYNCING,
+  WRITING,
+  ZEROING,
+} from "./phases.ts";
 import {
   CONFIG_SIZE,
   CONFIG_WRITEBACK,
@@ -82,16 +93,6 @@ import {
   statusOf,
 } from "./request.ts";
 
-/** No request in this slot. */
-const IDLE = 0;
-const READING = 1;
-const WRITING = 2;
-const FLUSHING = 3;
-const DISCARDING = 4;
-const ZEROING = 5;
-/** The data is written; a flush makes it durable. */
-const SYNCING = 6;
-
 /** Descriptors beyond the data's: a header in single bytes, and a status. */
 const FRAMING_DESCRIPTORS = REQUEST_HEADER_SIZE + 1;
 
@@ -108,6 +109,7 @@ export class BlkDevice implements VirtioDevice {
   readonly #storage: Storage;
   readonly #context: DeviceContext;
   readonly #cache: CacheMode;
+  readonly #failures: Failures;
   readonly #request = new BlkRequest();
   /** Operands of the storage operations in flight, by slot. */
   readonly #table: IoTable;
@@ -133,6 +135,7 @@ export class BlkDevice implements VirtioDevice {
     this.#storage = storage;
     this.#context = context;
     this.#cache = new CacheMode(options.wce);
+    this.#failures = new Failures(context.log);
     this.#blockSize = storage.blockSize;
     this.#discards = options.discard && storage.canDiscard;
     this.features = offeredFeatures(options, storage);
@@ -168,6 +171,10 @@ export class BlkDevice implements VirtioDevice {
 
   serve(queue: VirtQueue, budget: number): boolean {
     for (let i = 0; i < budget; i++) {
+      if (this.#failures.held > 0) {
+        this.#failures.wait(queue);
+        return false;
+      }
       const chain = queue.take();
       if (chain === null) break;
       const verdict = this.#start(chain);
@@ -182,6 +189,13 @@ export class BlkDevice implements VirtioDevice {
     return this.metrics.completed - before;
   }
 
+  /** Requests that are held are answered: their ring may never come back. */
+  quiesce(queue: VirtQueue): void {
+    for (const chain of this.#failures.releaseOf(queue)) {
+      this.#answer(chain, VIRTIO_BLK_S_IOERR, 1);
+    }
+  }
+
   deactivate(): void {
     this.#storage.release();
   }
@@ -193,18 +207,27 @@ export class BlkDevice implements VirtioDevice {
   }
 
   /**
-   * Serves the command `resize`: looks at the size of the image again and tells
-   * the driver when it changed.
+   * Serves the commands `resize` (looks at the size of the image again and tells
+   * the driver when it changed) and `resume` (tries requests again that failed and
+   * are held, and takes new ones).
    *
-   * @returns the new and the previous capacity in bytes
+   * @returns the new and the previous capacity in bytes; the number of requests
+   * that were held
    * @throws {Error} for any other command
    */
   command(name: string): Record<string, unknown> {
-    if (name !== "resize") {
-      throw new Error(
-        `Cannot do "${name}": a block device has the command resize only`,
-      );
+    switch (name) {
+      case "resize":
+        return this.#resize();
+      case "resume":
+        return { resumed: this.#resume() };
     }
+    throw new Error(
+      `Cannot do "${name}": a block device has the commands resize and resume`,
+    );
+  }
+
+  #resize(): Record<string, unknown> {
     const previousCapacity = this.#capacity * SECTOR_SIZE;
     const capacity = this.#storage.refresh();
     if (capacity !== previousCapacity) {
@@ -218,6 +241,18 @@ export class BlkDevice implements VirtioDevice {
     return { capacity, previousCapacity };
   }
 
+  #resume(): number {
+    const { chains, queues } = this.#failures.release();
+    for (const chain of chains) {
+      // From the beginning: whatever the driver wrote since is judged again.
+      const verdict = this.#start(chain);
+      if (verdict !== REQUEST_OK) this.#refuse(chain, verdict);
+    }
+    for (const { queue } of chains) this.#context.resume(queue);
+    for (const queue of queues) this.#context.resume(queue);
+    return chains.length;
+  }
+
   status(): Record<string, unknown> {
     return {
       capacity: this.#capacity * SECTOR_SIZE,
@@ -227,6 +262,7 @@ export class BlkDevice implements VirtioDevice {
       segMax: this.#options.segMax,
       discard: this.#discards,
       writeZeroes: this.#options.writeZeroes && !this.#storage.readOnly,
+      heldRequests: this.#failures.held,
       cache: this.#cache.writethrough ? "writethrough" : "writeback",
       storage: this.#storage.status(),
       requests: this.metrics.toJSON(),
@@ -417,7 +453,18 @@ export class BlkDevice implements VirtioDevice {
   }
 
   #fail(chain: DescriptorChain, errno: number): void {
+    const slot = chain.slot, phase = this.#phases[slot];
+    const flushed = phase === FLUSHING || phase === SYNCING;
     this.metrics.fail(errno);
+    this.#failures.failed(
+      OPERATIONS[phase],
+      errno,
+      this.#table.offsets[slot],
+      flushed ? 0 : this.#table.lengths[slot],
+    );
+    if (this.#options.onError === "stop" && !flushed) {
+      return this.#failures.hold(chain);
+    }
     this.#answer(chain, VIRTIO_BLK_S_IOERR, 1);
   }
 

@@ -49,6 +49,8 @@ export interface BlkOptions {
   readonly writeZeroes?: boolean;
   /** Start with a writeback cache (default true). */
   readonly wce?: boolean;
+  /** What a failure of the host's storage leads to (default `"report"`). */
+  readonly onError?: string;
   /** `"auto"` refuses other formats, `"raw"` serves the very bytes (default `"auto"`). */
   readonly format?: string;
   /** Serve the image although others use it (default false). */
@@ -85,6 +87,8 @@ export interface ResolvedBlkOptions {
   readonly writeZeroes: boolean;
   /** Start with a writeback cache. */
   readonly wce: boolean;
+  /** `"report"` or `"stop"`. */
+  readonly onError: string;
   /** `"auto"` or `"raw"`. */
   readonly format: string;
   /** Serve the image although others use it. */
@@ -185,6 +189,14 @@ export const BLK_OPTIONS: readonly OptionSpec[] = [
     type: "flag",
     default: true,
     help: "start with a writeback cache; off: every write is durable",
+  },
+  {
+    name: "on-error",
+    type: "choice",
+    choices: ["report", "stop"],
+    default: "report",
+    help:
+      "when the host's storage fails: report tells the guest; stop holds requests until ctl resume",
   },
   {
     name: "format",
@@ -361,6 +373,7 @@ export function resolveBlkOptions(
     discard: flag(options, "discard", "discard", true),
     writeZeroes: flag(options, "writeZeroes", "write-zeroes", true),
     wce: flag(options, "wce", "wce", true),
+    onError: choice(options, "onError", "on-error")!,
     format: choice(options, "format", "format")!,
     share: flag(options, "share", "share", false),
   };

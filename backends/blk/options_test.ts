@@ -18,6 +18,7 @@ Deno.test("resolveBlkOptions() fills in the defaults of the schema", () => {
     discard: true,
     writeZeroes: true,
     wce: true,
+    onError: "report",
     format: "auto",
     share: false,
   });

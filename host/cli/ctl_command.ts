@@ -20,6 +20,7 @@ export const CTL: CommandSpec = {
   usage: [
     "status [NAME] [--json] [OPTION]…",
     "resize NAME|all [OPTION]…",
+    "resume NAME|all [OPTION]…",
     "call METHOD [PARAMETERS] [OPTION]…",
   ],
   flags: [
@@ -38,6 +39,7 @@ export const CTL: CommandSpec = {
   notes: [
     "status  tells of the devices, their connections, rings and counters",
     "resize  makes a device look at the size of its image again",
+    "resume  has a disk go on that stopped on an error (on-error=stop)",
     "call    calls any method with parameters as a JSON object; rpc.discover",
     "        describes all methods",
   ],
@@ -47,7 +49,7 @@ export const CTL: CommandSpec = {
 interface Action {
   readonly method: string;
   readonly params: Readonly<Record<string, unknown>>;
-  readonly print: "status" | "resize" | "json";
+  readonly print: "status" | "resize" | "resume" | "json";
 }
 
 /** Runs the command; returns the exit code. */
@@ -78,9 +80,10 @@ function actionOf([verb, ...words]: readonly string[]): Action {
       const params = name === undefined ? {} : { name };
       return { method: "status", params, print: "status" };
     }
-    case "resize": {
+    case "resize":
+    case "resume": {
       const [name] = take(verb, words, 1, 1);
-      return { method: "resize", params: { name }, print: "resize" };
+      return { method: verb, params: { name }, print: verb };
     }
     case "call": {
       const [method, text] = take(verb, words, 1, 2);

@@ -55,10 +55,11 @@ Deno.test("ctl asks a server for its status and resizes its disks", async () => 
     await ctl("resize", "all"),
     "blk: 64 KiB, as before\ndata: 1 MiB, as before\n",
   );
+  assertEquals(await ctl("resume", "all"), "blk: goes on\ndata: goes on\n");
   const document = JSON.parse(await ctl("call", "rpc.discover"));
   assertEquals(
     document.methods.map(({ name }: { name: string }) => name),
-    ["rpc.discover", "status", "resize"],
+    ["rpc.discover", "status", "resize", "resume"],
   );
   const { devices: [first] } = JSON.parse(
     await ctl("call", "status", '{"name":"blk"}'),

@@ -5,7 +5,7 @@
  */
 
 import type { z } from "zod";
-import { Resize, Status } from "../management/device_methods.ts";
+import { Resize, Resume, Status } from "../management/device_methods.ts";
 import { describeSize } from "../options/parse.ts";
 import { PROGRAM } from "../version.ts";
 
@@ -23,6 +23,12 @@ export function resize(result: unknown): string {
       ? `${now}, as before`
       : `${now}, was ${describeSize(previousCapacity)}`;
   }).join("\n");
+}
+
+/** The result of `resume`, a line for each device. */
+export function resume(result: unknown): string {
+  return Resume.parse(result).devices.map(({ name }) => `${name}: goes on`)
+    .join("\n");
 }
 
 /** The result of `status`, a paragraph for each device. */

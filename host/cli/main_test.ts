@@ -111,7 +111,10 @@ Deno.test("main() answers wrong command lines with one line and code 2", async (
       ["blk", "--print-json", "--binary=vhostd"],
       'blk: "binary=vhostd" is no absolute path',
     ],
-    [["ctl"], "ctl: what to do is missing: one of status, resize, call"],
+    [
+      ["ctl"],
+      "ctl: what to do is missing: one of status, resize, resume, call",
+    ],
     [["ctl", "stauts"], 'ctl: there is no "stauts" (did you mean "status"?)'],
     [["ctl", "resize"], "ctl: write vhostd ctl resize NAME|all [OPTION]…"],
     [

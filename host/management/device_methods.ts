@@ -103,6 +103,11 @@ const Resized = z.object({
 /** The result of `resize`. */
 export const Resize = z.object({ devices: z.array(Resized) });
 
+const Resumed = z.object({ name: z.string() });
+
+/** The result of `resume`. */
+export const Resume = z.object({ devices: z.array(Resumed) });
+
 const Selection = z.string().meta({
   description: `name of a device, or "${ALL}"`,
 });
@@ -132,6 +137,14 @@ export function registerDeviceMethods(
       devices: await resizeDevices(select(devices, name)),
     }),
   });
+  methods.register("resume", {
+    summary: "Has disks go on that stopped on an error (on-error=stop)",
+    params: z.strictObject({ name: Selection }),
+    result: Resume,
+    handler: async ({ name }) => ({
+      devices: await commandAll("resume", Resumed, select(devices, name)),
+    }),
+  });
 }
 
 /**
@@ -139,24 +152,30 @@ export function registerDeviceMethods(
  *
  * @throws {HostError} of kind `device` when some refuse; the others are done
  */
-export async function resizeDevices(
+export function resizeDevices(
   devices: readonly ManagedDevice[],
 ): Promise<z.infer<typeof Resized>[]> {
-  const resized: z.infer<typeof Resized>[] = [];
+  return commandAll("resize", Resized, devices);
+}
+
+/** Asks devices for the same, one after the other; as {@linkcode resizeDevices}. */
+async function commandAll<Schema extends z.ZodType>(
+  command: string,
+  schema: Schema,
+  devices: readonly ManagedDevice[],
+): Promise<z.infer<Schema>[]> {
+  const results: z.infer<Schema>[] = [];
   const problems: string[] = [];
   for (const device of devices) {
     const { name } = device;
     try {
-      const sizes = await device.command("resize", {}) as Record<
-        string,
-        unknown
-      >;
-      resized.push(Resized.parse({ ...sizes, name }));
+      const result = await device.command(command, {}) as object;
+      results.push(schema.parse({ ...result, name }));
     } catch (error) {
-      problems.push(`Cannot resize "${name}": ${messageOf(error)}`);
+      problems.push(`Cannot ${command} "${name}": ${messageOf(error)}`);
     }
   }
-  if (problems.length === 0) return resized;
+  if (problems.length === 0) return results;
   throw new HostError("device", problems.join("; "));
 }
 

@@ -30,6 +30,7 @@ function device(
       }),
     command: (command) => {
       if (name === "bad") return Promise.reject(new Error("No medium"));
+      if (command === "resume") return Promise.resolve({ resumed: 3 });
       assertEquals(command, "resize");
       return Promise.resolve({ capacity: 1024, previousCapacity: 512 });
     },
@@ -89,6 +90,13 @@ Deno.test("resize reaches one device or all", async () => {
   });
 });
 
+Deno.test("resume reaches one device or all", async () => {
+  const methods = methodsOf(device("a", null), device("b", null));
+  assertEquals(await methods.call("resume", { name: "all" }), {
+    devices: [{ name: "a" }, { name: "b" }],
+  });
+});
+
 Deno.test("resize goes on when a device refuses, and says which", async () => {
   const asked: string[] = [];
   const devices = ["a", "bad", "c"].map((name): ManagedDevice => {
@@ -111,7 +119,7 @@ Deno.test("resize goes on when a device refuses, and says which", async () => {
 
 Deno.test("status and resize refuse names that no device has", async () => {
   const methods = methodsOf(device("root", null), device("data", null));
-  for (const method of ["status", "resize"]) {
+  for (const method of ["status", "resize", "resume"]) {
     const refusal = async (name: string) =>
       (await assertRejects(() => methods.call(method, { name }), RpcError))
         .message;

@@ -5,6 +5,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
+import { waitUntil } from "../support/deadline.ts";
 import { runCommand } from "../support/process.ts";
 import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
@@ -163,6 +164,54 @@ for (const engine of ["sync", "auto"]) {
     assertEquals((await guest.request(T_IN, 1920, SECTOR)).status, OK);
     assertEquals((await guest.request(T_FLUSH, 0)).status, OK);
     assertEquals(await errors(server), { EIO: 9 });
+  });
+
+  Deno.test(`on-error=stop: the guest waits until the image is mended (engine=${engine})`, async () => {
+    await using server = await VhostdProcess.start({
+      disks: [{
+        name: DISK,
+        sectors: MIB / SECTOR,
+        keys: `engine=${engine},on-error=stop`,
+      }],
+    });
+    using guest = await Guest.run(server.socket(DISK));
+    const image = server.image(DISK);
+    for (let at = 0; at < MIB; at += 64 * KIB) {
+      assertEquals(await write(guest, at), OK);
+    }
+    Deno.truncateSync(image, 512 * KIB);
+    const tokens = [768, 832].map((at) =>
+      guest.submit(T_IN, at * KIB / SECTOR, 64 * KIB)
+    );
+    await waitUntil(
+      async () => (await server.status(DISK)).device.heldRequests === 2,
+      {
+        what: "the requests to be held",
+      },
+    );
+    const late = guest.submit(T_IN, 0, SECTOR);
+    assertEquals(guest.drivers[0].reap(), []);
+    assertEquals(await errors(server), { EIO: 2 });
+    Deno.truncateSync(image, MIB);
+    await server.resume(DISK);
+    const done = await guest.complete(3);
+    assertEquals(
+      done.map(({ token }) => token).sort((a, b) => a - b),
+      [...tokens, late],
+    );
+    for (const { data } of done) assertEquals(data.at(-1), OK);
+    // A ring that stops takes what is held along.
+    Deno.truncateSync(image, 512 * KIB);
+    guest.submit(T_IN, 768 * KIB / SECTOR, 64 * KIB);
+    await waitUntil(
+      async () => (await server.status(DISK)).device.heldRequests === 1,
+      {
+        what: "the request to be held",
+      },
+    );
+    await guest.frontEnd.stop();
+    const [{ data }] = guest.drivers[0].reap();
+    assertEquals(data.at(-1), IOERR);
   });
 
   Deno.test(`an image that is made smaller again and again under load (engine=${engine})`, async () => {

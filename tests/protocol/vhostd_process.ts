@@ -76,6 +76,7 @@ export interface DiskFacts {
   } | null;
   readonly rings: readonly RingFacts[];
   readonly device: {
+    readonly heldRequests: number;
     readonly requests: {
       readonly refused: Readonly<Record<string, number>>;
       readonly errors: Readonly<Record<string, number>>;
@@ -186,6 +187,11 @@ export class VhostdProcess implements AsyncDisposable {
   /** Makes a disk look at the size of its image again. */
   async resize(name: string): Promise<void> {
     await this.#management.call("resize", { name }, STATUS_TIMEOUT);
+  }
+
+  /** Has a disk go on that stopped on an error. */
+  async resume(name: string): Promise<void> {
+    await this.#management.call("resume", { name }, STATUS_TIMEOUT);
   }
 
   /** What the process that serves the disks holds now. */

@@ -1,0 +1,102 @@
+/**
+ * What becomes of storage operations that fail.
+ *
+ * Theory of operation. Each failure is logged, but a disk that is full fails
+ * thousands of times in a second: of failures with the same cause, one is logged
+ * in {@linkcode PAUSE} ms, with the number of those before it.
+ *
+ * With `on-error=stop`, requests whose reads, writes or ranges failed are held
+ * instead of answered, and no new ones are taken, until somebody has mended the
+ * cause and resumes the device: the guest sees a disk that takes long. A flush
+ * that failed is always answered: the kernel tells of the loss of a page once, and
+ * a second flush would succeed without it.
+ *
+ * @module
+ */
+
+import { errnoName, errnoText } from "../../sys/errno.ts";
+import type { DescriptorChain } from "../../virtqueue/chain.ts";
+import type { LogLevel, VirtQueue } from "../../virtqueue/device.ts";
+
+/** How long failures of one cause are only counted after one was logged, in ms. */
+const PAUSE = 10_000;
+
+/** Logs failures of a device's storage, and keeps the requests that wait. */
+export class Failures {
+  readonly #log: (level: LogLevel, message: string) => void;
+  readonly #now: () => number;
+  #last = { what: "", errno: 0, at: -Infinity };
+  #unsaid = 0;
+  #held: DescriptorChain[] = [];
+  readonly #waiting = new Set<VirtQueue>();
+
+  /** @param now the time in ms, for tests */
+  constructor(
+    log: (level: LogLevel, message: string) => void,
+    now: () => number = () => performance.now(),
+  ) {
+    this.#log = log;
+    this.#now = now;
+  }
+
+  /** Requests that wait for {@linkcode Failures.release}. */
+  get held(): number {
+    return this.#held.length;
+  }
+
+  /**
+   * An operation failed.
+   *
+   * @param what it was: `write`, `flush`, …
+   */
+  failed(what: string, errno: number, offset: number, length: number): void {
+    const last = this.#last, now = this.#now();
+    const known = last.what === what && last.errno === errno;
+    if (known && now - last.at < PAUSE) {
+      this.#unsaid++;
+      return;
+    }
+    const where = length > 0 ? ` of ${length} bytes at ${offset}` : "";
+    const before = known && this.#unsaid > 0
+      ? `; ${this.#unsaid} more like it before`
+      : "";
+    this.#last = { what, errno, at: now };
+    this.#unsaid = 0;
+    this.#log(
+      "error",
+      `${what}${where} failed: ${errnoText(errno)} (${
+        errnoName(errno)
+      })${before}`,
+    );
+  }
+
+  /** Holds a request. */
+  hold(chain: DescriptorChain): void {
+    if (this.#held.length === 0) {
+      this.#log("error", "the disk is stopped; `ctl resume` has it go on");
+    }
+    this.#held.push(chain);
+  }
+
+  /** Remembers a queue that has to wait. */
+  wait(queue: VirtQueue): void {
+    this.#waiting.add(queue);
+  }
+
+  /** Gives up all requests and queues that wait. */
+  release(): { chains: DescriptorChain[]; queues: VirtQueue[] } {
+    const chains = this.#held;
+    const queues = [...this.#waiting];
+    this.#held = [];
+    this.#waiting.clear();
+    return { chains, queues };
+  }
+
+  /** Gives up the requests of one queue. */
+  releaseOf(queue: VirtQueue): DescriptorChain[] {
+    this.#waiting.delete(queue);
+    const chains = this.#held.filter((chain) => chain.queue === queue);
+    this.#held = this.#held.filter((chain) => chain.queue !== queue);
+    return chains;
+  }
+}
