@@ -1,0 +1,76 @@
+/**
+ * How inputs begin: parts of a good handshake, as records.
+ *
+ * @module
+ */
+
+/** Places of messages in the table of `messages.ts`. */
+const SET_FEATURES = 1, SET_OWNER = 2, SET_MEM_TABLE = 4, SET_VRING_NUM = 5;
+const SET_VRING_ADDR = 6, SET_VRING_BASE = 7, GET_VRING_BASE = 8;
+const SET_VRING_KICK = 9, SET_VRING_CALL = 10, SET_VRING_ERR = 11;
+const SET_PROTOCOL_FEATURES = 13, SET_VRING_ENABLE = 15;
+const SET_BACKEND_REQ_FD = 16, GET_CONFIG = 17, SET_CONFIG = 18;
+const GET_INFLIGHT_FD = 19, SET_INFLIGHT_FD = 20, SEND_RARP = 21;
+const RESET_DEVICE = 23, ADD_MEM_REG = 25, REM_MEM_REG = 26;
+const ACK = 1;
+
+/** A record: message, flags, descriptors, a, b (two bytes). */
+function record(...bytes: number[]): Uint8Array {
+  const record = new Uint8Array(16);
+  record.set(bytes);
+  return record;
+}
+
+const NEGOTIATED = [
+  record(SET_PROTOCOL_FEATURES),
+  record(SET_OWNER),
+  record(SET_FEATURES),
+];
+const RUNNING = [
+  ...NEGOTIATED,
+  record(ADD_MEM_REG, ACK),
+  record(SET_VRING_NUM, ACK, 0, 0, 3),
+  record(SET_VRING_ADDR, ACK),
+  record(SET_VRING_KICK, ACK),
+  record(SET_VRING_ENABLE, ACK),
+];
+
+/** What comes before the messages of an input. */
+export const BEGINNINGS: readonly (readonly Uint8Array[])[] = [
+  [],
+  NEGOTIATED,
+  RUNNING,
+  [record(SET_PROTOCOL_FEATURES)],
+];
+
+function input(beginning: number, ...records: Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(5 + 16 * records.length);
+  bytes[2] = beginning;
+  records.forEach((record, i) => bytes.set(record, 5 + 16 * i));
+  return bytes;
+}
+
+/** Inputs to begin with. */
+export const SESSION_SEEDS: readonly Uint8Array[] = [
+  input(0),
+  input(
+    2,
+    record(SET_VRING_CALL, ACK),
+    record(SET_VRING_ERR, ACK),
+    record(SET_VRING_BASE, ACK),
+    record(GET_VRING_BASE),
+  ),
+  input(2, record(SET_BACKEND_REQ_FD, ACK), record(RESET_DEVICE, ACK)),
+  input(
+    2,
+    record(GET_INFLIGHT_FD, 0, 0, 1, 7),
+    record(SET_INFLIGHT_FD, ACK, 0, 1, 7),
+    record(SEND_RARP, ACK),
+  ),
+  input(2, record(SET_MEM_TABLE, ACK, 0, 2), record(REM_MEM_REG, ACK)),
+  input(
+    1,
+    record(GET_CONFIG, 0, 0, 0, 16),
+    record(SET_CONFIG, ACK, 0, 0, 1),
+  ),
+];

@@ -1,0 +1,24 @@
+/**
+ * What can be fuzzed, by name. Modules are loaded when they are asked for,
+ * since only what is loaded after the coverage has begun is counted.
+ *
+ * @module
+ */
+
+import type { Target } from "./engine/target.ts";
+
+/** Makes a target. */
+export type MakeTarget = () => Promise<Target>;
+
+/** The targets. */
+export const targets: ReadonlyMap<string, MakeTarget> = new Map<
+  string,
+  MakeTarget
+>([
+  ["ring", async () => new (await import("./ring/target.ts")).RingTarget()],
+  ["blk", async () => new (await import("./blk/target.ts")).BlkTarget()],
+  [
+    "session",
+    async () => new (await import("./session/target.ts")).SessionTarget(),
+  ],
+]);
