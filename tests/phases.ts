@@ -160,6 +160,13 @@ export const phases: readonly Phase[] = [
     },
   },
   {
+    name: "fuzz",
+    title: "a minute of fuzzing, and what it led to before",
+    group: "system",
+    timeout: 300,
+    run: { tests: ["tests/fuzz"], permissions: ["--allow-all"], live: true },
+  },
+  {
     name: "bench",
     title: "the benchmarks work",
     group: "system",
