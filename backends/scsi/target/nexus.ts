@@ -56,6 +56,8 @@ export class Nexus {
   storage: Storage | null = null;
   /** Operands of its storage operations; `null` without a medium. */
   table: IoTable | null = null;
+  /** Tells the initiator at once, where its transport can, that something changed. */
+  notify: (asc: number) => void = () => {};
   /** Whether the initiator wants the medium to stay where it is. */
   preventsRemoval = false;
   readonly #attentions: number[] = [];

@@ -39,7 +39,6 @@ export class TaskSet {
   #running = 0;
   #alone = false;
   #draining = false;
-  #whenEmpty: (() => void)[] = [];
 
   /** @param start called with each command when its time has come */
   constructor(start: (task: Task) => void) {
@@ -75,7 +74,6 @@ export class TaskSet {
     task.finished();
     if (waiters !== null) { for (const waiter of waiters) release(waiter); }
     if (this.#firstDormant !== null) this.#drain();
-    if (this.#oldest === null && this.#whenEmpty.length > 0) this.#empty();
   }
 
   /** Whether a command is there. */
@@ -129,10 +127,17 @@ export class TaskSet {
     return affected;
   }
 
-  /** Resolves when no command is there. */
-  async whenEmpty(): Promise<void> {
-    if (this.#oldest === null) return;
-    await new Promise<void>((resolve) => this.#whenEmpty.push(resolve));
+  /** Resolves when all commands that a nexus has here now have ended. */
+  settled(nexus: Nexus): Promise<void> {
+    return new Promise((resolve) => {
+      const waiter: AbortWaiter = { left: 1, done: resolve };
+      for (let task = this.#oldest; task !== null; task = task.newer) {
+        if (task.nexus !== nexus) continue;
+        waiter.left++;
+        (task.waiters ??= []).push(waiter);
+      }
+      release(waiter);
+    });
   }
 
   #run(task: Task): void {
@@ -200,10 +205,6 @@ export class TaskSet {
     if (task.newer === null) this.#newest = task.older;
     else task.newer.older = task.older;
     task.older = task.newer = null;
-  }
-
-  #empty(): void {
-    for (const resolve of this.#whenEmpty.splice(0)) resolve();
   }
 }
 

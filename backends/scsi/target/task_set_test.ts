@@ -227,16 +227,19 @@ Deno.test("I_T NEXUS RESET loses what the initiator had", () => {
   assertEquals(first.nexus.takeAttention(), 0x2907);
 });
 
-Deno.test("an emptied task set is waited for", async () => {
+Deno.test("the commands of a nexus are waited for, those of others not", async () => {
   using bench = new Bench();
-  const { unit } = bench.target;
-  await unit.tasks.whenEmpty();
+  const { unit, first } = bench.target;
+  const other = bench.target.join("second");
+  other.send([0x28, 0, ...be(9, 4), 0, 0, 1, 0], { room: 512 });
+  await unit.tasks.settled(first.nexus);
   bench.read(1);
-  let empty = false;
-  const waiting = unit.tasks.whenEmpty().then(() => empty = true);
+  let settled = false;
+  const waiting = unit.tasks.settled(first.nexus).then(() => settled = true);
+  await Promise.resolve();
+  assertEquals(settled, false);
   bench.drain();
   await waiting;
-  assertEquals(empty, true);
 });
 
 Deno.test("errors of the storage are sense data", () => {

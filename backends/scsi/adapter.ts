@@ -1,0 +1,337 @@
+/**
+ * The logical units of a host adapter: opened, locked, added and taken away.
+ *
+ * Theory of operation. Each logical unit has a storage of this adapter's own:
+ * all of them share one table of operands, since the slots of commands are
+ * distinct. What several adapters have in common is a {@linkcode SharedUnit}.
+ * A logical unit that is taken away is no longer found at once; its storage is
+ * closed when the last command has ended.
+ *
+ * @module
+ */
+
+import type { IoTable } from "../../sys/io_table.ts";
+import type { IoUring } from "../../sys/io_uring/io_uring.ts";
+import { openStorage } from "../storage/open.ts";
+import type { Storage, StorageCompletion } from "../storage/storage.ts";
+import type { ResolvedLun } from "./options.ts";
+import { SharedUnit } from "./shared_units.ts";
+import { lunField } from "./events.ts";
+import { Bus, encodeLun } from "./target/bus.ts";
+import { join } from "./target/bytes.ts";
+import { UNIT_CDROM } from "./target/command.ts";
+import { Asc } from "./target/constants.ts";
+import { Initiator, type Nexus } from "./target/nexus.ts";
+
+/** A logical unit of an adapter. */
+export interface Lun {
+  readonly target: number;
+  readonly lun: number;
+  readonly nexus: Nexus;
+  readonly shared: SharedUnit;
+  /** What it is served with. */
+  options: ResolvedLun;
+  /** Whether this adapter holds its lock. */
+  locked: boolean;
+}
+
+/** A logical unit that cannot be added, changed or removed. */
+export class ScsiLunError extends Error {
+  /** Stable reason. */
+  readonly kind: "exists" | "missing" | "shared" | "fixed";
+
+  /** Makes an error. */
+  constructor(kind: ScsiLunError["kind"], message: string) {
+    super(message);
+    this.name = "ScsiLunError";
+    this.kind = kind;
+  }
+}
+
+/** Names of initiators in use. */
+const names = new Set<string>();
+
+function chooseName(asked: string): string {
+  if (asked !== "") {
+    if (!names.has(asked)) return asked;
+    throw new ScsiLunError(
+      "exists",
+      `Cannot use initiator=${asked}: another host adapter has that name`,
+    );
+  }
+  for (let i = 0;; i++) if (!names.has(`hba-${i}`)) return `hba-${i}`;
+}
+
+/** The logical units of a host adapter. */
+export class Adapter {
+  /** The targets. */
+  readonly bus: Bus;
+  /** The logical units. */
+  readonly luns: Lun[] = [];
+  /** Their storages; also those of logical units that are leaving. */
+  readonly storages: Storage[] = [];
+  readonly #table: IoTable;
+  readonly #ring: () => IoUring | null;
+  readonly #completed: StorageCompletion;
+  /** Logical units that were taken away and have commands yet. */
+  readonly #leaving = new Set<Lun>();
+  #active = false;
+
+  /**
+   * Makes an adapter without logical units.
+   *
+   * @param initiator name of the initiator, or empty
+   * @param table operands of storage operations; it stays the caller's
+   * @param completed told of each finished storage operation
+   */
+  constructor(
+    initiator: string,
+    table: IoTable,
+    ring: () => IoUring | null,
+    completed: StorageCompletion,
+  ) {
+    const name = chooseName(initiator);
+    names.add(name);
+    this.bus = new Bus(new Initiator(name), () => this.#inventory());
+    this.#table = table;
+    this.#ring = ring;
+    this.#completed = completed;
+  }
+
+  /** The logical unit of numbers. */
+  find(target: number, lun: number): Lun {
+    const found = this.luns
+      .find((one) => one.target === target && one.lun === lun);
+    if (found !== undefined) return found;
+    throw new ScsiLunError(
+      "missing",
+      `Cannot find target ${target}, LUN ${lun}: there is no such logical unit`,
+    );
+  }
+
+  /** Opens an image and adds it as a logical unit. */
+  add(options: ResolvedLun): Lun {
+    const { target, lun } = options;
+    if (this.luns.some((one) => one.target === target && one.lun === lun)) {
+      throw new ScsiLunError(
+        "exists",
+        `Cannot add target ${target}, LUN ${lun}: it is there already`,
+      );
+    }
+    const storage = this.#open(options);
+    let shared: SharedUnit | null = null;
+    try {
+      shared = SharedUnit.of(options, storage);
+      const { unit } = shared;
+      const twin = this.luns.find((one) => one.nexus.unit === unit);
+      if (twin !== undefined) {
+        throw new ScsiLunError(
+          "exists",
+          `Cannot serve "${options.path}" twice: it is target ${twin.target}, ` +
+            `LUN ${twin.lun}`,
+        );
+      }
+      if (this.#active) shared.acquire();
+      const nexus = this.bus.add(target, lun, unit);
+      this.#connect(nexus, storage);
+      const locked = this.#active;
+      const added = { target, lun, nexus, shared, options, locked };
+      this.luns.push(added);
+      return added;
+    } catch (error) {
+      shared?.leave();
+      storage?.close();
+      throw error;
+    }
+  }
+
+  /** Takes a logical unit away; resolves when nothing of it is left. */
+  async remove(lun: Lun): Promise<void> {
+    this.luns.splice(this.luns.indexOf(lun), 1);
+    this.bus.remove(lun.target, lun.lun);
+    this.#leaving.add(lun);
+    await lun.nexus.unit.tasks.settled(lun.nexus);
+    if (this.#leaving.delete(lun)) this.#dismiss(lun);
+  }
+
+  /** Looks at the size of an image again. */
+  resize({ nexus }: Lun): void {
+    const { unit } = nexus;
+    for (const other of unit.nexuses) other.storage?.refresh();
+    unit.describeMedium(nexus.storage);
+  }
+
+  /** Puts another image, or none, into a logical unit. */
+  async changeMedium(lun: Lun, options: ResolvedLun): Promise<void> {
+    const { nexus, shared } = lun;
+    const { unit } = nexus;
+    if (!unit.options.removable) {
+      throw new ScsiLunError(
+        "fixed",
+        `Cannot change the medium of target ${lun.target}, LUN ${lun.lun}: ` +
+          "it is not removable",
+      );
+    }
+    if (shared.users > 1) {
+      throw new ScsiLunError(
+        "shared",
+        `Cannot change the medium of target ${lun.target}, LUN ${lun.lun}: ` +
+          "another host adapter serves it",
+      );
+    }
+    const storage = this.#open(options);
+    if (storage !== null && storage.blockSize !== unit.blockSize) {
+      storage.close();
+      throw new ScsiLunError(
+        "fixed",
+        `Cannot change to "${options.path}": its blocks have ` +
+          `${storage.blockSize} bytes, not ${unit.blockSize}`,
+      );
+    }
+    // From now on there is no medium, and what is there ends.
+    unit.loaded = false;
+    await unit.tasks.settled(nexus);
+    try {
+      shared.changeMedium(options);
+    } catch (error) {
+      storage?.close();
+      unit.describeMedium(nexus.storage);
+      throw error;
+    }
+    this.#disconnect(nexus);
+    this.#connect(nexus, storage);
+    unit.describeMedium(storage);
+    unit.ejected = false;
+    unit.stopped = false;
+    unit.loads++;
+    lun.options = options;
+    unit.raise(Asc.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED);
+  }
+
+  /** Locks all images. */
+  activate(): void {
+    this.#active = true;
+    try {
+      for (const lun of this.luns) {
+        if (!lun.locked) lun.shared.acquire();
+        lun.locked = true;
+      }
+    } catch (error) {
+      this.deactivate();
+      throw error;
+    }
+  }
+
+  /** Gives the locks up. */
+  deactivate(): void {
+    this.#active = false;
+    for (const lun of this.luns) unlock(lun);
+    for (const lun of this.#leaving) unlock(lun);
+  }
+
+  /** The driver starts anew: what it had is lost. */
+  reset(): void {
+    for (const { nexus, shared } of this.luns) {
+      nexus.unit.loseNexus(nexus, () => {});
+      nexus.clearAttention();
+      nexus.raise(Asc.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED);
+      if (shared.users > 1) continue;
+      nexus.unit.mode.reset();
+      nexus.unit.ejected = false;
+      nexus.unit.stopped = false;
+    }
+  }
+
+  /** Facts of all logical units, for people. */
+  status(): Record<string, unknown>[] {
+    return this.luns.map(({ target, lun, nexus, shared, options }) => {
+      const { unit } = nexus;
+      const { registrations, reservation } = unit.reservations.state;
+      return {
+        target,
+        lun,
+        type: unit.kind === UNIT_CDROM ? "cdrom" : "disk",
+        path: options.path,
+        capacity: unit.capacity * unit.blockSize,
+        blockSize: unit.blockSize,
+        readOnly: unit.options.readOnly,
+        serial: unit.options.serial,
+        vendor: unit.options.vendor,
+        product: unit.options.product,
+        loaded: unit.loaded && !unit.ejected,
+        cache: unit.mode.writeCache ? "writeback" : "writethrough",
+        thin: unit.options.thin,
+        adapters: shared.users,
+        commands: unit.tasks.count,
+        registrations: registrations.length,
+        reservationType: reservation?.type ?? 0,
+        storage: nexus.storage?.status() ?? null,
+      };
+    });
+  }
+
+  /** Closes everything. */
+  close(): void {
+    this.deactivate();
+    for (const lun of this.luns.splice(0)) {
+      this.bus.remove(lun.target, lun.lun);
+      this.#dismiss(lun);
+    }
+    for (const lun of this.#leaving) this.#dismiss(lun);
+    this.#leaving.clear();
+    names.delete(this.bus.initiator.name);
+  }
+
+  /** The LUN fields of all logical units: what the well-known one reports. */
+  #inventory(): Uint8Array<ArrayBuffer>[] {
+    return Array.from(
+      this.bus.entries(),
+      ([target, lun]) =>
+        join([
+          lunField(target, lun).subarray(0, 2),
+          encodeLun(lun).subarray(0, 6),
+        ]),
+    );
+  }
+
+  #open(options: ResolvedLun): Storage | null {
+    if (options.path === "") return null;
+    return openStorage({
+      path: options.path,
+      readOnly: options.readOnly,
+      direct: options.direct,
+      engine: options.engine,
+      format: options.format,
+      blockSize: options.blockSize,
+      share: true,
+    }, this.#ring);
+  }
+
+  #connect(nexus: Nexus, storage: Storage | null): void {
+    nexus.table = this.#table;
+    nexus.storage = storage;
+    if (storage === null) return;
+    storage.attach(this.#table);
+    storage.onComplete = this.#completed;
+    this.storages.push(storage);
+  }
+
+  #disconnect(nexus: Nexus): void {
+    const { storage } = nexus;
+    nexus.storage = null;
+    if (storage === null) return;
+    this.storages.splice(this.storages.indexOf(storage), 1);
+    storage.close();
+  }
+
+  #dismiss(lun: Lun): void {
+    this.#disconnect(lun.nexus);
+    unlock(lun);
+    lun.shared.leave();
+  }
+}
+
+function unlock(lun: Lun): void {
+  if (lun.locked) lun.shared.release();
+  lun.locked = false;
+}

@@ -1,0 +1,436 @@
+/**
+ * The virtio SCSI host.
+ *
+ * Theory of operation. A chain of a request queue becomes a
+ * {@linkcode ScsiRequest}, one object for each slot, and is handed to the
+ * logical unit that its LUN field names; the target does the rest, and tells of
+ * the end, at once or later, when the chain is answered. What names no target is
+ * answered here.
+ *
+ * A command may end because another one did, of another queue or another host
+ * adapter even; then nobody serves its queue, and the loop is asked to.
+ *
+ * READ and WRITE allocate nothing.
+ *
+ * Source: virtio 1.4, section 5.6.
+ *
+ * @module
+ */
+
+import { IoTable } from "../../sys/io_table.ts";
+import { IoUring } from "../../sys/io_uring/io_uring.ts";
+import type { DescriptorChain } from "../../virtqueue/chain.ts";
+import { featureMask, hasFeature } from "../../virtqueue/constants.ts";
+import type {
+  DeviceContext,
+  VirtioDevice,
+  VirtQueue,
+} from "../../virtqueue/device.ts";
+import { Adapter, type Lun } from "./adapter.ts";
+import { type ControlHost, serveControl } from "./control.ts";
+import { EventQueue, lunField } from "./events.ts";
+import { ScsiMetrics } from "./metrics.ts";
+import {
+  type ResolvedLun,
+  type ResolvedScsiOptions,
+  resolveLun,
+} from "./options.ts";
+import {
+  ASYNC_MEDIA_CHANGE,
+  CONFIG_CDB_SIZE,
+  CONFIG_SENSE_SIZE,
+  CONFIG_SIZE,
+  CONTROL_QUEUE,
+  DEFAULT_CDB_SIZE,
+  DEFAULT_SENSE_SIZE,
+  encodeConfig,
+  Event,
+  EVENT_QUEUE,
+  FIRST_REQUEST_QUEUE,
+  MAX_CDB_SIZE,
+  MAX_SENSE_SIZE,
+  ResetReason,
+  Response,
+  RESPONSE_HEAD_SIZE,
+  VIRTIO_ID_SCSI,
+  VIRTIO_SCSI_F_CHANGE,
+  VIRTIO_SCSI_F_HOTPLUG,
+} from "./protocol.ts";
+import { type RequestHost, ScsiRequest } from "./request.ts";
+import { type Bus, decodeLun, MAX_LUN, MAX_TARGET } from "./target/bus.ts";
+import { Asc } from "./target/constants.ts";
+import type { Nexus } from "./target/nexus.ts";
+import { storageFinished } from "./target/sbc_transfer.ts";
+import { UNIT_CDROM } from "./target/command.ts";
+
+/** Descriptors beyond the data's: request and response in pieces. */
+const FRAMING_DESCRIPTORS = 64;
+/** Buffers of a request that may cross from one memory region into the next. */
+const REGION_CROSSINGS = 16;
+/** Commands that a driver may queue for a logical unit. */
+const COMMANDS_PER_LUN = 128;
+/** 2 GiB in sectors. */
+const MAX_SECTORS = 0x40_0000;
+
+/** A virtio SCSI host adapter. */
+export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
+  readonly deviceId: number = VIRTIO_ID_SCSI;
+  readonly features: bigint = featureMask(
+    VIRTIO_SCSI_F_HOTPLUG,
+    VIRTIO_SCSI_F_CHANGE,
+  );
+  readonly queueCount: number;
+  readonly maxSegments: number;
+  readonly config: Uint8Array<ArrayBuffer> = new Uint8Array(CONFIG_SIZE);
+  /** What was counted since the device was made. */
+  readonly metrics: ScsiMetrics = new ScsiMetrics();
+  readonly subscriptions: Map<Nexus, number> = new Map();
+  cdbSize: number = DEFAULT_CDB_SIZE;
+  senseSize: number = DEFAULT_SENSE_SIZE;
+  readonly #options: ResolvedScsiOptions;
+  readonly #context: DeviceContext;
+  readonly #table: IoTable;
+  readonly #adapter: Adapter;
+  readonly #events: EventQueue;
+  readonly #requests: (ScsiRequest | null)[];
+  readonly #lun = new Uint8Array(8);
+  #features = 0n;
+  /** True while the loop is going to publish what ends. */
+  #serving = false;
+  /** True while queues stop: other adapters' commands may be waited for. */
+  #stopping = false;
+
+  /**
+   * Makes a host adapter with its logical units.
+   *
+   * @throws {StorageError} when an image cannot be served
+   * @throws {ScsiLunError} when a logical unit cannot be as it is wanted
+   */
+  constructor(options: ResolvedScsiOptions, context: DeviceContext) {
+    this.#options = options;
+    this.#context = context;
+    this.queueCount = FIRST_REQUEST_QUEUE + options.queues;
+    this.maxSegments = options.segMax + FRAMING_DESCRIPTORS;
+    const slots = context.slotsPerQueue * this.queueCount;
+    this.#table = new IoTable(slots, options.segMax + REGION_CROSSINGS);
+    this.#requests = new Array(slots).fill(null);
+    this.#events = new EventQueue(context, this.metrics);
+    try {
+      this.#adapter = new Adapter(
+        options.initiator,
+        this.#table,
+        () => {
+          const ring = context.ring();
+          return ring instanceof IoUring ? ring : null;
+        },
+        (slot, result) => storageFinished(this.#requests[slot]!, result),
+      );
+    } catch (error) {
+      this.#table[Symbol.dispose]();
+      throw error;
+    }
+    try {
+      for (const lun of options.luns) this.#add(lun);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    this.#describe();
+  }
+
+  get bus(): Bus {
+    return this.#adapter.bus;
+  }
+
+  writeConfig(offset: number, data: Uint8Array): void {
+    const bytes = this.config.slice();
+    bytes.set(data.subarray(0, Math.max(bytes.length - offset, 0)), offset);
+    const view = new DataView(bytes.buffer);
+    const senseSize = view.getUint32(CONFIG_SENSE_SIZE, true);
+    const cdbSize = view.getUint32(CONFIG_CDB_SIZE, true);
+    if (senseSize <= MAX_SENSE_SIZE) this.senseSize = senseSize;
+    if (cdbSize > 0 && cdbSize <= MAX_CDB_SIZE) this.cdbSize = cdbSize;
+    this.#describe();
+  }
+
+  negotiate(features: bigint): void {
+    this.#features = features;
+  }
+
+  activate(): void {
+    this.#stopping = false;
+    this.#adapter.activate();
+  }
+
+  serve(queue: VirtQueue, budget: number): boolean {
+    if (queue.index === EVENT_QUEUE) return this.#events.serve(queue);
+    this.#stopping = false;
+    this.#serving = true;
+    for (let i = 0; i < budget; i++) {
+      const chain = queue.take();
+      if (chain === null) break;
+      if (queue.index === CONTROL_QUEUE) serveControl(this, chain);
+      else this.#start(chain);
+    }
+    this.#serving = false;
+    return true;
+  }
+
+  poll(): number {
+    const before = this.metrics.completed + this.metrics.controls;
+    this.#serving = true;
+    const { storages } = this.#adapter;
+    for (let i = 0; i < storages.length; i++) storages[i].poll();
+    if (this.#stopping) this.#pollOthers();
+    this.#serving = false;
+    return this.metrics.completed + this.metrics.controls - before;
+  }
+
+  quiesce(queue: VirtQueue): void {
+    this.#stopping = true;
+    if (queue.index === EVENT_QUEUE) this.#events.stop();
+  }
+
+  deactivate(): void {
+    this.#adapter.deactivate();
+  }
+
+  reset(): void {
+    this.#features = 0n;
+    this.cdbSize = DEFAULT_CDB_SIZE;
+    this.senseSize = DEFAULT_SENSE_SIZE;
+    this.subscriptions.clear();
+    this.#events.reset();
+    this.#adapter.reset();
+    this.#describe();
+  }
+
+  /**
+   * Serves a management command. `target` and `lun` name a logical unit (both 0
+   * by default).
+   *
+   * - `lun-add`: adds one; takes a {@linkcode LunOptions}
+   * - `lun-remove`: takes it away; resolves when its last command has ended
+   * - `lun-resize` (or `resize`): looks at the size of its image again
+   * - `change-medium`: puts the image `path` into it, or with none takes it out
+   * - `status`: facts of all logical units
+   *
+   * @throws {ScsiLunError} when the logical unit cannot be that
+   * @throws {ScsiOptionError} when an option is wrong
+   */
+  command(
+    name: string,
+    parameters: Readonly<Record<string, unknown>>,
+  ): unknown | Promise<unknown> {
+    switch (name) {
+      case "lun-add":
+        return this.#addCommand(parameters);
+      case "lun-remove":
+        return this.#removeCommand(this.#find(parameters));
+      case "lun-resize":
+      case "resize":
+        return this.#resizeCommand(this.#find(parameters));
+      case "change-medium":
+        return this.#mediumCommand(this.#find(parameters), parameters);
+      case "status":
+        return this.status();
+      default:
+        throw new Error(
+          `Cannot do "${name}": a SCSI host has the commands lun-add, ` +
+            "lun-remove, lun-resize, change-medium and status",
+        );
+    }
+  }
+
+  status(): Record<string, unknown> {
+    return {
+      initiator: this.bus.initiator.name,
+      queues: this.#options.queues,
+      segMax: this.#options.segMax,
+      senseSize: this.senseSize,
+      cdbSize: this.cdbSize,
+      luns: this.#adapter.status(),
+      requests: this.metrics.toJSON(),
+    };
+  }
+
+  close(): void {
+    this.#adapter.close();
+    this.#table[Symbol.dispose]();
+  }
+
+  /** A command has ended: answers its chain. */
+  ended(request: ScsiRequest): void {
+    const { response } = request;
+    this.metrics.count(request.cdb[0], request.status, response);
+    this.metrics.bytes += request.transferred;
+    this.#answer(request, response);
+  }
+
+  /** Hands a chain of the control queue back. */
+  complete(chain: DescriptorChain, written: number): void {
+    this.metrics.controls++;
+    this.#complete(chain, written);
+  }
+
+  /** Hands a chain back that cannot be answered. */
+  refuse(chain: DescriptorChain): void {
+    this.metrics.malformed++;
+    this.complete(chain, 0);
+  }
+
+  #complete(chain: DescriptorChain, written: number): void {
+    const { queue } = chain;
+    queue.complete(chain, written);
+    if (!this.#serving) this.#context.resume(queue);
+  }
+
+  #start(chain: DescriptorChain): void {
+    const { slot } = chain;
+    const request = this.#requests[slot] ??= new ScsiRequest(slot, this);
+    const lun = this.#lun;
+    if (!request.read(chain, lun)) return this.#refuseRequest(request);
+    const nexus = this.#find8(lun, request);
+    if (nexus !== null) return request.begin(nexus);
+    request.transferred = 0;
+    this.metrics.count(request.cdb[0], 0, Response.BAD_TARGET);
+    this.#answer(request, Response.BAD_TARGET);
+  }
+
+  /** What the eight bytes of a LUN field name, or `null`. */
+  #find8(field: Uint8Array, request: ScsiRequest): Nexus | null {
+    const { bus } = this;
+    if (field[0] === 1) {
+      const target = bus.target(field[1]);
+      if (target === null) return null;
+      const lun = decodeLun(field[2], field[3]);
+      request.lun = lun;
+      return bus.find(target, lun);
+    }
+    request.lun = 0;
+    return field[0] === 0xc1 && field[1] === 1 ? bus.wellKnown : null;
+  }
+
+  #answer(request: ScsiRequest, response: number): void {
+    const { chain } = request;
+    const written = request.answer(response);
+    request.release();
+    this.#complete(chain, written);
+  }
+
+  /** A request that is too short or too long: says so where that is possible. */
+  #refuseRequest(request: ScsiRequest): void {
+    const { chain } = request;
+    this.metrics.malformed++;
+    this.metrics.completed++;
+    const size = RESPONSE_HEAD_SIZE + this.senseSize;
+    let written = 0;
+    if (chain.writableLength >= size && chain.writeUint32(8, 0)) {
+      chain.writeUint32(0, 0);
+      chain.writeUint32(4, 0);
+      chain.writeUint8(11, Response.FAILURE);
+      written = size;
+    }
+    request.release();
+    this.#complete(chain, written);
+  }
+
+  /** Commands that wait for other adapters' end with those. */
+  #pollOthers(): void {
+    for (const { nexus } of this.#adapter.luns) {
+      for (const other of nexus.unit.nexuses) other.storage?.poll();
+    }
+  }
+
+  #add(options: ResolvedLun): Lun {
+    const added = this.#adapter.add(options);
+    added.nexus.notify = (asc) => this.#changed(added, asc);
+    return added;
+  }
+
+  #find(parameters: Readonly<Record<string, unknown>>): Lun {
+    const { target = 0, lun = 0 } = parameters;
+    return this.#adapter.find(Number(target), Number(lun));
+  }
+
+  #addCommand(parameters: Readonly<Record<string, unknown>>): unknown {
+    const { target, lun, nexus } = this.#add(resolveLun(parameters));
+    if (hasFeature(this.#features, VIRTIO_SCSI_F_HOTPLUG)) {
+      const field = lunField(target, lun);
+      this.#events.raise(Event.TRANSPORT_RESET, field, ResetReason.RESCAN);
+    }
+    const { capacity, blockSize } = nexus.unit;
+    this.#context.log("info", `target ${target}, LUN ${lun} was added`);
+    return { target, lun, capacity: capacity * blockSize };
+  }
+
+  async #removeCommand(found: Lun): Promise<unknown> {
+    const { target, lun, nexus } = found;
+    this.subscriptions.delete(nexus);
+    if (hasFeature(this.#features, VIRTIO_SCSI_F_HOTPLUG)) {
+      const field = lunField(target, lun);
+      this.#events.raise(Event.TRANSPORT_RESET, field, ResetReason.REMOVED);
+    }
+    await this.#adapter.remove(found);
+    this.#context.log("info", `target ${target}, LUN ${lun} was removed`);
+    return { target, lun };
+  }
+
+  #resizeCommand(found: Lun): unknown {
+    const { unit } = found.nexus;
+    const before = unit.capacity;
+    this.#adapter.resize(found);
+    if (unit.capacity !== before) {
+      for (const nexus of unit.nexuses) {
+        nexus.raise(Asc.CAPACITY_DATA_HAS_CHANGED);
+        nexus.notify(Asc.CAPACITY_DATA_HAS_CHANGED);
+      }
+    }
+    return {
+      capacity: unit.capacity * unit.blockSize,
+      previousCapacity: before * unit.blockSize,
+    };
+  }
+
+  async #mediumCommand(
+    found: Lun,
+    parameters: Readonly<Record<string, unknown>>,
+  ): Promise<unknown> {
+    const { target, lun, nexus, options } = found;
+    const path = parameters.path ?? "";
+    if (typeof path !== "string") {
+      throw new TypeError(`Cannot use path=${String(path)}: it is a path`);
+    }
+    await this.#adapter.changeMedium(found, { ...options, path });
+    const subscribed = this.subscriptions.get(nexus) ?? 0;
+    if ((subscribed & ASYNC_MEDIA_CHANGE) !== 0) {
+      const field = lunField(target, lun);
+      this.#events.raise(Event.ASYNC_NOTIFY, field, ASYNC_MEDIA_CHANGE);
+    }
+    if (nexus.unit.kind !== UNIT_CDROM) {
+      nexus.notify(Asc.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED);
+    }
+    const { capacity, blockSize } = nexus.unit;
+    return { target, lun, path, capacity: capacity * blockSize };
+  }
+
+  /** Tells the driver that parameters of a logical unit changed. */
+  #changed({ target, lun }: Lun, asc: number): void {
+    if (!hasFeature(this.#features, VIRTIO_SCSI_F_CHANGE)) return;
+    const reason = asc >> 8 | (asc & 0xff) << 8;
+    this.#events.raise(Event.PARAMETER_CHANGE, lunField(target, lun), reason);
+  }
+
+  #describe(): void {
+    encodeConfig({
+      numQueues: this.#options.queues,
+      segMax: this.#options.segMax,
+      maxSectors: MAX_SECTORS,
+      cmdPerLun: COMMANDS_PER_LUN,
+      senseSize: this.senseSize,
+      cdbSize: this.cdbSize,
+      maxTarget: MAX_TARGET,
+      maxLun: MAX_LUN,
+    }, this.config);
+  }
+}

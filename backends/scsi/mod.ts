@@ -1,0 +1,42 @@
+/**
+ * The virtio SCSI host: serves raw images and block devices as the disks and
+ * CD-ROMs of a SCSI host adapter.
+ *
+ * @example Usage
+ * ```ts ignore
+ * import createScsi from "./mod.ts";
+ *
+ * const device = createScsi({ path: "disk.img" }, context);
+ * ```
+ *
+ * @module
+ */
+
+import type { DeviceContext } from "../../virtqueue/device.ts";
+import { ScsiDevice } from "./device.ts";
+import { resolveScsiOptions } from "./options.ts";
+
+export { ScsiLunError } from "./adapter.ts";
+export { ScsiDevice } from "./device.ts";
+export {
+  LUN_OPTIONS,
+  type LunOptions,
+  SCSI_OPTIONS,
+  ScsiOptionError,
+  type ScsiOptions,
+} from "./options.ts";
+export { mustNotReplay } from "./target/commands.ts";
+
+/**
+ * Makes a SCSI host: a {@linkcode CreateDevice}.
+ *
+ * @param options a {@linkcode ScsiOptions}
+ * @throws {ScsiOptionError} when an option is wrong
+ * @throws {StorageError} when an image cannot be served
+ */
+export default function createScsi(
+  options: Readonly<Record<string, unknown>>,
+  context: DeviceContext,
+): ScsiDevice {
+  return new ScsiDevice(resolveScsiOptions(options), context);
+}

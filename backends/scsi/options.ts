@@ -1,0 +1,390 @@
+/**
+ * The options of a virtio SCSI host and of its logical units.
+ *
+ * @module
+ */
+
+import type { OptionSpec } from "../option_schema.ts";
+import { MAX_LUN, MAX_TARGET } from "./target/bus.ts";
+
+/** Largest `seg-max`. */
+export const SEG_MAX_LIMIT = 1008;
+
+/** What a logical unit is configured with. JSON values only. */
+export interface LunOptions {
+  /** Target number, 0 to 255 (default 0). */
+  readonly target?: number;
+  /** Logical unit number, 0 to 16383 (default 0). */
+  readonly lun?: number;
+  /** Path of a raw image or block device; a CD-ROM may be without. */
+  readonly path?: string;
+  /** Refuse writes (default false; a CD-ROM always does). */
+  readonly readonly?: boolean;
+  /** `"disk"` (default) or `"cdrom"`. */
+  readonly type?: string;
+  /** Logical block size in bytes: 512, 1024, 2048, 4096; also as text. */
+  readonly blockSize?: number | string;
+  /** Unit serial number, at most 36 ASCII characters. */
+  readonly serial?: string;
+  /** T10 vendor identification, at most 8 ASCII characters. */
+  readonly vendor?: string;
+  /** Product identification, at most 16 ASCII characters. */
+  readonly product?: string;
+  /** NAA identifier: 16 hexadecimal digits. */
+  readonly wwn?: string;
+  /** Whether the disk rotates (default false). */
+  readonly rotational?: boolean;
+  /** Whether unmapping gives space back (default: where the host can). */
+  readonly thin?: boolean;
+  /** Whether the medium can be taken out (default: CD-ROMs alone). */
+  readonly removable?: boolean;
+  /** Bypass the page cache (default false). */
+  readonly direct?: boolean;
+  /** How the image is read and written (default `"auto"`). */
+  readonly engine?: string;
+  /** `"auto"` refuses other formats, `"raw"` serves the very bytes. */
+  readonly format?: string;
+  /** Serve the image although another process uses it (default false). */
+  readonly share?: boolean;
+}
+
+/** What a SCSI host is configured with; the keys of a logical unit with `path`. */
+export interface ScsiOptions extends LunOptions {
+  /** Number of request queues, 1 to 254 (default 1). */
+  readonly queues?: number;
+  /** Most data segments of a request, 1 to 1008 (default 126). */
+  readonly segMax?: number;
+  /** Name of the initiator, for reservations (default `hba-N`). */
+  readonly initiator?: string;
+  /** The logical units. */
+  readonly luns?: readonly LunOptions[];
+}
+
+/** Options of a logical unit, checked. */
+export interface ResolvedLun {
+  readonly target: number;
+  readonly lun: number;
+  /** Empty: no medium. */
+  readonly path: string;
+  readonly readOnly: boolean;
+  readonly type: "disk" | "cdrom";
+  /** `undefined`: what the medium asks for. */
+  readonly blockSize: number | undefined;
+  /** Empty: made of the path. */
+  readonly serial: string;
+  readonly vendor: string;
+  readonly product: string;
+  /** Empty: made of the path or the serial number. */
+  readonly wwn: string;
+  readonly rotational: boolean;
+  /** `undefined`: where the host can. */
+  readonly thin: boolean | undefined;
+  readonly removable: boolean;
+  readonly direct: boolean;
+  readonly engine: string;
+  readonly format: string;
+  readonly share: boolean;
+}
+
+/** Options of a SCSI host, checked. */
+export interface ResolvedScsiOptions {
+  readonly queues: number;
+  readonly segMax: number;
+  /** Empty: to be chosen. */
+  readonly initiator: string;
+  readonly luns: readonly ResolvedLun[];
+}
+
+const MEDIUM_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "path",
+    type: "path",
+    help: "raw image or block device to serve; a CD-ROM may be without",
+  },
+  {
+    name: "readonly",
+    type: "flag",
+    default: false,
+    help: "refuse writes; several servers may share the image",
+  },
+  {
+    name: "type",
+    type: "choice",
+    choices: ["disk", "cdrom"],
+    default: "disk",
+    help: "what the logical unit is",
+  },
+  {
+    name: "block-size",
+    type: "choice",
+    choices: ["512", "1024", "2048", "4096"],
+    help: "logical block size in bytes; without it, what the medium asks for",
+  },
+  {
+    name: "serial",
+    type: "string",
+    maximumLength: 36,
+    help: "unit serial number, ASCII; without it, made of the path",
+  },
+  {
+    name: "vendor",
+    type: "string",
+    maximumLength: 8,
+    default: "VHOSTD",
+    help: "vendor identification, up to 8 ASCII characters",
+  },
+  {
+    name: "product",
+    type: "string",
+    maximumLength: 16,
+    help: "product identification, up to 16 ASCII characters",
+  },
+  {
+    name: "wwn",
+    type: "string",
+    maximumLength: 18,
+    help: "world wide name: 16 hexadecimal digits",
+  },
+  {
+    name: "rotational",
+    type: "flag",
+    default: false,
+    help: "say that the disk rotates",
+  },
+  {
+    name: "thin",
+    type: "flag",
+    help: "let the guest give space back; without it, where the host can",
+  },
+  {
+    name: "removable",
+    type: "flag",
+    help: "the medium can be taken out; without it, of CD-ROMs alone",
+  },
+  {
+    name: "direct",
+    type: "flag",
+    default: false,
+    help: "bypass the host's page cache (O_DIRECT)",
+  },
+  {
+    name: "engine",
+    type: "choice",
+    choices: ["auto", "io_uring", "sync"],
+    default: "auto",
+    help: "how the image is read and written",
+  },
+  {
+    name: "format",
+    type: "choice",
+    choices: ["auto", "raw"],
+    default: "auto",
+    help: "auto refuses images of other formats, raw serves the very bytes",
+  },
+  {
+    name: "share",
+    type: "flag",
+    default: false,
+    help: "serve the image although another process writes it",
+  },
+];
+
+/** The keys of `--lun`, besides the one that names its host adapter. */
+export const LUN_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "target",
+    type: "integer",
+    minimum: 0,
+    maximum: MAX_TARGET,
+    default: 0,
+    help: "target number",
+  },
+  {
+    name: "lun",
+    type: "integer",
+    minimum: 0,
+    maximum: MAX_LUN,
+    default: 0,
+    help: "logical unit number",
+  },
+  ...MEDIUM_OPTIONS,
+];
+
+/** The keys of `--scsi`: with `path` those of target 0, LUN 0 as well. */
+export const SCSI_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "queues",
+    type: "integer",
+    minimum: 1,
+    maximum: 254,
+    default: 1,
+    help: "number of request queues",
+  },
+  {
+    name: "seg-max",
+    type: "integer",
+    minimum: 1,
+    maximum: SEG_MAX_LIMIT,
+    default: 126,
+    help: "most data segments of a request; the ring size less 2 fits",
+  },
+  {
+    name: "initiator",
+    type: "string",
+    maximumLength: 64,
+    help: "name of the guest for reservations of shared logical units",
+  },
+  ...MEDIUM_OPTIONS,
+];
+
+/** Options of a SCSI host that cannot be. */
+export class ScsiOptionError extends Error {
+  /** Stable reason. */
+  readonly kind = "usage";
+  /** Name of the option. */
+  readonly option: string;
+
+  /** Makes an error about an option. */
+  constructor(option: string, message: string) {
+    super(message);
+    this.name = "ScsiOptionError";
+    this.option = option;
+  }
+}
+
+type Values = Readonly<Record<string, unknown>>;
+
+function wrong(option: string, value: unknown, right: string): never {
+  throw new ScsiOptionError(
+    option,
+    `Cannot use ${option}=${String(value)}: ${right}`,
+  );
+}
+
+function flag(values: Values, key: string): boolean | undefined {
+  const value = values[key];
+  if (value === undefined || typeof value === "boolean") return value;
+  return wrong(key, value, "it is on or off");
+}
+
+function keyOf(option: string): string {
+  return option.replace(/-(.)/g, (_, letter) => letter.toUpperCase());
+}
+
+function specOf(option: string): OptionSpec {
+  return [...SCSI_OPTIONS, ...LUN_OPTIONS]
+    .find(({ name }) => name === option)!;
+}
+
+function integer(values: Values, option: string): number {
+  const { minimum, maximum, default: otherwise } = specOf(option);
+  const value = values[keyOf(option)] ?? otherwise;
+  return typeof value === "number" && Number.isInteger(value) &&
+      value >= minimum! && value <= maximum!
+    ? value
+    : wrong(option, value, `it is an integer from ${minimum} to ${maximum}`);
+}
+
+function choice(values: Values, option: string): string | undefined {
+  const { choices, default: otherwise } = specOf(option);
+  const value = values[keyOf(option)] ?? otherwise;
+  if (value === undefined) return undefined;
+  return choices!.includes(String(value))
+    ? String(value)
+    : wrong(option, value, `it is one of ${choices!.join(", ")}`);
+}
+
+function text(values: Values, option: string, otherwise: string): string {
+  const most = specOf(option).maximumLength!;
+  const value = values[keyOf(option)] ?? otherwise;
+  return typeof value === "string" && value.length <= most &&
+      /^[\x20-\x7e]*$/.test(value)
+    ? value
+    : wrong(option, value, `it is at most ${most} printable ASCII characters`);
+}
+
+function wwnOf(values: Values): string {
+  const wwn = text(values, "wwn", "").replace(/^0x/i, "").toLowerCase();
+  return wwn === "" || /^[0-9a-f]{16}$/.test(wwn)
+    ? wwn
+    : wrong("wwn", values.wwn, "it is 16 hexadecimal digits");
+}
+
+/**
+ * Checks the options of a logical unit and fills in defaults.
+ *
+ * @throws {ScsiOptionError} when a value is not what the option takes
+ *
+ * @example Usage
+ * ```ts
+ * import { resolveLun } from "./options.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { blockSize, readOnly } = resolveLun({ type: "cdrom" });
+ * assertEquals([blockSize, readOnly], [2048, true]);
+ * ```
+ */
+export function resolveLun(values: Values): ResolvedLun {
+  const type = choice(values, "type") as "disk" | "cdrom";
+  const cdrom = type === "cdrom";
+  const path = values.path ?? "";
+  if (typeof path !== "string" || path.includes("\0")) {
+    wrong("path", path, "it is the path of an image or block device");
+  }
+  if (path === "" && !cdrom) {
+    throw new ScsiOptionError("path", '"path" is missing: add path=PATH');
+  }
+  const asked = choice(values, "block-size");
+  if (cdrom && asked !== undefined && asked !== "2048") {
+    wrong("block-size", asked, "a CD-ROM has blocks of 2048 bytes");
+  }
+  const blockSize = cdrom ? 2048 : asked === undefined ? asked : Number(asked);
+  return {
+    target: integer(values, "target"),
+    lun: integer(values, "lun"),
+    path,
+    readOnly: cdrom || (flag(values, "readonly") ?? false),
+    type,
+    blockSize,
+    serial: text(values, "serial", ""),
+    vendor: text(values, "vendor", "VHOSTD"),
+    product: text(values, "product", cdrom ? "CD-ROM" : "DISK"),
+    wwn: wwnOf(values),
+    rotational: flag(values, "rotational") ?? false,
+    thin: cdrom ? false : flag(values, "thin"),
+    removable: flag(values, "removable") ?? cdrom,
+    direct: flag(values, "direct") ?? false,
+    engine: choice(values, "engine")!,
+    format: choice(values, "format")!,
+    share: flag(values, "share") ?? false,
+  };
+}
+
+/**
+ * Checks the options of a SCSI host and fills in defaults. With `path`, its own
+ * options describe target 0, LUN 0.
+ *
+ * @throws {ScsiOptionError} when a value is not what the option takes
+ */
+export function resolveScsiOptions(values: Values): ResolvedScsiOptions {
+  const listed = values.luns ?? [];
+  if (!Array.isArray(listed)) wrong("luns", listed, "it is a list");
+  const first = values.path !== undefined || values.type !== undefined
+    ? [resolveLun({ ...values, target: 0, lun: 0 })]
+    : [];
+  const luns = [...first, ...listed.map((lun: Values) => resolveLun(lun))];
+  const taken = new Set<string>();
+  for (const { target, lun } of luns) {
+    const place = `target=${target},lun=${lun}`;
+    if (taken.has(place)) {
+      throw new ScsiOptionError("lun", `Cannot use ${place} twice`);
+    }
+    taken.add(place);
+  }
+  return {
+    queues: integer(values, "queues"),
+    segMax: integer(values, "seg-max"),
+    initiator: text(values, "initiator", ""),
+    luns,
+  };
+}

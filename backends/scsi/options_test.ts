@@ -1,0 +1,98 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import {
+  LUN_OPTIONS,
+  resolveLun,
+  resolveScsiOptions,
+  SCSI_OPTIONS,
+  ScsiOptionError,
+} from "./options.ts";
+
+Deno.test("resolveScsiOptions fills in defaults", () => {
+  const { luns, ...rest } = resolveScsiOptions({ path: "a.img" });
+  assertEquals(rest, { queues: 1, segMax: 126, initiator: "" });
+  assertEquals(luns, [{
+    target: 0,
+    lun: 0,
+    path: "a.img",
+    readOnly: false,
+    type: "disk",
+    blockSize: undefined,
+    serial: "",
+    vendor: "VHOSTD",
+    product: "DISK",
+    wwn: "",
+    rotational: false,
+    thin: undefined,
+    removable: false,
+    direct: false,
+    engine: "auto",
+    format: "auto",
+    share: false,
+  }]);
+  assertEquals(resolveScsiOptions({}).luns, []);
+  const both = resolveScsiOptions({
+    path: "a.img",
+    luns: [{ target: 255, lun: 16383, path: "b.img" }],
+  });
+  assertEquals(both.luns.map(({ path }) => path), ["a.img", "b.img"]);
+});
+
+Deno.test("a CD-ROM is read-only, removable, of 2048 bytes", () => {
+  const cd = resolveLun({ type: "cdrom" });
+  assertEquals(
+    [cd.readOnly, cd.removable, cd.blockSize, cd.thin, cd.product],
+    [true, true, 2048, false, "CD-ROM"],
+  );
+});
+
+Deno.test("options that cannot be are refused with what would be right", () => {
+  const cases: [Record<string, unknown>, string, string][] = [
+    [{}, "path", '"path" is missing: add path=PATH'],
+    [{ path: "a\0b" }, "path", "it is the path of an image"],
+    [{ path: "a", target: 256 }, "target", "from 0 to 255"],
+    [{ path: "a", lun: 16384 }, "lun", "from 0 to 16383"],
+    [{ path: "a", lun: "1" }, "lun", "from 0 to 16383"],
+    [{ path: "a", type: "tape" }, "type", "one of disk, cdrom"],
+    [{ path: "a", blockSize: 513 }, "block-size", "512, 1024, 2048, 4096"],
+    [{ type: "cdrom", blockSize: 512 }, "block-size", "2048 bytes"],
+    [{ path: "a", vendor: "NINECHARS" }, "vendor", "at most 8"],
+    [{ path: "a", product: "ü" }, "product", "printable ASCII"],
+    [{ path: "a", serial: "x".repeat(37) }, "serial", "at most 36"],
+    [{ path: "a", wwn: "123" }, "wwn", "16 hexadecimal digits"],
+    [{ path: "a", readonly: "yes" }, "readonly", "on or off"],
+    [{ path: "a", engine: "magic" }, "engine", "auto, io_uring, sync"],
+  ];
+  for (const [values, option, right] of cases) {
+    const error = assertThrows(
+      () => resolveLun(values),
+      ScsiOptionError,
+      right,
+    );
+    assertEquals(error.option, option);
+    assertEquals(error.kind, "usage");
+  }
+  const hosts: [Record<string, unknown>, string][] = [
+    [{ queues: 255 }, "from 1 to 254"],
+    [{ segMax: 0 }, "from 1 to 1008"],
+    [{ luns: 5 }, "it is a list"],
+    [{ path: "a", luns: [{ path: "b" }] }, "target=0,lun=0 twice"],
+    [{ initiator: "a".repeat(65) }, "at most 64"],
+  ];
+  for (const [values, right] of hosts) {
+    assertThrows(() => resolveScsiOptions(values), ScsiOptionError, right);
+  }
+});
+
+Deno.test("every key of a logical unit is one of the host's, too", () => {
+  const own = new Set(SCSI_OPTIONS.map(({ name }) => name));
+  const places = ["target", "lun"];
+  for (const { name, help } of LUN_OPTIONS) {
+    assertEquals(own.has(name), !places.includes(name), name);
+    assertEquals(help.endsWith("."), false);
+  }
+  const values: Record<string, unknown> = {
+    path: "x",
+    wwn: "0x5" + "0".repeat(15),
+  };
+  assertEquals(resolveLun(values).wwn, "5" + "0".repeat(15));
+});
