@@ -59,6 +59,25 @@ Deno.test("ABORT TASK: the command is answered once, before the function", () =>
   assertEquals(bench.reap().get(second)!.response, 0);
 });
 
+Deno.test("commands that wait in the ring are taken before the function", () => {
+  using bench = new ScsiBench();
+  bench.clearAttentions();
+  assertEquals(bench.run(TUR).status, 0);
+  const storage = bench.fake();
+  bench.resumed.length = 0;
+  for (let tag = 0; tag < 20; tag++) bench.send(read(1), { room: 512, tag });
+  manage(bench, TaskManagement.ABORT_TASK, LUN, 19);
+  bench.turn();
+  assertEquals(bench.resumed, [2]);
+  assertEquals(storage.pending.length, 20);
+  while (storage.pending.length > 0) storage.complete(0);
+  bench.turn();
+  const answers = [...bench.reap().values()];
+  const aborted = answers.filter(({ response }) => response === 2);
+  assertEquals([answers.length, aborted.length], [20, 1]);
+  assertEquals(controlled(bench), [0]);
+});
+
 Deno.test("ABORT TASK of what is not there is complete", () => {
   using bench = new ScsiBench();
   assertEquals(answer(bench, TaskManagement.ABORT_TASK, LUN, 5), 0);

@@ -7,6 +7,9 @@
  * the end, at once or later, when the chain is answered. What names no target is
  * answered here.
  *
+ * Before a task management function all commands are taken that are available:
+ * queues are served one after the other, and the driver sent them before.
+ *
  * A command may end because another one did, of another queue or another host
  * adapter even; then nobody serves its queue, and the loop is asked to.
  *
@@ -94,6 +97,8 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   readonly #events: EventQueue;
   readonly #requests: (ScsiRequest | null)[];
   readonly #lun = new Uint8Array(8);
+  /** The queues that run, as far as they were served. */
+  readonly #queues: (VirtQueue | null)[];
   #features = 0n;
   /** True while the loop is going to publish what ends. */
   #serving = false;
@@ -114,6 +119,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     const slots = context.slotsPerQueue * this.queueCount;
     this.#table = new IoTable(slots, options.segMax + REGION_CROSSINGS);
     this.#requests = new Array(slots).fill(null);
+    this.#queues = new Array(this.queueCount).fill(null);
     this.#events = new EventQueue(context, this.metrics);
     try {
       this.#adapter = new Adapter(
@@ -165,12 +171,17 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   serve(queue: VirtQueue, budget: number): boolean {
     if (queue.index === EVENT_QUEUE) return this.#events.serve(queue);
     this.#stopping = false;
+    this.#queues[queue.index] = queue;
     this.#serving = true;
     for (let i = 0; i < budget; i++) {
       const chain = queue.take();
       if (chain === null) break;
-      if (queue.index === CONTROL_QUEUE) serveControl(this, chain);
-      else this.#start(chain);
+      if (queue.index !== CONTROL_QUEUE) {
+        this.#start(chain);
+        continue;
+      }
+      this.#takeAll();
+      serveControl(this, chain);
     }
     this.#serving = false;
     return true;
@@ -188,6 +199,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
 
   quiesce(queue: VirtQueue): void {
     this.#stopping = true;
+    this.#queues[queue.index] = null;
     if (queue.index === EVENT_QUEUE) this.#events.stop();
   }
 
@@ -283,6 +295,20 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     const { queue } = chain;
     queue.complete(chain, written);
     if (!this.#serving) this.#context.resume(queue);
+  }
+
+  /**
+   * Takes every command that is available: one that the driver sent before a
+   * task management function must not be found after it.
+   */
+  #takeAll(): void {
+    for (let i = FIRST_REQUEST_QUEUE; i < this.queueCount; i++) {
+      const queue = this.#queues[i];
+      if (queue === null) continue;
+      let chain = queue.take();
+      if (chain !== null) this.#context.resume(queue);
+      for (; chain !== null; chain = queue.take()) this.#start(chain);
+    }
   }
 
   #start(chain: DescriptorChain): void {
