@@ -23,6 +23,7 @@ import {
   EPOLLRDHUP,
 } from "../../sys/epoll.ts";
 import { SystemError } from "../../sys/errno.ts";
+import { setNonblocking } from "../../sys/fd.ts";
 import { SpawnedProcess } from "../../sys/spawn.ts";
 import { UnixSocket } from "../../sys/unix_socket.ts";
 import type { DeviceContext } from "../../virtqueue/device.ts";
@@ -253,6 +254,8 @@ export class PasstBackend implements NetBackend {
         ...["--fd", String(CHILD_FD)],
         ...passtArgs,
       ];
+      // passt says when it does not want to wait; else it relies on waiting.
+      setNonblocking(theirs.fd, false);
       const fds = [null, null, 2, theirs.fd];
       return [ours, SpawnedProcess.start(path, args, fds)];
     } catch (error) {

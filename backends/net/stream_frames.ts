@@ -20,6 +20,9 @@ export const LENGTH_SIZE = 4;
 /** Bytes that are read at once. */
 const BUFFER_SIZE: number = 4 * (MAX_FRAME + LENGTH_SIZE);
 
+/** A length beyond this one is none: the stream is out of step. */
+const SENSELESS = 2 ** 20;
+
 /** {@linkcode StreamFrames.next}: a frame is there. */
 export const FRAME = 1;
 /** {@linkcode StreamFrames.next}: there is nothing to read. */
@@ -71,6 +74,10 @@ export class StreamFrames implements Disposable {
         const length = this.#view.getUint32(this.#start);
         if (length < ETHERNET_HEADER || length > MAX_FRAME) {
           this.badLength++;
+          if (length > SENSELESS) {
+            this.reason = `a frame of ${length} bytes makes no sense`;
+            return ENDED;
+          }
           this.#start += LENGTH_SIZE;
           this.#skip = length;
           continue;

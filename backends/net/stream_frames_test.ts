@@ -100,6 +100,16 @@ Deno.test("lengths that no frame has are passed over and counted", () => {
   assertEquals(bench.frames.next(), EMPTY);
 });
 
+Deno.test("a length that makes no sense ends the stream", () => {
+  using bench = new Bench();
+  bench.write(length(2 ** 20 + 1), numbered(20));
+  assertEquals(bench.frames.next(), ENDED);
+  assertEquals(
+    bench.frames.reason,
+    "a frame of 1048577 bytes makes no sense",
+  );
+});
+
 Deno.test("the end of the stream is told, after what came before", () => {
   using bench = new Bench();
   bench.write(length(20), numbered(20), length(20), numbered(7));
