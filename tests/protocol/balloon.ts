@@ -113,6 +113,8 @@ export interface BalloonGuestOptions {
   readonly memory?: number;
   /** Offset of that memory in its memfd (default 0). */
   readonly fileOffset?: number;
+  /** That memory has huge pages (default false). */
+  readonly hugetlb?: boolean;
   /** Entries of each ring (default 128). */
   readonly size?: number;
 }
@@ -137,8 +139,8 @@ export class BalloonGuest implements Disposable {
 
   private constructor(frontEnd: FrontEnd, options: BalloonGuestOptions) {
     this.frontEnd = frontEnd;
-    const { memory = 16 << 20, fileOffset } = options;
-    this.data = SharedRegion.create(DATA_BASE, memory, { fileOffset });
+    const { memory = 16 << 20, fileOffset, hugetlb } = options;
+    this.data = SharedRegion.create(DATA_BASE, memory, { fileOffset, hugetlb });
     this.data.bytes.fill(0xaa);
   }
 

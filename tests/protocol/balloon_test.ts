@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { waitUntil } from "../support/deadline.ts";
 import { assertNoLeaks } from "../support/leaks.ts";
+import { skipUnless } from "../support/skip.ts";
 import {
   BalloonGuest,
   DEFLATE,
@@ -85,6 +86,61 @@ Deno.test("poisoned pages are kept, unless the poison is zero", async () => {
     assertEquals(full - guest.allocated, given);
     assertEquals(guest.data.bytes[0], given === 0 ? 0xaa : 0);
   }
+});
+
+const HUGE = 2 * MIB;
+/** Huge pages that the system has to spare, where they have 2 MiB. */
+function freeHugePages(): number {
+  const facts = Deno.readTextFileSync("/proc/meminfo");
+  const of = (name: string): number =>
+    Number(new RegExp(`^${name}: *(\\d+)`, "m").exec(facts)?.[1] ?? 0);
+  return of("Hugepagesize") === HUGE / 1024
+    ? of("HugePages_Free") - of("HugePages_Rsvd")
+    : 0;
+}
+
+skipUnless(
+  freeHugePages() >= 6,
+  "no 6 huge pages of 2 MiB are free (/proc/sys/vm/nr_hugepages)",
+).test(
+  "huge pages go back whole, when all of one is in the balloon",
+  async () => {
+    await using balloon = await ServedBalloon.start();
+    using guest = await BalloonGuest.run(balloon.socket, {
+      memory: 4 * HUGE,
+      hugetlb: true,
+    });
+    assertEquals(guest.allocated, 4 * HUGE);
+    const second = FIRST_PAGE + 512;
+    await guest.inflate(pages(FIRST_PAGE + 100, 412 + 511));
+    assertEquals(guest.allocated, 4 * HUGE);
+    await guest.inflate([second + 511]);
+    assertEquals(guest.allocated, 3 * HUGE);
+    assertEquals((await balloon.status()).reclaimed, HUGE);
+    assert(guest.data.bytes.subarray(0, HUGE).every((byte) => byte === 0xaa));
+    await guest.deflate(pages(second, 512));
+    guest.data.bytes.fill(0xaa, HUGE, 2 * HUGE);
+    assertEquals(guest.allocated, 4 * HUGE);
+    await guest.report([second + 1, 1024 + 511]);
+    assertEquals(guest.allocated, 2 * HUGE);
+    assertEquals(guest.data.bytes[2 * HUGE - 1], 0xaa);
+  },
+);
+
+Deno.test("a target that is set while no ring runs is told when one does", async () => {
+  await using balloon = await ServedBalloon.start();
+  using guest = await BalloonGuest.run(balloon.socket);
+  await guest.frontEnd.stop();
+  for (const driver of guest.drivers.values()) driver.reset();
+  await balloon.server.command("balloon-set", { size: "50%" });
+  // A message before a ring runs ends some front-ends.
+  let told = false;
+  const change = guest.frontEnd.configChange().then(() => told = true);
+  for (let i = 0; i < 3; i++) await guest.frontEnd.getFeatures();
+  assertEquals(told, false);
+  await guest.start();
+  await change;
+  assertEquals(await guest.config(), [3072, 0]);
 });
 
 Deno.test("a target is told to the driver, and its progress to people", async () => {

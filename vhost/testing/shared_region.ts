@@ -20,6 +20,8 @@ export interface SharedRegionOptions {
   readonly fileOffset?: number;
   /** The memfd is open for seals. Default true. */
   readonly seals?: boolean;
+  /** Huge pages of the system's default size, which have to be free. */
+  readonly hugetlb?: boolean;
 }
 
 /** A memfd, mapped, at a place in guest memory. */
@@ -47,6 +49,7 @@ export class SharedRegion implements Disposable {
     this.fileOffset = options.fileOffset ?? 0;
     this.#memfd = createMemfd("vhost-test", this.fileOffset + size, {
       seals: options.seals,
+      hugetlb: options.hugetlb,
     });
     this.#mapping = mapFile(this.#memfd.fd, { offset: this.fileOffset, size });
     this.hostAddress = this.#mapping.address;
