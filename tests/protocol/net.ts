@@ -18,39 +18,44 @@ const VERSION_1 = 32;
 /** A network device, served on a socket. */
 export class ServedNet implements AsyncDisposable {
   readonly server: Server;
-  readonly #directory: TemporaryDirectory;
+  /** Path of the socket. */
+  readonly socket: string;
+  readonly #directory: TemporaryDirectory | null;
 
-  private constructor(directory: TemporaryDirectory, server: Server) {
+  private constructor(
+    directory: TemporaryDirectory | null,
+    socket: string,
+    server: Server,
+  ) {
     this.#directory = directory;
+    this.socket = socket;
     this.server = server;
   }
 
-  /** Serves a device with these options. */
+  /** Serves a device with these options, on a socket of its own or a given one. */
   static async start(
     options: Readonly<Record<string, unknown>>,
-    { poll }: { poll?: "auto" | "off" } = {},
+    { poll, socket: given }: { poll?: "auto" | "off"; socket?: string } = {},
   ): Promise<ServedNet> {
-    const directory = TemporaryDirectory.make("net");
+    const directory = given === undefined
+      ? TemporaryDirectory.make("net")
+      : null;
+    const socket = given ?? directory!.file("net.sock");
     try {
       const server = await serve({
         device: MODULE,
         options,
-        socket: directory.file("net.sock"),
+        socket,
         name: "net",
         logLevel: "error",
         signals: false,
         poll,
       });
-      return new ServedNet(directory, server);
+      return new ServedNet(directory, socket, server);
     } catch (error) {
-      directory[Symbol.dispose]();
+      directory?.[Symbol.dispose]();
       throw error;
     }
-  }
-
-  /** Path of the socket. */
-  get socket(): string {
-    return this.#directory.file("net.sock");
   }
 
   /** What the device says of itself. */
@@ -66,7 +71,7 @@ export class ServedNet implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.server.stop();
-    this.#directory[Symbol.dispose]();
+    this.#directory?.[Symbol.dispose]();
   }
 }
 

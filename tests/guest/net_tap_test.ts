@@ -1,0 +1,263 @@
+/**
+ * Linux's virtio_net over TAPs, in a namespace with interfaces of its own.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { ServedNet } from "../protocol/net.ts";
+import { waitUntil } from "../support/deadline.ts";
+import { inNamespace, ip } from "../support/namespace.ts";
+import { skipUnless } from "../support/skip.ts";
+import { TemporaryDirectory } from "../support/temporary_directory.ts";
+import { bulk, genericNet, Sink, Source, vhostUserNet } from "./network.ts";
+import { runLinuxGuest, startLinuxGuest } from "./rig/linux_guest.ts";
+import { prepareOrReason } from "./rig/prepare.ts";
+
+const HOST = "10.9.0.1", GUEST = "10.9.0.2";
+const SIZE = 16 << 20;
+
+// Before the namespace, which reaches no mirror.
+const reason = await prepareOrReason();
+
+/** Brings an interface of the host up. */
+function configure(name: string, mtu = 1500): void {
+  ip("link", "set", name, "mtu", String(mtu), "up");
+  ip("addr", "add", `${HOST}/24`, "dev", name);
+}
+
+/** A script's part that gives eth0 its address. */
+const ADDRESS = `
+  ip link set eth0 up
+  ip addr add ${GUEST}/24 dev eth0
+`;
+
+/** Features of the device, as the guest's driver has them. */
+const FEATURES = "say FEATURES $(cat /sys/bus/virtio/devices/virtio0/features)";
+
+/** How frames are handed over, with what it takes. */
+const MATRIX = [
+  {
+    name: "modern, everything",
+    options: {},
+    devices: (socket: string) => vhostUserNet(socket),
+    on: [0, 1, 7, 8, 9, 10, 11, 12, 13, 14, 15, 32],
+    off: [],
+  },
+  {
+    name: "legacy, unmerged",
+    options: { mrgRxbuf: false },
+    devices: (socket: string) =>
+      vhostUserNet(socket, {
+        properties: ",disable-modern=on,disable-legacy=off",
+      }),
+    on: [0, 1, 7, 11],
+    off: [15, 32],
+  },
+  {
+    name: "segments whole to the guest, none from it",
+    options: { tso: false, ufo: false },
+    devices: (socket: string) => vhostUserNet(socket),
+    on: [0, 1, 7, 8],
+    off: [11, 12, 13, 14],
+  },
+  {
+    name: "segments whole from the guest, none to it",
+    options: { guestTso: false, guestUfo: false },
+    devices: (socket: string) => vhostUserNet(socket),
+    on: [0, 1, 11, 12],
+    off: [7, 8, 9, 10],
+  },
+  {
+    name: "nothing is left undone",
+    options: { csum: false, guestCsum: false, mrgRxbuf: false },
+    devices: (socket: string) => vhostUserNet(socket),
+    on: [32],
+    off: [0, 1, 7, 8, 11, 12, 15],
+  },
+];
+
+if (inNamespace("Linux guests on TAPs", import.meta.url)) {
+  const guests = skipUnless(reason === null, reason ?? "");
+
+  for (const { name, options, devices, on, off } of MATRIX) {
+    guests.test(`ping, TCP both ways: ${name}`, async () => {
+      await using net = await ServedNet.start({
+        backend: "tap",
+        ifname: "guest0",
+        ...options,
+      });
+      configure("guest0");
+      await using sink = new Sink(HOST);
+      await using source = new Source(HOST, SIZE);
+      const { values, checks } = await runLinuxGuest({
+        devices: devices(net.socket),
+        timeout: 90_000,
+        script: `
+          ${ADDRESS}
+          ${FEATURES}
+          check ping ping -c 3 -W 5 ${HOST}
+          check large ping -c 1 -W 5 -s 20000 ${HOST}
+          ${bulk(HOST, sink.port, source.port)}
+        `,
+      });
+      assertEquals(checks, ["ping", "large", "send"]);
+      assertEquals(sink.digests, [values.SENT.split(" ")[0]]);
+      assertEquals(values.RECEIVED.split(" ")[0], source.digest);
+      const bits = values.FEATURES;
+      assertEquals(on.filter((bit) => bits[bit] === "0"), []);
+      assertEquals(off.filter((bit) => bits[bit] === "1"), []);
+      const { frames, tap } = await net.device() as {
+        frames: Record<string, unknown>;
+        tap: Record<string, number>;
+      };
+      assertEquals([tap.refused, tap.full], [0, 0]);
+      assertEquals(frames.badHeaders, {});
+      // Whole segments are many times an Ethernet frame.
+      const average = Number(frames.txBytes) / Number(frames.txFrames);
+      if (on.includes(11)) assert(average > 1514, `${average} bytes a frame`);
+      else assert(average <= 1514, `${average} bytes a frame`);
+    });
+  }
+
+  guests.test("a control queue of ours: pairs, MTU 9000, filters, link", async () => {
+    await using net = await ServedNet.start({
+      backend: "tap",
+      ifname: "multi0",
+      queues: 2,
+      mac: "52:54:00:00:00:07",
+      mtu: 9000,
+      speed: 25_000,
+    });
+    configure("multi0", 9000);
+    await using sink = new Sink(HOST);
+    await using guest = await startLinuxGuest({
+      smp: 2,
+      devices: genericNet(net.socket, 2),
+    });
+    const read = (name: string) =>
+      guest.check(`cat /sys/class/net/eth0/${name}`);
+    await guest.check("ip link set eth0 up");
+    await guest.check(`ip addr add ${GUEST}/24 dev eth0`);
+    assertEquals(await read("address"), "52:54:00:00:00:07");
+    assertEquals(await read("mtu"), "9000");
+    assertEquals(await read("speed"), "25000");
+    assertEquals(await read("duplex"), "full");
+    assertEquals(
+      await guest.check("ls /sys/class/net/eth0/queues | wc -l"),
+      "4",
+    );
+    await guest.check(`ping -c 2 -W 5 -s 8900 ${HOST}`);
+    const { queuePairs } = await net.device();
+    assertEquals(queuePairs, 2);
+
+    const filter = async () =>
+      (await net.device()).filter as Record<string, unknown>;
+    assertEquals((await filter()).promisc, false);
+    await guest.check("ip link set eth0 promisc on");
+    assertEquals((await filter()).promisc, true);
+    await guest.check("ifconfig eth0 -promisc allmulti");
+    const { promisc, allmulti, vlans } = await filter();
+    assertEquals([promisc, allmulti, vlans], [false, true, true]);
+    await guest.check("ifconfig eth0 -allmulti");
+    assert(Number((await filter()).multicast) > 0, "no group is known");
+    await guest.check("ip link set eth0 address 52:54:00:00:00:08");
+    assertEquals((await net.device()).mac, "52:54:00:00:00:08");
+    await guest.check(`ping -c 2 -W 5 ${HOST}`);
+
+    await net.server.command("link", { up: false });
+    await waitUntil(async () => await read("carrier") === "0", {
+      what: "the guest to see the link down",
+    });
+    await net.server.command("link", { up: true });
+    await waitUntil(async () => await read("carrier") === "1", {
+      what: "the guest to see the link up",
+    });
+    // Asked to announce itself, it did, and said so.
+    await waitUntil(async () => {
+      const { frames } = await net.device() as {
+        frames: Record<string, number>;
+      };
+      return frames.commands > 0 && frames.refusedCommands === 0;
+    }, { what: "the announcement" });
+    await guest.check(`ping -c 2 -W 5 ${HOST}`);
+
+    await guest.check(
+      "dd if=/dev/urandom of=/tmp/data bs=1M count=8 2>/dev/null",
+    );
+    await guest.check(
+      `nc ${HOST} ${sink.port} < /tmp/data & nc ${HOST} ${sink.port} < /tmp/data; wait`,
+      60_000,
+    );
+    const [sum] = (await guest.check("sha256sum < /tmp/data")).split(" ");
+    assertEquals(sink.digests, [sum, sum]);
+    assertEquals(await guest.powerOff(), 0);
+  });
+
+  guests.test("traffic goes on when the back-end is started again", async () => {
+    ip("tuntap", "add", "stays0", "mode", "tap", "vnet_hdr");
+    configure("stays0");
+    const options = { backend: "tap", ifname: "stays0" };
+    using directory = TemporaryDirectory.make("restart");
+    const socket = directory.file("net.sock");
+    let net = await ServedNet.start(options, { socket });
+    try {
+      await using sink = new Sink(HOST);
+      await using guest = await startLinuxGuest({
+        devices: vhostUserNet(socket, { reconnect: 100 }),
+      });
+      await guest.check("ip link set eth0 up");
+      await guest.check(`ip addr add ${GUEST}/24 dev eth0`);
+      await guest.check(
+        "dd if=/dev/urandom of=/tmp/data bs=1M count=48 2>/dev/null",
+      );
+      const [sum] = (await guest.check("sha256sum < /tmp/data")).split(" ");
+      await guest.check(
+        `(nc ${HOST} ${sink.port} < /tmp/data; touch /tmp/finished) & true`,
+      );
+      for (const share of [1, 2]) {
+        await waitUntil(() => sink.bytes > share * (12 << 20), {
+          what: "traffic",
+          timeout: 30_000,
+        });
+        await net.server.stop();
+        net = await ServedNet.start(options, { socket });
+      }
+      await waitUntil(() => sink.digests.length === 1, {
+        what: "the end of the traffic",
+        timeout: 60_000,
+      });
+      assertEquals(sink.digests, [sum]);
+      await guest.check(`ping -c 2 -W 5 ${HOST}`);
+      assertEquals(await guest.powerOff(), 0);
+    } finally {
+      await net[Symbol.asyncDispose]();
+      ip("link", "delete", "stays0");
+    }
+  });
+
+  guests.test("a guest on a switch, and the host at its uplink", async () => {
+    await using net = await ServedNet.start({
+      backend: "switch",
+      uplink: "tap:up0",
+    });
+    configure("up0");
+    await using sink = new Sink(HOST);
+    await using source = new Source(HOST, SIZE);
+    const { values, checks } = await runLinuxGuest({
+      devices: vhostUserNet(net.socket),
+      timeout: 90_000,
+      script: `
+        ${ADDRESS}
+        check ping ping -c 3 -W 5 ${HOST}
+        ${bulk(HOST, sink.port, source.port)}
+      `,
+    });
+    assertEquals(checks, ["ping", "send"]);
+    assertEquals(sink.digests, [values.SENT.split(" ")[0]]);
+    assertEquals(values.RECEIVED.split(" ")[0], source.digest);
+    const { switch: lan } = await net.device() as {
+      switch: { ports: unknown[]; addresses: { mac: string }[] };
+    };
+    assertEquals(lan.ports.length, 2);
+    assert(lan.addresses.some(({ mac }) => mac === "52:54:00:12:34:56"));
+  });
+}
