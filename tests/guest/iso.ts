@@ -1,0 +1,82 @@
+/**
+ * An ISO 9660 image with one file.
+ *
+ * Source: ECMA-119.
+ *
+ * @module
+ */
+
+const BLOCK = 2048;
+const DESCRIPTOR = 16, TERMINATOR = 17, PATH_TABLE = 18, ROOT = 20, FILE = 21;
+const BLOCKS = 64;
+
+function both16(view: DataView, at: number, value: number): void {
+  view.setUint16(at, value, true);
+  view.setUint16(at + 2, value);
+}
+
+function both32(view: DataView, at: number, value: number): void {
+  view.setUint32(at, value, true);
+  view.setUint32(at + 4, value);
+}
+
+/** A directory record. Source: section 9.1. */
+function record(name: string, block: number, size: number, flags: number) {
+  const length = 33 + name.length + (name.length % 2 === 0 ? 1 : 0);
+  const bytes = new Uint8Array(length);
+  const view = new DataView(bytes.buffer);
+  bytes[0] = length;
+  both32(view, 2, block);
+  both32(view, 10, size);
+  bytes[18] = 100;
+  bytes[19] = bytes[20] = 1;
+  bytes[25] = flags;
+  both16(view, 28, 1);
+  bytes[32] = name.length;
+  bytes.set(new TextEncoder().encode(name), 33);
+  return bytes;
+}
+
+/**
+ * An image of 128 KiB.
+ *
+ * @param name of the file: upper case, as ISO 9660 wants it
+ */
+export function isoImage(
+  name: string,
+  content: string,
+): Uint8Array<ArrayBuffer> {
+  const image = new Uint8Array(BLOCKS * BLOCK);
+  const data = new TextEncoder().encode(content);
+  const root = record("\0", ROOT, BLOCK, 2);
+  const start = DESCRIPTOR * BLOCK;
+  const primary = new DataView(image.buffer, start, BLOCK);
+  image.set([1, ...new TextEncoder().encode("CD001"), 1], start);
+  image.fill(0x20, start + 8, start + 72);
+  both32(primary, 80, BLOCKS);
+  both16(primary, 120, 1);
+  both16(primary, 124, 1);
+  both16(primary, 128, BLOCK);
+  both32(primary, 132, 10);
+  primary.setUint32(140, PATH_TABLE, true);
+  primary.setUint32(148, PATH_TABLE + 1);
+  image.set(root, start + 156);
+  image.fill(0x20, start + 190, start + 813);
+  image[start + 881] = 1;
+  image.set([255, ...new TextEncoder().encode("CD001"), 1], TERMINATOR * BLOCK);
+  image.set([1, 0, ROOT, 0, 0, 0, 1, 0, 0, 0], PATH_TABLE * BLOCK);
+  image.set([1, 0, 0, 0, 0, ROOT, 0, 1, 0, 0], (PATH_TABLE + 1) * BLOCK);
+  let at = ROOT * BLOCK;
+  for (
+    const entry of [
+      root,
+      record("\x01", ROOT, BLOCK, 2),
+      record(`${name};1`, FILE, data.length, 0),
+    ]
+  ) {
+    image.set(entry, at);
+    at += entry.length;
+  }
+  image.set(data, FILE * BLOCK);
+  return image;
+}
