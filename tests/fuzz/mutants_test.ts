@@ -76,31 +76,33 @@ Deno.test("every mutant is a change of the code as it is", async () => {
   }
 });
 
-for (const patch of patches) {
-  longOnly().test(`${patch}: the fuzzer finds it`, async () => {
-    using directory = TemporaryDirectory.make("mutant");
-    const { path } = directory;
-    copyTree(path);
-    const applied = await run(
-      "git",
-      ["apply", "-C1", join(MUTANTS, patch)],
-      path,
-    );
-    assertEquals(applied.code, 0, applied.text);
-    const name = targetOf(patch);
-    const started = performance.now();
-    const { code, text } = await run(Deno.execPath(), [
-      "run",
-      "--no-check",
-      "--allow-all",
-      "tests/fuzz/main.ts",
-      ...["--target", name, "--seconds", `${SECONDS}`, "--seed", SEED],
-    ], path);
-    const seconds = (performance.now() - started) / 1_000;
-    assertEquals(code, 1, text);
-    assertMatch(text, /FOUND/);
-    const [, finding] = /FOUND (.*)/.exec(text) ?? [];
-    const [, runs] = /: (\d+) runs in/.exec(text) ?? [, "?"];
-    console.log(`${patch}: ${seconds.toFixed(1)} s, ${runs} runs: ${finding}`);
-  });
+longOnly().test("the fuzzer finds every mutant", async (t) => {
+  for (const patch of patches) await t.step(patch, () => find(patch));
+});
+
+async function find(patch: string): Promise<void> {
+  using directory = TemporaryDirectory.make("mutant");
+  const { path } = directory;
+  copyTree(path);
+  const applied = await run(
+    "git",
+    ["apply", "-C1", join(MUTANTS, patch)],
+    path,
+  );
+  assertEquals(applied.code, 0, applied.text);
+  const name = targetOf(patch);
+  const started = performance.now();
+  const { code, text } = await run(Deno.execPath(), [
+    "run",
+    "--no-check",
+    "--allow-all",
+    "tests/fuzz/main.ts",
+    ...["--target", name, "--seconds", `${SECONDS}`, "--seed", SEED],
+  ], path);
+  const seconds = (performance.now() - started) / 1_000;
+  assertEquals(code, 1, text);
+  assertMatch(text, /FOUND/);
+  const [, finding] = /FOUND (.*)/.exec(text) ?? [];
+  const [, runs] = /: (\d+) runs in/.exec(text) ?? [, "?"];
+  console.log(`${patch}: ${seconds.toFixed(1)} s, ${runs} runs: ${finding}`);
 }

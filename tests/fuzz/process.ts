@@ -16,7 +16,7 @@ import { Coverage } from "./engine/coverage.ts";
 import { CurrentInput } from "./engine/current_input.ts";
 import { type Campaign, type Found, Fuzzer, replay } from "./engine/fuzzer.ts";
 import { minimize } from "./engine/minimize.ts";
-import { NOBODY, type Target } from "./engine/target.ts";
+import type { Target } from "./engine/target.ts";
 import { targets } from "./targets.ts";
 
 /** What the process is told, as JSON in its one argument. */
@@ -135,7 +135,7 @@ async function main(order: ProcessOrder): Promise<number> {
     before: (input) => current.note(input),
   });
   // What is made once is made before anything is counted.
-  for (const seed of target.seeds) await target.run(seed, NOBODY);
+  for (const seed of target.seeds) await replay(target, seed);
   const campaign = await fuzzer.run();
   report(target.name, campaign, order.seed);
   const { found } = campaign;

@@ -53,6 +53,9 @@ export function chainDifference(
   if (found.some((value, i) => value !== right[i])) {
     return `head, position and lengths are ${found}, not ${right}`;
   }
+  if (chain.resubmitted !== model.resubmitted) {
+    return `resubmitted is ${chain.resubmitted}`;
+  }
   const readable = piecesOf(memory, model.readable);
   const pieces = [...readable, ...piecesOf(memory, model.writable)];
   const buffers = model.readable.length + model.writable.length;

@@ -12,6 +12,14 @@
  * @module
  */
 
+import {
+  recover,
+  type Tracking,
+  tracksAnswer,
+  tracksPublish,
+  tracksTake,
+  tracksUntake,
+} from "./tracking.ts";
 import type { FuzzMemory } from "../memory/fuzz_memory.ts";
 
 const NEXT = 1, WRITE = 2, INDIRECT = 4;
@@ -40,6 +48,8 @@ export interface ModelBuffer {
 export interface ModelChain {
   readonly head: number;
   readonly position: number;
+  /** A predecessor had taken it. */
+  readonly resubmitted: boolean;
   readonly readable: readonly ModelBuffer[];
   readonly writable: readonly ModelBuffer[];
 }
@@ -48,6 +58,9 @@ export interface ModelChain {
 export function totalOf(buffers: readonly ModelBuffer[]): number {
   return buffers.reduce((sum, { length }) => sum + length, 0);
 }
+
+/** What is known of a chain that was given back. */
+export type Parked = Pick<ModelChain, "head" | "position" | "resubmitted">;
 
 /** All that changes while a ring runs. */
 export interface ModelState {
@@ -60,7 +73,9 @@ export interface ModelState {
   /** Chains that were taken and not given back, be they answered or not. */
   taken: ModelChain[];
   /** Chains that were given back, the next to take last. */
-  parked: ModelChain[];
+  parked: Parked[];
+  /** What is known of requests in flight by others; `null`: nothing. */
+  tracking: Tracking | null;
   /** The used index, and as the driver sees it. */
   used: number;
   published: number;
@@ -87,17 +102,36 @@ export class RingModel {
   readonly #memory: FuzzMemory;
   #state: ModelState;
 
-  /** Starts a ring: notifications are enabled. */
-  constructor(memory: FuzzMemory, options: ModelOptions) {
+  /**
+   * Starts a ring: notifications are enabled.
+   *
+   * @param tracked what a predecessor left of requests in flight
+   */
+  constructor(
+    memory: FuzzMemory,
+    options: ModelOptions,
+    tracked: Tracking | null = null,
+  ) {
     this.#memory = memory;
     this.options = options;
     const used = memory.read(options.usedRing + 2n, 2);
+    const found = tracked && recover(tracked, used, options.size);
+    const again = found?.heads ?? [];
+    // What a predecessor had taken lies behind what it had answered.
+    const position = again.length > 0
+      ? (used + again.length) % 65536
+      : options.position;
     this.#state = {
-      position: options.position,
-      known: options.position,
+      position,
+      known: position,
       inFlight: [],
       taken: [],
-      parked: [],
+      parked: again.toReversed().map((head) => ({
+        head,
+        position: used,
+        resubmitted: true,
+      })),
+      tracking: found?.tracking ?? null,
       used,
       published: used,
       broken: false,
@@ -146,10 +180,10 @@ export class RingModel {
     const state = this.#state;
     if (state.broken || !this.#room()) return null;
     for (let i = 0; i < MOST_BAD; i++) {
-      let head: number, position: number;
+      let head: number, position: number, resubmitted = false;
       const parked = state.parked.pop();
       if (parked !== undefined) {
-        ({ head, position } = parked);
+        ({ head, position, resubmitted } = parked);
       } else {
         if (state.position === state.known && !this.#look()) return null;
         position = state.position;
@@ -171,7 +205,10 @@ export class RingModel {
         this.#answer(head, 0);
         continue;
       }
-      const chain = { head, position, ...buffers };
+      const chain = { head, position, resubmitted, ...buffers };
+      if (state.tracking !== null && !resubmitted) {
+        state.tracking = tracksTake(state.tracking, head);
+      }
       state.inFlight.push(chain);
       state.taken.push(chain);
       return chain;
@@ -195,6 +232,10 @@ export class RingModel {
     this.#land(chain);
     this.#state.taken.pop();
     this.#state.parked.push(chain);
+    const { tracking } = this.#state;
+    if (tracking !== null && !chain.resubmitted) {
+      this.#state.tracking = tracksUntake(tracking, chain.head);
+    }
   }
 
   /** Shows what was answered; whether the driver is to be notified. */
@@ -205,6 +246,9 @@ export class RingModel {
     this.#memory.write(usedRing + 2n, 2, state.used);
     const first = state.published;
     state.published = state.used;
+    if (state.tracking !== null) {
+      state.tracking = tracksPublish(state.tracking, state.used);
+    }
     if (!eventIdx) return this.#memory.read(availableRing, 2) % 2 === 0;
     const event = this.#memory.read(availableRing + 4n + 2n * BigInt(size), 2);
     // Was the element at `event` among those that were shown?
@@ -266,6 +310,10 @@ export class RingModel {
     this.#memory.write(at + 4n, 4, written);
     this.#state.used = (this.#state.used + 1) % 65536;
     this.#state.answered++;
+    const { tracking } = this.#state;
+    if (tracking !== null) {
+      this.#state.tracking = tracksAnswer(tracking, head, size);
+    }
   }
 
   /** The buffers of a chain, `null` where it breaks a rule. */

@@ -15,60 +15,43 @@ import { expect, type Observer } from "../engine/target.ts";
 import type { FuzzMemory } from "../memory/fuzz_memory.ts";
 import { explainRace, type RacePlan, runRace } from "../memory/race.ts";
 import { watchReads } from "../memory/racing_reads.ts";
-import { QueueError, SplitQueue } from "../../../virtqueue/split_queue.ts";
+import {
+  QueueError,
+  SplitQueue,
+  type SplitQueueOptions,
+} from "../../../virtqueue/split_queue.ts";
 import type { DescriptorChain } from "../../../virtqueue/chain.ts";
+import { FuzzDriver } from "./driver.ts";
 import { access, chainDifference } from "./chain_check.ts";
 import { copyState, type ModelChain, RingModel, totalOf } from "./model.ts";
-import { addressOf, lengthOf, type Places, putDescriptor } from "./program.ts";
-
-/** Regions of memory: address and length. */
-export const REGIONS = [
-  [0x1_0000, 0x1000],
-  [0x1_1000, 0x400],
-  [0x2_0000, 0x800],
-  [2 ** 53 - 0x1000, 0x400],
-] as const;
-const HOLE = 0x1_8000;
-/** Indirect tables, where the input does not say else. */
-const TABLE = 0x1_0c00n;
-
-const SIZES = [16, 8, 4, 2, 1, 64, 32] as const;
-const STARTS = [0, 65535, 65530, 32767, 1] as const;
-const SEGMENTS = [16, 1, 2, 4, 64] as const;
-const FLAGS = [0, 1, 2, 3, 1, 3, 4, 5, 6, 7, 0xfff9, 0x8000] as const;
-
-/** A call reads each descriptor of 32 chains at most. */
-const MOST_READS = 32 * 4 * (64 + 0x1000 / 16 + 64);
-/** Chains of an operation that empties the ring. */
-const MOST_TAKES = 80;
-
-/** Where the parts of a ring are. */
-function layout(kind: number, at: number): [bigint, bigint, bigint] {
-  const base = BigInt(REGIONS[0][0]);
-  const shift = BigInt(at);
-  switch (kind % 8) {
-    case 5: // One on the other.
-      return [base, base + 2n * (shift % 64n), base + 4n * (shift >> 6n)];
-    case 6: // Near the end of a region, or over it.
-      return [base + 0xc00n + shift % 0x800n, base, base + 0x800n];
-    case 7: // High up.
-      return [base, BigInt(REGIONS[3][0]) + shift % 0x400n, base + 0x800n];
-    default:
-      return [base, base + 0x600n, base + 0x800n];
-  }
-}
+import {
+  HOLE,
+  layout,
+  MOST_READS,
+  MOST_TAKES,
+  REGIONS,
+  SEGMENTS,
+  SIZES,
+  STARTS,
+} from "./layout.ts";
+import { startWith } from "./hostile_area.ts";
+import { type Tracking, UNTRACKED } from "./tracking.ts";
+import {
+  SplitInflight,
+  splitInflightSize,
+} from "../../../virtqueue/inflight.ts";
 
 /** A ring, its driver and its device. */
 export class Run {
   readonly #memory: FuzzMemory;
   readonly #observer: Observer;
   readonly #chains: { chain: DescriptorChain; model: ModelChain }[] = [];
-  readonly #places: Places;
+  readonly #driver: FuzzDriver;
   readonly #options;
+  /** Where requests in flight are tracked, across restarts. */
+  readonly #area: Uint8Array<ArrayBuffer> | null;
   #queue!: SplitQueue;
   #model!: RingModel;
-  #bad = 0;
-  #answered = 0;
   /** Nobody can know how it goes on. */
   over = false;
 
@@ -95,16 +78,20 @@ export class Run {
       slots: slots === 0 ? size : 1 + slots % size,
       maxSegments,
     };
-    this.#places = {
+    const places = {
       regions: REGIONS,
       parts: [descriptorTable, availableRing, usedRing],
       hole: HOLE,
     };
+    this.#driver = new FuzzDriver(memory, places, this.#options, observer.say);
     memory.driverPut(availableRing + 2n, 2, position);
-    this.#start(position);
+    this.#area = (flags & 4) !== 0
+      ? new Uint8Array(splitInflightSize(size))
+      : null;
+    this.#start(position, this.#area && UNTRACKED);
   }
 
-  #start(position: number): void {
+  #start(position: number, tracked: Tracking | null): void {
     const { descriptorTable, availableRing, usedRing } = this.#options;
     const memory = this.#memory;
     const event = this.#options.eventIdx ? 2 : 0;
@@ -116,13 +103,8 @@ export class Run {
       memory.holdsInOne(usedRing, 4 + 8 * size + event);
     try {
       this.#queue = new SplitQueue({
-        ...this.#options,
-        index: 0,
-        memory: this.#memory.share(),
-        position,
-        descriptorTable: Number(descriptorTable),
-        availableRing: Number(availableRing),
-        usedRing: Number(usedRing),
+        ...this.#queueOptions(position),
+        inflight: this.#area && new SplitInflight(this.#area, size),
       });
     } catch (error) {
       if (!(error instanceof QueueError)) throw error;
@@ -131,10 +113,22 @@ export class Run {
       return;
     }
     expect(fits, () => "A ring started that is not in memory");
-    this.#model = new RingModel(memory, { ...this.#options, position });
-    this.#bad = 0;
-    this.#answered = 0;
+    const options = { ...this.#options, position };
+    this.#model = new RingModel(memory, options, tracked);
     this.#check("the start");
+  }
+
+  #queueOptions(position: number): SplitQueueOptions {
+    const { descriptorTable, availableRing, usedRing } = this.#options;
+    return {
+      ...this.#options,
+      index: 0,
+      memory: this.#memory.share(),
+      position,
+      descriptorTable: Number(descriptorTable),
+      availableRing: Number(availableRing),
+      usedRing: Number(usedRing),
+    };
   }
 
   #say(line: string): void {
@@ -159,8 +153,8 @@ export class Run {
       position,
     ];
     const right = [
-      state.bad - this.#bad,
-      state.answered - this.#answered,
+      state.bad,
+      state.answered,
       state.inFlight.length,
       state.broken,
       this.#model.position,
@@ -184,18 +178,19 @@ export class Run {
     const kind = bytes.u8() % 16;
     const a = bytes.u8(), b = bytes.u8(), c = bytes.u8();
     const d = bytes.u16(), e = bytes.u16(), f = bytes.u32();
+    const driver = this.#driver;
     switch (kind) {
       case 0:
-        return this.#descriptor(a, b, c, d, e, f);
+        return driver.descriptor(a, b, c, d, e, f);
       case 1:
       case 2:
-        return this.#chain(a, b, c, d, e);
+        return driver.chain(a, b, c, d, e);
       case 3:
-        return this.#offer(a < 0xf0 ? a % this.#options.size : a * 257);
+        return driver.offer(a < 0xf0 ? a % this.#options.size : a * 257);
       case 4:
-        return this.#jump(a < 0x80 ? a : d);
+        return driver.jump(this.#model.state.position, a < 0x80 ? a : d);
       case 5:
-        return this.#poke(a, b, d, f);
+        return driver.poke(a, b, d, f);
       case 6:
         return this.#takeMany(1 + a % 4);
       case 7:
@@ -216,118 +211,14 @@ export class Run {
       case 12:
         return this.#access(a, b, d, e, f);
       case 13:
-        return this.#event(a, d);
+        return driver.event(this.#model.state.used, a, d);
       case 14:
-        return this.#restart();
+        if (b >= 0xe0) return this.#scribble(d, f);
+        return a % 2 === 0 ? this.#crash() : this.#restart();
       default:
         this.#takeMany(MOST_TAKES);
         while (this.#chains.length > 0 && !this.over) this.#complete(0, a, c);
         return this.#publish();
-    }
-  }
-
-  // The driver.
-
-  #descriptor(
-    a: number,
-    b: number,
-    c: number,
-    d: number,
-    e: number,
-    f: number,
-  ): void {
-    const inTable = (a & 0x80) !== 0;
-    const at = inTable
-      ? TABLE + 16n * BigInt(a % 32)
-      : this.#options.descriptorTable + 16n * BigInt(a % this.#options.size);
-    const next = f >>> 8 & 0xff;
-    const descriptor = {
-      address: addressOf(this.#places, b, d),
-      length: lengthOf(c, e),
-      flags: FLAGS[f % FLAGS.length],
-      next: next < 0xf0 ? next % (this.#options.size + 2) : next * 257,
-    };
-    putDescriptor(this.#memory, at, descriptor);
-    this.#say(
-      `descriptor 0x${at.toString(16)}: ${descriptor.length} at 0x${
-        descriptor.address.toString(16)
-      }, flags ${descriptor.flags}, next ${descriptor.next}`,
-    );
-  }
-
-  /** A chain that keeps the rules, but for where its buffers are. */
-  #chain(a: number, b: number, c: number, d: number, e: number): void {
-    const { size, descriptorTable } = this.#options;
-    const count = 1 + a % 6;
-    const head = b % size;
-    const indirect = (c & 1) !== 0;
-    const readable = (c >> 3) % (count + 1);
-    const table = (c & 2) !== 0
-      ? BigInt(REGIONS[1][0]) - 8n * BigInt(1 + (c >> 4))
-      : TABLE + ((c & 4) !== 0 ? 24n : 0n);
-    for (let i = 0; i < count; i++) {
-      const last = i === count - 1;
-      const place = indirect ? i : (head + i) % size;
-      putDescriptor(
-        this.#memory,
-        (indirect ? table : descriptorTable) + 16n * BigInt(place),
-        {
-          address: addressOf(this.#places, d & 15, (d >> 4) + 48 * i),
-          length: lengthOf(e & 7, (e >> 3) + i),
-          flags: (i >= readable ? 2 : 0) | (last ? 0 : 1),
-          next: last ? 0 : indirect ? i + 1 : (head + i + 1) % size,
-        },
-      );
-    }
-    if (indirect) {
-      const address = table, length = 16 * count;
-      putDescriptor(
-        this.#memory,
-        descriptorTable + 16n * BigInt(head),
-        { address, length, flags: 4, next: 0 },
-      );
-    }
-    this.#say(
-      `chain of ${count} at ${head}, ${readable} readable` +
-        (indirect ? `, table at 0x${table.toString(16)}` : ""),
-    );
-    if ((c & 0x80) === 0) this.#offer(head);
-  }
-
-  #offer(head: number): void {
-    const { availableRing, size } = this.#options;
-    const index = this.#memory.read(availableRing + 2n, 2);
-    const entry = availableRing + 4n + 2n * BigInt(index % size);
-    this.#memory.driverPut(entry, 2, head);
-    this.#memory.driverPut(availableRing + 2n, 2, index + 1 & 0xffff);
-    this.#say(`head ${head} becomes available at ${index}`);
-  }
-
-  #jump(ahead: number): void {
-    const { availableRing } = this.#options;
-    const index = this.#model.state.position + ahead & 0xffff;
-    this.#memory.driverPut(availableRing + 2n, 2, index);
-    this.#say(`available index becomes ${index}`);
-  }
-
-  #poke(a: number, b: number, d: number, f: number): void {
-    const address = addressOf(this.#places, a, d);
-    const size = [4, 2, 1, 8][b % 4];
-    this.#memory.driverPut(address, size, f);
-    this.#say(`0x${address.toString(16)} becomes ${f} (${size} bytes)`);
-  }
-
-  #event(a: number, d: number): void {
-    const { availableRing, size } = this.#options;
-    const { used } = this.#model.state;
-    if (a % 2 === 0) {
-      const event = availableRing + 4n + 2n * BigInt(size);
-      const index = used + (d % 16) - 8 & 0xffff;
-      this.#memory.driverPut(event, 2, index);
-      this.#say(`used_event becomes ${index}`);
-    } else {
-      this.#memory.driverPut(availableRing, 2, d);
-      this.#say(`flags become ${d}`);
     }
   }
 
@@ -488,12 +379,36 @@ export class Run {
     this.#note(12, b % 9);
   }
 
+  /** The process dies, and somebody writes to the area meanwhile. */
+  #scribble(at: number, value: number): void {
+    if (this.#area === null) return;
+    for (let i = 0; i < 4; i++) {
+      this.#area[(at + i) % this.#area.length] = value >>> (8 * i);
+    }
+    const options = this.#queueOptions(this.#queue.position);
+    const said = startWith(this.#area, options);
+    this.#say(`byte ${at} of the area becomes ${value}: ${said ?? "taken"}`);
+    this.over = true;
+    this.#note(13, said === null ? 2 : 3);
+  }
+
+  /** The process dies, and another one goes on. */
+  #crash(): void {
+    if (this.#area === null) return this.#restart();
+    this.#chains.length = 0;
+    const { tracking } = this.#model.state;
+    const { position } = this.#queue;
+    this.#say(`crash at ${position}`);
+    this.#start(position, tracking);
+    this.#note(15, Math.min(this.#model.state.parked.length, 3));
+  }
+
   #restart(): void {
     while (this.#chains.length > 0) this.#complete(0, 0, 0);
     this.#publish();
     const { position } = this.#queue;
     this.#say(`restart at ${position}`);
-    this.#start(position);
+    this.#start(position, this.#model.state.tracking);
     this.#note(14, 0);
   }
 }

@@ -8,7 +8,8 @@ import { Bytes } from "../engine/bytes.ts";
 import type { Observer, Target } from "../engine/target.ts";
 import { FuzzMemory, GUARD } from "../memory/fuzz_memory.ts";
 import { installRacingReads } from "../memory/racing_reads.ts";
-import { REGIONS, Run } from "./run.ts";
+import { REGIONS } from "./layout.ts";
+import { Run } from "./run.ts";
 import { RING_SEEDS } from "./seeds.ts";
 
 const HOST_BASE = 0x7000_0000_0000;

@@ -168,7 +168,8 @@ function payloadOf(
   if (request === GET_INFLIGHT_FD || request === SET_INFLIGHT_FD) {
     const queues = a % 6, size = b < 0xf000 ? 1 << b % 8 : b;
     const needed = BigInt(queues * (64 + 16 * size));
-    const sizes = [needed, needed - 1n, BigInt(c), number64(2, c, d)];
+    const least = BigInt(queues * (16 + 16 * size));
+    const sizes = [needed, least - 1n, BigInt(c), number64(2, c, d)];
     payload.put(8, sizes[d % 4]).put(8, OFFSETS[(d >>> 2) % 8 % 5])
       .put(2, BigInt(queues)).put(2, BigInt(size));
     return (d & 0x100) === 0 ? payload.put(4, 0n).done() : payload.done();
