@@ -64,6 +64,28 @@ Deno.test("a huge page that a region has a part of never goes", () => {
   assertEquals(bench.device.status().partial, MIB2);
 });
 
+Deno.test("parts of two files never make a huge page", () => {
+  for (const order of [[0, 256], [256, 0]]) {
+    using bench = new BalloonBench({
+      regions: [
+        { page: HUGE, pages: 256, fd: 3, pageSize: MIB2 },
+        {
+          page: HUGE + 256,
+          pages: 256,
+          fd: 4,
+          offset: MIB2 / 2,
+          pageSize: MIB2,
+        },
+      ],
+    });
+    for (const half of order) {
+      inflate(bench, pagesOf(HUGE + half).slice(0, 256));
+    }
+    assertEquals(bench.pages.holes, []);
+    assertEquals(bench.device.status().partial, MIB2);
+  }
+});
+
 Deno.test("huge pages lie in the file, not in guest addresses", () => {
   using bench = huge(3, 2 * HUGE);
   inflate(bench, pagesOf(3));
