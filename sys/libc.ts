@@ -85,6 +85,12 @@ export const SYMBOLS = {
   },
   // int unlinkat(int dirfd, const char *pathname, int flags);
   unlinkat: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  // int rename(const char *oldpath, const char *newpath);
+  rename: { parameters: ["buffer", "buffer"], result: "i32" },
+  // int access(const char *pathname, int mode);
+  access: { parameters: ["buffer", "i32"], result: "i32" },
+  // char *getenv(const char *name);
+  getenv: { parameters: ["buffer"], result: "pointer" },
   // int chmod(const char *pathname, mode_t mode);
   chmod: { parameters: ["buffer", "u32"], result: "i32" },
   // int fchmod(int fd, mode_t mode);
@@ -118,6 +124,8 @@ export const SYMBOLS = {
   pread: { parameters: ["i32", "buffer", "u64", "i64"], result: "i32" },
   // ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset);
   pwrite: { parameters: ["i32", "buffer", "u64", "i64"], result: "i32" },
+  // int fsync(int fd);
+  fsync: { parameters: ["i32"], result: "i32" },
   // int fdatasync(int fd);
   fdatasync: { parameters: ["i32"], result: "i32" },
   // int ftruncate(int fd, off_t length);
