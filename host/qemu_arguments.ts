@@ -45,11 +45,9 @@ export function deviceArguments(
   return [
     "-chardev",
     joinOptions([["socket", null], ["id", spec.name], ["path", path]]),
-    "-device",
-    joinOptions([
-      [type.qemuDriver, null],
-      ["chardev", spec.name],
-      ...type.qemuProperties(options),
+    ...type.qemu(spec.name, options).flatMap(([option, values]) => [
+      option,
+      joinOptions(values),
     ]),
   ];
 }

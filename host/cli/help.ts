@@ -38,20 +38,48 @@ const HELP_FLAG: FlagSpec = {
   help: "print this text and exit",
 };
 
+/** A list of keys, as the help text and the reference page show it. */
+interface KeyList {
+  readonly flag: string;
+  readonly title: string;
+  readonly keys: readonly OptionSpec[];
+}
+
+/** The keys of all types and of their parts, without those of every device. */
+function keyLists(): KeyList[] {
+  return DEVICE_TYPES.flatMap(({ name, title, options, parts }) => {
+    const lists: KeyList[] = [{ flag: name, title, keys: options }];
+    if (parts !== undefined) {
+      const owner: OptionSpec = {
+        name: parts.owner,
+        type: "string",
+        help:
+          `id or socket of the --${name} that it belongs to, if there are ` +
+          "several",
+      };
+      const keys = [owner, ...parts.options];
+      lists.push({ flag: parts.name, title: parts.title, keys });
+    }
+    return lists;
+  });
+}
+
 /** The options of the devices, one paragraph for each type. */
 export function deviceHelp(): string[] {
-  const lines: string[] = [];
-  for (const { name, options } of DEVICE_TYPES) {
-    if (lines.length > 0) lines.push("");
-    lines.push(
-      `KEYS of --${name} are written key=value,key=value; a comma in a value is doubled.`,
-      "A flag may stand alone, which means on.",
-      ...[...options, ...COMMON_OPTIONS].flatMap((option) =>
-        entry(usageOf(option), describe(option))
-      ),
-    );
-  }
-  return lines;
+  const entries = (keys: readonly OptionSpec[]) =>
+    keys.flatMap((key) => entry(usageOf(key), describe(key)));
+  return [
+    "KEYS are written key=value,key=value; a comma in a value is doubled. A flag may",
+    "stand alone, which means on.",
+    ...keyLists().flatMap(({ flag, title, keys }) => [
+      "",
+      `KEYS of --${flag}, a ${title}:`,
+      ...entries(keys),
+    ]),
+    "",
+    "KEYS of every device:",
+    ...entries(COMMON_OPTIONS),
+  ];
 }
 
 /** The help of an option with its limits and its default. */
@@ -119,12 +147,12 @@ export function markdownPage(commands: readonly CommandSpec[]): string {
     "the config file is wrong.",
     ...PERMISSIONS,
   ];
-  for (const { name, title, options } of DEVICE_TYPES) {
+  for (const { flag, title, keys } of keyLists()) {
     lines.push(
       "",
-      `## \`--${name} KEYS\`: ${title}`,
+      `## \`--${flag} KEYS\`: ${title}`,
       "",
-      ...table("key", options.map((option) => optionRow(option))),
+      ...table("key", keys.map((key) => optionRow(key))),
     );
   }
   lines.push(
@@ -167,8 +195,8 @@ const PERMISSIONS = [
   "- `--allow-ffi`, which cannot be narrowed: sockets, memory and images are used",
   "  through the C library, and processes are started through it. Images, the",
   "  config file and sockets need no further permission, wherever they are.",
-  "- `--allow-read=DIR` for `serve --supervise=off` and `blk`, where DIR is the",
-  "  folder of this program: the thread of a device loads its modules from there.",
+  "- `--allow-read=DIR` for `serve --supervise=off`, `blk` and its like, where DIR",
+  "  is the folder of this program: a device's thread loads its modules from there.",
   "- `--allow-write=vhostd-data` for `serve` with default paths: it makes that",
   "  folder.",
   "",
@@ -180,13 +208,17 @@ const CONFIG_FILE = [
   "## Config file",
   "",
   "`serve --config=FILE` reads JSON. `devices` holds one object for each device:",
-  "its `type` and its keys. The other members are the options of `serve` below;",
-  "those of the command line win. Relative paths are those of the process.",
+  "its `type` and its keys; a SCSI host lists its logical units under `luns`. The",
+  "other members are the options of `serve` below; those of the command line win.",
+  "Relative paths are those of the process.",
   "",
   "```json",
   JSON.stringify(
     {
-      devices: [{ type: "blk", path: "disk.img", queues: 2, readonly: true }],
+      devices: [
+        { type: "blk", path: "disk.img", queues: 2, readonly: true },
+        { type: "scsi", luns: [{ target: 1, path: "data.img" }] },
+      ],
       management: "off",
       "log-level": "debug",
     },

@@ -3,14 +3,14 @@ import { runCommand } from "../../tests/support/process.ts";
 import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
 import { DEVICE_TYPES } from "../device_types.ts";
 import { COMMON_OPTIONS } from "../options/device_specs.ts";
-import { BLK_COMMAND } from "./blk_command.ts";
 import { CTL } from "./ctl_command.ts";
 import { commandHelp, deviceHelp } from "./help.ts";
+import { programSpec } from "./program_command.ts";
 import { SERVE } from "./serve_command.ts";
 import { vhostd } from "./testing/vhostd.ts";
 
 Deno.test("commandHelp() names every option and fits 80 columns", () => {
-  for (const spec of [SERVE, BLK_COMMAND, CTL]) {
+  for (const spec of [SERVE, ...DEVICE_TYPES.map(programSpec), CTL]) {
     const help = commandHelp(spec);
     for (const { name, help: text } of spec.flags) {
       assertStringIncludes(help, `  --${name}`);
@@ -25,8 +25,9 @@ Deno.test("commandHelp() names every option and fits 80 columns", () => {
 
 Deno.test("deviceHelp() names every key of every type", () => {
   const help = deviceHelp().join("\n");
-  for (const { options } of DEVICE_TYPES) {
-    for (const { name, help: text } of [...options, ...COMMON_OPTIONS]) {
+  for (const { options, parts } of DEVICE_TYPES) {
+    const all = [...options, ...parts?.options ?? [], ...COMMON_OPTIONS];
+    for (const { name, help: text } of all) {
       assertStringIncludes(help, `\n  ${name}=`);
       assertStringIncludes(help.replace(/\s+/g, " "), text);
     }

@@ -5,13 +5,14 @@
  * @module
  */
 
+import { DEVICE_TYPES } from "../device_types.ts";
 import { HostError, messageOf } from "../error.ts";
 import { didYouMean } from "../options/suggest.ts";
 import { PROGRAM, VERSION } from "../version.ts";
-import { blk, BLK_COMMAND } from "./blk_command.ts";
 import { type CommandSpec, parseCommand } from "./command.ts";
 import { CTL, ctl } from "./ctl_command.ts";
 import { commandHelp, deviceHelp, markdownPage } from "./help.ts";
+import { programSpec, runProgram } from "./program_command.ts";
 import { SERVE, serve } from "./serve_command.ts";
 
 type Run = (args: readonly string[]) => Promise<number> | number;
@@ -47,7 +48,10 @@ const HELP: CommandSpec = {
 /** The commands, in the order of the help text. */
 const COMMANDS: readonly (readonly [CommandSpec, Run])[] = [
   [SERVE, serve],
-  [BLK_COMMAND, blk],
+  ...DEVICE_TYPES.map((type): [CommandSpec, Run] => [
+    programSpec(type),
+    (args) => runProgram(type, args),
+  ]),
   [CTL, ctl],
   [OPTIONS, options],
   [VERSION_COMMAND, version],

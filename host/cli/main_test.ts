@@ -34,7 +34,7 @@ Deno.test("main() answers wrong command lines with one line and code 2", async (
     [["srve"], 'There is no command "srve" (did you mean "serve"?)'],
     [
       ["run"],
-      'There is no command "run": one of serve, blk, ctl, options, version, help',
+      'There is no command "run": one of serve, blk, net, scsi, balloon, ctl, options, version, help',
     ],
     [["help", "srve"], 'There is no command "srve" (did you mean "serve"?)'],
     [
@@ -102,10 +102,10 @@ Deno.test("main() answers wrong command lines with one line and code 2", async (
       ["blk", "--socket-path=s", "--fd=3", "--blk-file=a"],
       "blk: --socket-path and --fd exclude each other",
     ],
-    [["blk", "--socket-path=s"], "blk: --blk-file=IMG is missing"],
+    [["blk", "--socket-path=s"], "blk: --blk-file=PATH is missing"],
     [
       ["blk", "a.img"],
-      'blk: "a.img" is one argument too many: blk --socket-path=PATH --blk-file=IMG [--read-only] [OPTION]…, or blk --fd=N --blk-file=IMG [--read-only] [OPTION]…, or blk --print-capabilities, or blk --print-json [--binary=PATH]',
+      'blk: "a.img" is one argument too many: blk --socket-path=PATH --blk-file=PATH [OPTION]…, or blk --fd=N --blk-file=PATH [OPTION]…, or blk --print-capabilities, or blk --print-json [--binary=PATH]',
     ],
     [
       ["blk", "--print-json", "--binary=vhostd"],

@@ -30,6 +30,9 @@ const DEFAULT_IMAGE = `${DATA_DIRECTORY}/disk.img`;
 /** Its size in bytes when it is made. */
 const DEFAULT_IMAGE_SIZE = 1024 ** 3;
 
+/** What is given by options of its own. */
+const PARTS = DEVICE_TYPES.flatMap(({ parts }) => parts ?? []);
+
 /** The description of the command. */
 export const SERVE: CommandSpec = {
   name: "serve",
@@ -42,6 +45,14 @@ export const SERVE: CommandSpec = {
       value: "KEYS",
       repeatable: true,
       help: `serve a ${title}; may be repeated`,
+    })),
+    ...PARTS.map(({ name, title, owner }) => ({
+      name,
+      type: "string" as const,
+      value: "KEYS",
+      repeatable: true,
+      help:
+        `serve a ${title}, of the one that ${owner}= names; may be repeated`,
     })),
     {
       name: "config",
@@ -89,9 +100,15 @@ export async function serve(args: readonly string[]): Promise<number> {
       requests.push({ subject, type, pairs: splitOptions(list) });
     }
   }
+  const parts = PARTS.flatMap(({ name }) =>
+    (lists.get(name) ?? []).map((list) => ({
+      subject: `--${name}`,
+      pairs: splitOptions(list),
+    }))
+  );
   const nothing = requests.length === 0;
   if (nothing) requests.push(...imageRequest(DEFAULT_IMAGE));
-  const devices = planDevices(requests);
+  const devices = planDevices(requests, parts);
   refuseManagementConflict(devices, settings);
   refuseProcessConflict(devices, settings);
 
@@ -136,12 +153,23 @@ function refuseProcessConflict(
   devices: readonly PlannedDevice[],
   { supervise }: Settings,
 ): void {
-  const shared = devices.find(({ process }) => process !== null);
-  if (supervise || shared === undefined) return;
-  throw new HostError(
-    "usage",
-    `"${shared.spec.name}" cannot have "process=${shared.process}": without supervision all devices share this process`,
+  if (supervise) return;
+  const shared = devices.find(({ type, options, process }) =>
+    process !== null && process !== type.process?.(options)
   );
+  if (shared !== undefined) {
+    throw new HostError(
+      "usage",
+      `"${shared.spec.name}" cannot have "process=${shared.process}": without supervision all devices share this process`,
+    );
+  }
+  const alone = devices.find(({ type }) => type.alone !== undefined);
+  if (alone !== undefined && devices.length > 1) {
+    throw new HostError(
+      "usage",
+      `"${alone.spec.name}" cannot share this process with other devices, as it would without supervision: ${alone.type.alone}`,
+    );
+  }
 }
 
 /** Makes the directory of default paths, if one is used. */

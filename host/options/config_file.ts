@@ -91,7 +91,7 @@ function withoutDefault({ default: _, ...spec }: OptionSpec): OptionSpec {
 }
 
 function request(subject: string, json: unknown): DeviceRequest {
-  const { type, ...options } = membersOf(subject, json);
+  const { type, ...options } = membersOf(subject, json, partsKey(json));
   const known = typeof type === "string" ? deviceType(type) : undefined;
   if (known === undefined) {
     const names = DEVICE_TYPES.map(({ name }) => name);
@@ -103,8 +103,27 @@ function request(subject: string, json: unknown): DeviceRequest {
         : `${subject}: ${JSON.stringify(type)} is no type of device${hint}`,
     );
   }
-  const pairs = Object.entries(options) as [string, RawValue][];
-  return { subject, type: known, pairs };
+  const key = known.parts?.key ?? "";
+  const { [key]: listed = [], ...own } = options;
+  if (!Array.isArray(listed)) {
+    throw new HostError("usage", `${subject}: "${key}" is no array`);
+  }
+  return {
+    subject,
+    type: known,
+    pairs: Object.entries(own) as [string, RawValue][],
+    parts: listed.map((part, i) => {
+      const place = `${subject}: ${key}[${i}]`;
+      const pairs = Object.entries(membersOf(place, part));
+      return { subject: place, pairs: pairs as [string, RawValue][] };
+    }),
+  };
+}
+
+/** The member of a device that lists its parts. */
+function partsKey(json: unknown): string | undefined {
+  const type = (json as { type?: unknown } | null)?.type;
+  return typeof type === "string" ? deviceType(type)?.parts?.key : undefined;
 }
 
 /** The members of an object; all but `structured` are plain values. */

@@ -82,7 +82,7 @@ Deno.test("parseConfig() names the file and the place of what is wrong", () => {
     [{ devices: [1] }, "c.json: devices[0] is no JSON object"],
     [
       { devices: [device, {}] },
-      'c.json: devices[1]: "type" is missing: one of blk',
+      'c.json: devices[1]: "type" is missing: one of blk, net, scsi, balloon',
     ],
     [
       { devices: [{ ...device, type: "blik" }] },
@@ -90,7 +90,7 @@ Deno.test("parseConfig() names the file and the place of what is wrong", () => {
     ],
     [
       { devices: [{ ...device, type: 5 }] },
-      "c.json: devices[0]: 5 is no type of device: blk",
+      "c.json: devices[0]: 5 is no type of device: blk, net, scsi, balloon",
     ],
     [
       { devices: [{ type: "blk" }] },

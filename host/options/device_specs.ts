@@ -10,7 +10,7 @@ import type { OptionSpec, OptionValues } from "../../backends/option_schema.ts";
 import { DataFile } from "../../sys/file.ts";
 import { groupId } from "../../sys/process.ts";
 import type { DeviceSpec } from "../device_host.ts";
-import type { DeviceType } from "../device_types.ts";
+import type { DeviceOptions, DeviceType } from "../device_types.ts";
 import { HostError, messageOf } from "../error.ts";
 import { parseOptions, type RawValue } from "./parse.ts";
 
@@ -87,6 +87,16 @@ export interface DeviceRequest {
   readonly type: DeviceType;
   /** Its options, unchecked. */
   readonly pairs: readonly (readonly [string, RawValue])[];
+  /** Its parts, if the type has any. */
+  readonly parts?: readonly PartRequest[];
+}
+
+/** A part of a device that somebody asked for, a logical unit say. */
+export interface PartRequest {
+  /** Where it was asked for, the start of messages: `--lun`. */
+  readonly subject: string;
+  /** Its options, unchecked; the owner's among them, unless it is known. */
+  readonly pairs: readonly (readonly [string, RawValue])[];
 }
 
 /** A device with checked options. */
@@ -94,33 +104,88 @@ export interface PlannedDevice {
   /** The type. */
   readonly type: DeviceType;
   /** Its own options: what {@linkcode DeviceSpec.options} holds. */
-  readonly options: OptionValues;
+  readonly options: DeviceOptions;
   /** What to serve, and where. */
   readonly spec: DeviceSpec;
   /** Name of a process that several devices share; `null`: one of its own. */
   readonly process: string | null;
 }
 
+/** A request whose options were read. */
+interface ParsedRequest {
+  readonly subject: string;
+  readonly type: DeviceType;
+  readonly name: string;
+  readonly values: OptionValues;
+  /** Its parts, read. */
+  readonly parts: OptionValues[];
+}
+
 /**
  * Checks requests, each for itself and against each other.
  *
+ * @param parts requests for parts of devices that they name themselves
  * @throws {HostError} of kind `usage`
  */
 export function planDevices(
   requests: readonly DeviceRequest[],
+  parts: readonly PartRequest[] = [],
 ): PlannedDevice[] {
-  const parsed = requests.map(({ subject, type, pairs }) => {
+  const read = requests.map(({ subject, type, pairs, parts = [] }) => {
     const schema = [...type.options, ...COMMON_OPTIONS];
-    return { subject, type, values: parseOptions(subject, schema, pairs) };
+    const values = parseOptions(subject, schema, pairs);
+    const options = type.parts?.options ?? [];
+    return {
+      subject,
+      type,
+      values,
+      parts: parts.map((part) =>
+        parseOptions(part.subject, options, part.pairs)
+      ),
+    };
   });
-  const taken = new Set(parsed.map(({ values }) => values.id));
-  const devices = parsed.map(({ subject, type, values }) => {
-    const name = values.id ?? freeName(type.name, taken);
+  const taken = new Set(read.map(({ values }) => values.id));
+  const parsed = read.map((request): ParsedRequest => {
+    const name = String(
+      request.values.id ?? freeName(request.type.name, taken),
+    );
     taken.add(name);
-    return plan(subject, type, values, String(name));
+    return { ...request, name };
   });
+  for (const part of parts) assign(part, parsed);
+  const devices = parsed.map(plan);
   refuseConflicts(devices);
   return devices;
+}
+
+/** Gives a part to the device that it names, or to the only one there is. */
+function assign(
+  { subject, pairs }: PartRequest,
+  devices: readonly ParsedRequest[],
+): void {
+  const owners = devices.filter(({ type }) => type.parts !== undefined);
+  const { owner = "", title = "part", options = [] } = owners[0]?.type.parts ??
+    {};
+  const named = pairs.find(([key]) => key === owner)?.[1];
+  const found = named === undefined
+    ? owners
+    : owners.filter(({ name, values }) =>
+      name === named || values.socket === named
+    );
+  if (found.length !== 1) {
+    const names = owners.map(({ name }) => `"${name}"`).join(", ");
+    throw new HostError(
+      "usage",
+      owners.length === 0
+        ? `${subject}: there is no device that it could belong to`
+        : named === undefined
+        ? `${subject}: say which device this ${title} belongs to: ${owner}= one of ${names}`
+        : `${subject}: "${owner}=${named}" is none of ${names}, nor a socket of theirs`,
+    );
+  }
+  found[0].parts.push(
+    parseOptions(subject, options, pairs.filter(([key]) => key !== owner)),
+  );
 }
 
 /** `blk`, or the first of `blk1`, `blk2`, … that is free. */
@@ -131,10 +196,7 @@ function freeName(type: string, taken: ReadonlySet<unknown>): string {
 }
 
 function plan(
-  subject: string,
-  type: DeviceType,
-  values: OptionValues,
-  name: string,
+  { subject, type, values, name, parts }: ParsedRequest,
 ): PlannedDevice {
   const {
     id: _,
@@ -146,8 +208,11 @@ function plan(
     poll,
     eventIdx,
     indirect,
-    ...options
+    ...own
   } = values;
+  const options: DeviceOptions = parts.length === 0
+    ? own
+    : { ...own, [type.parts!.key]: parts };
   requireName(subject, "id", name);
   if (process !== undefined) requireName(subject, "process", String(process));
   if (fd !== undefined) {
@@ -169,6 +234,13 @@ function plan(
       cause: error,
     });
   }
+  if (type.alone !== undefined && process !== undefined) {
+    throw new HostError(
+      "usage",
+      `${subject}: "process=${process}" is not possible for a ${type.title}: ${type.alone}`,
+    );
+  }
+  const workerGroup = type.workerGroup?.(options) ?? null;
   const spec: DeviceSpec = {
     name,
     type: type.name,
@@ -184,11 +256,14 @@ function plan(
     ...(typeof options.workers === "number"
       ? { workers: options.workers }
       : {}),
+    ...(workerGroup === null ? {} : { workerGroup }),
     poll: parsePoll(subject, String(poll)),
     eventIdx: eventIdx === true,
     indirect: indirect === true,
   };
-  const shared = process === undefined ? null : String(process);
+  const shared = process === undefined
+    ? type.process?.(options) ?? null
+    : String(process);
   return { type, options, spec, process: shared };
 }
 
@@ -237,7 +312,7 @@ function refuseConflicts(devices: readonly PlannedDevice[]): void {
   const sockets = new Map<string, string>();
   const descriptors = new Map<number, string>();
   const files = new Map<string, string>();
-  for (const { type, spec, options } of devices) {
+  for (const { type, spec, options, process } of devices) {
     const { name, socket, fd } = spec;
     if (names.has(name)) {
       throw new HostError("usage", `Two devices have the name "${name}"`);
@@ -248,12 +323,17 @@ function refuseConflicts(devices: readonly PlannedDevice[]): void {
     }
     if (fd !== undefined) refuseTwice(descriptors, fd, name, `use fd ${fd}`);
     if (devices.length === 1) return;
-    const file = type.writtenFile(options);
-    const identity = file === null ? null : identityOf(file);
-    if (identity !== null) {
+    for (const file of type.writtenFiles(options)) {
+      const identity = identityOf(file);
+      if (identity === null) continue;
+      // Devices of one Worker know of each other.
+      const group = process === null ? undefined : spec.workerGroup;
+      const key = `${identity} ${group == null ? "" : `${process} ${group}`}`;
+      if (group != null && files.has(key)) continue;
       const remedy =
         "; add readonly=on, or share=on if the guests are made for it";
       refuseTwice(files, identity, name, `write "${file}"`, remedy);
+      files.set(key, name);
     }
   }
 }
