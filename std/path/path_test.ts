@@ -106,7 +106,10 @@ Deno.test("isAbsolute()", () => {
 });
 
 Deno.test("join()", () => {
-  const cases: [expected: string, ...paths: [string, ...string[]]][] = [
+  const cases: [expected: string, ...paths: [string?, ...string[]]][] = [
+    ["."],
+    [".", undefined],
+    [".", undefined, "a"],
     [".", ""],
     [".", "", ""],
     ["/", "/"],
