@@ -23,7 +23,11 @@
  * @module
  */
 
-import { hasFeature, VIRTIO_F_VERSION_1 } from "../../virtqueue/constants.ts";
+import {
+  featureMask,
+  hasFeature,
+  VIRTIO_F_VERSION_1,
+} from "../../virtqueue/constants.ts";
 import type {
   DeviceContext,
   VirtioDevice,
@@ -67,6 +71,8 @@ const MAX_SEGMENTS = 128;
 /** Segments of a chain that buffers make which cross memory regions. */
 const REGION_CROSSINGS = 4;
 const SEGMENTS: number = MAX_SEGMENTS + REGION_CROSSINGS;
+/** Features that come and go while a driver runs: `VHOST_F_LOG_ALL`. */
+const NOT_THE_DRIVERS: bigint = featureMask(26);
 /** Most buffers that one received frame is spread over. */
 const MAX_BUFFERS = 128;
 
@@ -97,6 +103,8 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
   #control = -1;
   /** True once a command came: no front-end answers the control queue for us. */
   #controlled = false;
+  /** It is known whether the control queue is a new driver's. */
+  #judged = false;
   /** Pairs that the driver said it uses; 0: it did not say. */
   #askedPairs = 0;
   /** Pairs that frames are delivered to. */
@@ -158,6 +166,7 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
 
   negotiate(features: bigint): void {
     const modern = hasFeature(features, VIRTIO_F_VERSION_1);
+    const changed = (features ^ this.negotiated) & ~NOT_THE_DRIVERS;
     const mergeable = hasFeature(features, NetFeature.MRG_RXBUF);
     this.negotiated = features;
     this.#format.headerSize = modern || mergeable
@@ -172,7 +181,8 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
       : 2;
     this.#tx.headerSize = this.#format.headerSize;
     this.#tx.offloads = hostOffloads(features);
-    this.#useGuestOffloads(guestOffloads(features));
+    // Another driver, of whose commands there were none yet.
+    if (changed !== 0n) this.#forgetCommands();
   }
 
   serve(queue: VirtQueue, budget: number): boolean {
@@ -187,6 +197,10 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
 
   poll(): number {
     return this.#backend.poll?.() ?? 0;
+  }
+
+  activate(): void {
+    this.#judged = false;
   }
 
   quiesce(queue: VirtQueue): void {
@@ -211,13 +225,8 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
     this.#tx.headerSize = LEGACY_HEADER_SIZE;
     this.#tx.offloads = 0;
     this.#control = -1;
-    this.#askedPairs = 0;
-    this.#controlled = false;
-    this.filter.reset();
     this.#config.reset();
-    this.filter.setMac(this.#config.mac);
-    this.#useGuestOffloads(0);
-    this.#countPairs();
+    this.#forgetCommands();
   }
 
   /**
@@ -371,6 +380,7 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
   // --- queues ---
 
   #serveControl(queue: VirtQueue, budget: number): boolean {
+    this.#judge(queue);
     for (let i = 0; i < budget; i++) {
       const chain = queue.take();
       if (chain === null) break;
@@ -400,6 +410,31 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
     const more = this.#backend.receive(pair, budget);
     this.#serving = null;
     return more;
+  }
+
+  /**
+   * Some front-ends tell nobody of a reset. A control queue that begins anew is
+   * a new driver's; one that goes on from where it was is the same one's.
+   */
+  #judge(queue: VirtQueue): void {
+    if (this.#judged) return;
+    const chain = queue.take();
+    if (chain === null) return;
+    const { position } = chain;
+    queue.untake(chain);
+    this.#judged = true;
+    if (position === 0) this.#forgetCommands();
+  }
+
+  /** Forgets what a driver has said on the control queue. */
+  #forgetCommands(): void {
+    this.#askedPairs = 0;
+    this.#controlled = false;
+    this.#config.announcing = false;
+    this.filter.reset();
+    this.filter.setMac(this.#config.mac);
+    this.#useGuestOffloads(guestOffloads(this.negotiated));
+    this.#countPairs();
   }
 
   /** Finds out how many pairs frames can be delivered to. */

@@ -377,3 +377,38 @@ Deno.test("a reset forgets what was negotiated", () => {
   assertEquals(status.transmitOffloads, []);
   assertEquals((status.filter as { promisc: boolean }).promisc, true);
 });
+
+Deno.test("a new driver is noticed, although nobody said so", () => {
+  using bench = new NetBench({ backend: "echo" });
+  const filter = () =>
+    bench.device.status().filter as { promisc: boolean; allmulti: boolean };
+  const restart = (again: boolean) => {
+    const positions = [0, 1, 2].map((index) => {
+      const { position } = bench.queues.get(index)!;
+      bench.stop(index);
+      return position;
+    });
+    bench.device.activate();
+    for (const index of [0, 1, 2]) {
+      bench.start(index, again ? 0 : positions[index]);
+    }
+  };
+  bench.control(CtrlClass.RX, 0, [0]);
+  assertEquals(filter().promisc, false);
+  // A machine that was paused.
+  restart(false);
+  bench.control(CtrlClass.RX, 1, [1]);
+  assertEquals([filter().promisc, filter().allmulti], [false, true]);
+  // The same driver, loaded again: its first command ends what was.
+  restart(true);
+  bench.control(CtrlClass.RX, 1, [0]);
+  assertEquals([filter().promisc, filter().allmulti], [true, false]);
+  bench.control(CtrlClass.RX, 0, [0]);
+  // Dirty logging comes and goes.
+  bench.device.negotiate(bench.features | featureMask(26));
+  bench.device.negotiate(bench.features);
+  assertEquals(filter().promisc, false);
+  // Another driver.
+  bench.device.negotiate(bench.features & ~featureMask(NetFeature.CTRL_RX));
+  assertEquals(filter().promisc, true);
+});

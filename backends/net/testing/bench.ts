@@ -97,6 +97,7 @@ export class NetBench implements Disposable {
     const offered = this.device.features | MODERN;
     this.features = offered & (bench.features ?? EVERYTHING);
     this.device.negotiate(this.features);
+    this.device.activate();
     for (let i = 0; i < 2 * (bench.pairs ?? 1); i++) this.start(i);
     const control = this.controlIndex;
     if (control >= 0) this.start(control);
@@ -115,9 +116,9 @@ export class NetBench implements Disposable {
     return (this.features & twelve) !== 0n ? 12 : 10;
   }
 
-  /** Starts a ring, at its first position. */
-  start(index: number): void {
-    const driver = new FakeDriver(this.memory, { size: this.#size });
+  /** Starts a ring, at a position. */
+  start(index: number, start = 0): void {
+    const driver = new FakeDriver(this.memory, { size: this.#size, start });
     this.drivers.set(index, driver);
     this.queues.set(
       index,
