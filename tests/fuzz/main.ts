@@ -21,17 +21,33 @@ import {
 import { type ProcessOrder, REPORTED } from "./process.ts";
 
 const PROCESS = fromFileUrl(new URL("./process.ts", import.meta.url));
-/** Milliseconds between two looks at a process. */
-const LOOK = 1_000;
-/** Looks that find the same input before a process counts as hanging. */
-const MOST_LOOKS = 20;
 
-/** Runs a process to its end; the signal that ended it, or null. */
-async function supervise(
+/** How a process is looked after. */
+export interface Supervision {
+  /** The module that it runs. */
+  readonly script: string;
+  /** Milliseconds between two looks. */
+  readonly interval: number;
+  /** Looks that find the same input before it counts as hanging. */
+  readonly looks: number;
+}
+
+const USUAL: Supervision = { script: PROCESS, interval: 1_000, looks: 20 };
+
+/** How a process ended. */
+export interface ProcessEnd {
+  readonly code: number;
+  /** Why its last input is a finding, where it did not say so itself. */
+  readonly reason: string | null;
+}
+
+/** Runs a process to its end. */
+export async function supervise(
   order: ProcessOrder,
-): Promise<{ code: number; reason: string | null }> {
+  { script, interval, looks }: Supervision = USUAL,
+): Promise<ProcessEnd> {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--no-check", "-A", PROCESS, JSON.stringify(order)],
+    args: ["run", "--no-check", "--allow-all", script, JSON.stringify(order)],
     stdin: "null",
     // Its sockets would look like a leak.
     env: { DENO_NO_UPDATE_CHECK: "1" },
@@ -42,10 +58,10 @@ async function supervise(
     const { count } = readCurrentInput(order.current);
     same = count === last ? same + 1 : 0;
     last = count;
-    if (count === 0 || same < MOST_LOOKS || reason !== null) return;
-    reason = `it ran for more than ${MOST_LOOKS} s`;
+    if (count === 0 || same < looks || reason !== null) return;
+    reason = `it ran for more than ${looks * interval / 1_000} s`;
     child.kill("SIGKILL");
-  }, LOOK);
+  }, interval);
   const { code, signal } = await child.status;
   clearInterval(look);
   if (signal !== null) reason ??= `it was ended by ${signal}`;
