@@ -1,8 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { waitUntil } from "../support/deadline.ts";
-import { skipUnless } from "../support/skip.ts";
+import { longOnly, skipUnless } from "../support/skip.ts";
 import { GuestBalloon, memorySpace } from "./balloons.ts";
 import { type LinuxGuest, startLinuxGuest } from "./rig/linux_guest.ts";
+import type { LinuxVersion } from "./rig/guest_image.ts";
 import { prepareOrReason } from "./rig/prepare.ts";
 
 const reason = await prepareOrReason();
@@ -36,9 +37,35 @@ async function touchMemory(guest: LinuxGuest, mib: number): Promise<void> {
   );
 }
 
-guests.test("Linux: 75 % of memory and back, 5 times, under a program that checks its data", async () => {
+/** Statistics of Linux 6.1 beside free and total memory. */
+const STATISTICS = [
+  "availableMemory",
+  "diskCaches",
+  "hugetlbAllocations",
+  "hugetlbFailures",
+  "majorFaults",
+  "minorFaults",
+  "swapIn",
+  "swapOut",
+];
+/** What Linux 6.12 has besides. */
+const NEW_STATISTICS = [
+  "allocationStalls",
+  "asyncReclaims",
+  "asyncScans",
+  "directReclaims",
+  "directScans",
+  "oomKills",
+];
+
+/** Moves the balloon while a program checks its own data. */
+async function moveBackAndForth(
+  linux: LinuxVersion,
+  statistics: readonly string[],
+): Promise<void> {
   await using balloon = await GuestBalloon.start({ pageReporting: false });
   await using guest = await startLinuxGuest({
+    linux,
     memory: MEMORY,
     devices: balloon.devices,
   });
@@ -67,16 +94,7 @@ guests.test("Linux: 75 % of memory and back, 5 times, under a program that check
   const { freeMemory, totalMemory, ...rest } = await balloon.stats();
   assert(freeMemory > 100 * MIB && totalMemory < MEMORY * MIB);
   assert(totalMemory > freeMemory);
-  assertEquals(Object.keys(rest).sort(), [
-    "availableMemory",
-    "diskCaches",
-    "hugetlbAllocations",
-    "hugetlbFailures",
-    "majorFaults",
-    "minorFaults",
-    "swapIn",
-    "swapOut",
-  ]);
+  assertEquals(Object.keys(rest).sort(), statistics);
   await touchMemory(guest, 100);
   const later = await balloon.stats();
   assert(later.minorFaults > rest.minorFaults, "these are not new");
@@ -90,11 +108,13 @@ guests.test("Linux: 75 % of memory and back, 5 times, under a program that check
     {},
   ]);
   assertEquals(await guest.powerOff(), 0);
-});
+}
 
-guests.test("Linux: free pages are reported, and the balloon gives way before the OOM killer", async () => {
+/** Frees memory, and then needs more than the balloon leaves. */
+async function reportAndGiveWay(linux: LinuxVersion): Promise<void> {
   await using balloon = await GuestBalloon.start();
   await using guest = await startLinuxGuest({
+    linux,
     memory: MEMORY,
     devices: balloon.devices,
   });
@@ -135,7 +155,21 @@ guests.test("Linux: free pages are reported, and the balloon gives way before th
   );
   assert(Number(await guest.check(STOP_PROGRAM, 60_000)) > 0);
   assertEquals(await guest.powerOff(), 0);
-});
+}
+
+guests.test("Linux: 75 % of memory and back, 5 times, under a program that checks its data", () =>
+  moveBackAndForth("6.1", STATISTICS));
+
+guests.test("Linux: free pages are reported, and the balloon gives way before the OOM killer", () =>
+  reportAndGiveWay("6.1"));
+
+const long = reason === null ? longOnly() : guests;
+
+long.test("Linux 6.12: 75 % of memory and back, 5 times, and 16 statistics", () =>
+  moveBackAndForth("6.12", [...STATISTICS, ...NEW_STATISTICS].sort()));
+
+long.test("Linux 6.12: free pages are reported, and the balloon gives way", () =>
+  reportAndGiveWay("6.12"));
 
 guests.test("Linux: 2 reboots while inflated", async () => {
   await using balloon = await GuestBalloon.start({ size: 64 * MIB });

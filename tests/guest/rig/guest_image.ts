@@ -26,13 +26,29 @@ import {
   type SysrootSpec,
 } from "./packages.ts";
 
+/** A version of Linux that guests can run. */
+export type LinuxVersion = "6.1" | "6.12";
+
 /** The kernel's package: the meta-package names the current one. */
-export const KERNEL_PACKAGES: SysrootSpec = {
-  name: "linux",
-  suites: ["bookworm"],
-  packages: ["linux-image-cloud-amd64"],
-  only: "^linux-image-\\d",
+export const KERNEL_PACKAGES: Readonly<Record<LinuxVersion, SysrootSpec>> = {
+  "6.1": kernelOf("linux", "bookworm"),
+  "6.12": kernelOf("linux-6.12", "trixie"),
 };
+
+function kernelOf(name: string, suite: string): SysrootSpec {
+  return {
+    name,
+    suites: [suite],
+    packages: ["linux-image-cloud-amd64"],
+    only: "^linux-image-\\d",
+  };
+}
+
+/** What guests need, and which kernel they run. */
+export interface GuestImageOptions extends RigOptions {
+  /** Version of Linux (6.1). */
+  linux?: LinuxVersion;
+}
 
 /** The packages of the guest's tools. */
 export const TOOL_PACKAGES: SysrootSpec = {
@@ -65,6 +81,7 @@ const TOOLS = [
   "lsblk",
   "mkfs.ext4",
   "sg_compare_and_write",
+  "sg_dd",
   "sg_get_config",
   "sg_get_lba_status",
   "sg_inq",
@@ -145,9 +162,10 @@ export interface GuestImage {
  * module or tool
  */
 export async function guestImage(
-  options: RigOptions = {},
+  options: GuestImageOptions = {},
 ): Promise<GuestImage> {
-  const kernel = await sysroot(KERNEL_PACKAGES, options);
+  const packages = KERNEL_PACKAGES[options.linux ?? "6.1"];
+  const kernel = await sysroot(packages, options);
   const tools = await sysroot(TOOL_PACKAGES, options);
   const image = await cached({
     name: "guest",
@@ -199,7 +217,7 @@ async function baseArchive(
   archive.file("init", text(INIT), 0o755);
   const busybox = findInSysroot(tools, "busybox");
   archive.file("bin/busybox", Deno.readFileSync(busybox), 0o755);
-  addModules(archive, kernel);
+  await addModules(archive, kernel);
   await addTools(archive, tools);
   archive.file("helpers.sh", text(HELPERS + await shadowApplets(busybox)));
   return archive.finish();
@@ -223,7 +241,7 @@ function findKernel(root: string): string {
   throw new RigError("missing-file", `Cannot find a kernel in "${root}/boot"`);
 }
 
-function addModules(archive: CpioWriter, root: string): void {
+async function addModules(archive: CpioWriter, root: string): Promise<void> {
   const parent = ["lib/modules", "usr/lib/modules"]
     .map((name) => join(root, name)).find(isDirectory);
   if (parent === undefined) {
@@ -238,7 +256,7 @@ function addModules(archive: CpioWriter, root: string): void {
       .map(moduleName),
   );
   const order: string[] = [];
-  const add = (name: string): void => {
+  const add = async (name: string): Promise<void> => {
     if (order.includes(`${name}.ko`) || builtIn.has(name)) return;
     const path = files.get(name);
     if (path === undefined) {
@@ -247,12 +265,12 @@ function addModules(archive: CpioWriter, root: string): void {
         `Cannot find the module ${name}.ko in "${directory}"`,
       );
     }
-    const module = Deno.readFileSync(path);
-    for (const dependency of moduleDependencies(module)) add(dependency);
+    const module = await readModule(path);
+    for (const dependency of moduleDependencies(module)) await add(dependency);
     archive.file(`modules/${name}.ko`, module);
     order.push(`${name}.ko`);
   };
-  for (const name of MODULES) add(name.replaceAll("-", "_"));
+  for (const name of MODULES) await add(name.replaceAll("-", "_"));
   const lines = order.map((name) => `${name}\n`).join("");
   archive.file("modules/order", new TextEncoder().encode(lines));
 }
@@ -261,13 +279,31 @@ function collectModules(directory: string, into: Map<string, string>): void {
   for (const { name, isDirectory } of Deno.readDirSync(directory)) {
     const path = join(directory, name);
     if (isDirectory) collectModules(path, into);
-    else if (name.endsWith(".ko")) into.set(moduleName(name), path);
+    else if (/\.ko(\.xz)?$/.test(name)) into.set(moduleName(name), path);
   }
 }
 
 /** A module's name from its path: file names and names differ in `-`. */
 function moduleName(path: string): string {
-  return basename(path).replace(/\.ko$/, "").replaceAll("-", "_");
+  return basename(path).replace(/\.ko(\.xz)?$/, "").replaceAll("-", "_");
+}
+
+/** A module, as the kernel loads it. */
+async function readModule(path: string): Promise<Uint8Array<ArrayBuffer>> {
+  if (!path.endsWith(".xz")) return Deno.readFileSync(path);
+  try {
+    const { success, stdout, stderr } = await new Deno.Command("xz", {
+      args: ["--decompress", "--stdout", path],
+    }).output();
+    if (success) return stdout;
+    throw new RigError(
+      "format",
+      `Cannot unpack "${path}": ${new TextDecoder().decode(stderr)}`,
+    );
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new RigError("platform", `Cannot unpack "${path}": there is no xz`);
+  }
 }
 
 /**

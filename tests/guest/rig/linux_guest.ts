@@ -14,12 +14,19 @@ import { ConsoleError, type ConsoleOptions } from "../../support/console.ts";
 import { lastLines } from "../../support/process.ts";
 import { TemporaryDirectory } from "../../support/temporary_directory.ts";
 import { RigError } from "./error.ts";
-import { type GuestImage, guestImage, initialRamDisk } from "./guest_image.ts";
+import {
+  type GuestImage,
+  guestImage,
+  initialRamDisk,
+  type LinuxVersion,
+} from "./guest_image.ts";
 import { type Qemu, type QemuOptions, startQemu } from "./qemu.ts";
 
 /** A Linux guest's machine. */
 export interface LinuxMachine
   extends Omit<QemuOptions, "kernel" | "initrd" | "bios"> {
+  /** Version of Linux (6.1). */
+  linux?: LinuxVersion;
   /** The limit in milliseconds for the boot (60,000). */
   bootTimeout?: number;
 }
