@@ -73,6 +73,7 @@ guests.test("Linux: sg3-utils, file system, trim, CD-ROM, 2 queues", async () =>
         check vpd-$page sg_vpd -p $page /dev/sda
       done
       check modes sg_modes -a /dev/sda
+      check modes-six sg_modes --six -a /dev/sda
       check readcap sg_readcap /dev/sda
       check readcap-long sg_readcap --long /dev/sda
       check luns sg_luns /dev/sda
@@ -84,11 +85,22 @@ guests.test("Linux: sg3-utils, file system, trim, CD-ROM, 2 queues", async () =>
       check logs sg_logs -a /dev/sda
       check rtpg sg_rtpg /dev/sda
       check senddiag sg_senddiag --test /dev/sda
+      check diagnostics sg_senddiag --list /dev/sda
       check sync sg_sync /dev/sda
-      check seek sg_seek --pre-fetch --count=8 --lba=100 /dev/sda
+      check sync-16 sg_sync --16 /dev/sda
+      check fetch-10 sg_seek --10 --pre-fetch --num-blocks=8 --lba=100 /dev/sda
+      check fetch-16 sg_seek --pre-fetch --num-blocks=8 --lba=100 /dev/sda
+      check defects sg_raw -r 4 /dev/sda 37 00 18 00 00 00 00 00 04 00
       check stop sg_start --stop /dev/sda
       check start sg_start --start /dev/sda
       check zeroes sg_write_same --16 -l 0 -n 64 --in=/dev/zero -x 512 /dev/sda
+      check same-10 sg_write_same --10 -l 64 -n 64 --in=/dev/zero -x 512 /dev/sda
+      dd if=/dev/urandom of=/tmp/blocks bs=512 count=64 2>/dev/null
+      for size in 6 10 12 16; do
+        check dd-write-$size sg_dd if=/tmp/blocks of=/dev/sda bs=512 count=64 seek=4096 cdbsz=$size
+        check dd-read-$size sg_dd if=/dev/sda of=/tmp/back bs=512 count=64 skip=4096 cdbsz=$size
+        check dd-same-$size cmp /tmp/blocks /tmp/back
+      done
       check unmap sg_unmap -l 1024 -n 64 -f /dev/sda
       check lba-status sg_get_lba_status -m 4096 /dev/sda
       dd if=/dev/zero of=/tmp/zeroes bs=1024 count=1 2>/dev/null
@@ -100,20 +112,29 @@ guests.test("Linux: sg3-utils, file system, trim, CD-ROM, 2 queues", async () =>
       say MISCOMPARE $code
       check verify sg_verify -l 0 -c 1 /dev/sda
       check verify-data sg_verify -l 0 -c 1 -n 512 -i /tmp/new /dev/sda
+      check verify-16 sg_verify --16 -l 0 -c 1 /dev/sda
+      check write-verify-16 sg_write_verify --16 -l 9 -n 1 -i /tmp/new /dev/sda
       check write-verify sg_write_verify -l 8 -n 1 -i /tmp/new /dev/sda
       check register sg_persist --out --register --param-sark=0xabc /dev/sda
       check reserve sg_persist --out --reserve --param-rk=0xabc --prout-type=1 /dev/sda
       say HOLDER "$(sg_persist --in --read-reservation /dev/sda | grep -c 0xabc)"
+      check keys sg_persist --in --read-keys /dev/sda
+      check register-ignore sg_persist --out --register-ignore --param-sark=0xdef /dev/sda
+      check preempt sg_persist --out --preempt --param-rk=0xdef --param-sark=0xdef --prout-type=3 /dev/sda
+      check preempt-abort sg_persist --out --preempt-abort --param-rk=0xdef --param-sark=0xdef --prout-type=1 /dev/sda
       check full-status sg_persist --in --read-full-status /dev/sda
       check capabilities sg_persist --in --report-capabilities /dev/sda
-      check release sg_persist --out --release --param-rk=0xabc --prout-type=1 /dev/sda
-      check clear sg_persist --out --clear --param-rk=0xabc /dev/sda
+      check release sg_persist --out --release --param-rk=0xdef --prout-type=1 /dev/sda
+      check clear sg_persist --out --clear --param-rk=0xdef /dev/sda
       check reserve6 sg_raw /dev/sda 16 00 00 00 00 00
       check release6 sg_raw /dev/sda 17 00 00 00 00 00
+      check reserve10 sg_raw /dev/sda 56 00 00 00 00 00 00 00 00 00
+      check release10 sg_raw /dev/sda 57 00 00 00 00 00 00 00 00 00
       check reset sg_reset -d /dev/sda
       say ATTENTION "$(sg_turs -v /dev/sda 2>&1 | grep -c 'Bus device reset')"
       check wce-off sg_wr_mode --page=8 --contents=08,12,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00 /dev/sda
       check wce-on sg_wr_mode --page=8 --contents=08,12,04,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00 /dev/sda
+      check wce-six sg_wr_mode --six --page=8 --contents=08,12,04,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00 /dev/sda
 
       mkfs.ext4 -q -F /dev/sda
       mount /dev/sda /mnt
@@ -132,6 +153,10 @@ guests.test("Linux: sg3-utils, file system, trim, CD-ROM, 2 queues", async () =>
 
       check cd-inquiry sg_inq /dev/sr0
       check cd-config sg_get_config /dev/sr0
+      check cd-prevent sg_prevent --allow /dev/sr0
+      check cd-toc sg_raw -r 20 /dev/sr0 43 00 00 00 00 00 00 00 14 00
+      check cd-events sg_raw -r 8 /dev/sr0 4a 01 00 00 10 00 00 00 08 00
+      check cd-disc sg_raw -r 34 /dev/sr0 51 00 00 00 00 00 00 00 22 00
       mkdir -p /cd
       check cd-mount mount -t iso9660 -o ro /dev/sr0 /cd
       say HELLO "$(cat /cd/hello.txt)"

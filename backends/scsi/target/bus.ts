@@ -25,7 +25,7 @@ const FLAT = 0x40;
 
 /**
  * Encodes a logical unit number in eight bytes: peripheral device addressing
- * below 256, flat space addressing above. Source: SAM-6, section 4.7.
+ * below 256, flat space addressing above. Source: SAM-6.
  */
 export function encodeLun(lun: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(8);

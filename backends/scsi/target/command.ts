@@ -98,7 +98,7 @@ export interface CommandSpec extends CommandOptions {
 /** NACA of the CONTROL byte: there is no auto contingent allegiance here. */
 const NACA = 0x04;
 
-/** Length of a CDB by its operation code. Source: SPC-5, section 4.2.5. */
+/** Length of a CDB by its operation code. Source: SPC-5. */
 export function cdbLength(opcode: number): number {
   return [6, 10, 10, 0, 16, 12, 0, 0][opcode >> 5];
 }

@@ -2,13 +2,12 @@
  * Numbers of the SCSI standards: status codes, sense keys, additional sense
  * codes, operation codes.
  *
- * Source: SAM-6 section 5.3 (status), SPC-5 sections 4.4 (sense data) and
- * annex F (codes), SBC-4, MMC-6.
+ * Source: SAM-6, SPC-5, SBC-4, MMC-6.
  *
  * @module
  */
 
-/** Status codes. Source: SAM-6, section 5.3.1. */
+/** Status codes. Source: SAM-6. */
 export const Status = {
   GOOD: 0x00,
   CHECK_CONDITION: 0x02,
@@ -18,7 +17,7 @@ export const Status = {
   TASK_ABORTED: 0x40,
 } as const;
 
-/** Sense keys. Source: SPC-5, section 4.4.7. */
+/** Sense keys. Source: SPC-5. */
 export const SenseKey = {
   NO_SENSE: 0x0,
   RECOVERED_ERROR: 0x1,
@@ -67,7 +66,7 @@ export const Asc = {
   INSUFFICIENT_REGISTRATION_RESOURCES: 0x5504,
 } as const;
 
-/** Peripheral device types. Source: SPC-5, section 6.6.2. */
+/** Peripheral device types. Source: SPC-5. */
 export const DeviceType = {
   DISK: 0x00,
   CD_DVD: 0x05,
@@ -129,7 +128,7 @@ export const Op = {
   READ_DEFECT_DATA_12: 0xb7,
 } as const;
 
-/** Task attributes. Source: SAM-6, section 8.6. */
+/** Task attributes. Source: SAM-6. */
 export const TaskAttribute = {
   SIMPLE: 0,
   ORDERED: 1,

@@ -1,7 +1,7 @@
 /**
  * Finds the command that a CDB names, judges it, and runs it.
  *
- * The order of judgement is SPC-5's, section 4.4 and 5.14: unit attention
+ * The order of judgement: unit attention
  * conditions first, then whether the command is known, reservations, the CDB,
  * the medium.
  *

@@ -2,8 +2,7 @@
  * What a CD-ROM knows besides: its table of contents, features and events. The
  * disc is one data track in one session.
  *
- * Source: MMC-6, sections 6.5 (GET CONFIGURATION), 6.6 (GET EVENT STATUS
- * NOTIFICATION), 6.21 (READ DISC INFORMATION), 6.25 (READ TOC/PMA/ATIP).
+ * Source: MMC-6, the commands of these names.
  *
  * @module
  */
@@ -193,8 +192,8 @@ export const DISC_COMMANDS: readonly CommandSpec[] = [
     access: ACCESS_READ,
     needsMedium: true,
     run: readToc,
-    source: "MMC-6 6.25",
-    tool: "Linux sr",
+    source: "MMC-6",
+    tool: "sg_raw 43",
   }),
   defineCommand({
     ...COMMON,
@@ -208,7 +207,7 @@ export const DISC_COMMANDS: readonly CommandSpec[] = [
     access: ACCESS_ANY,
     ignoresAttention: true,
     run: getConfiguration,
-    source: "MMC-6 6.5",
+    source: "MMC-6",
     tool: "sg_get_config",
   }),
   defineCommand({
@@ -223,8 +222,8 @@ export const DISC_COMMANDS: readonly CommandSpec[] = [
     access: ACCESS_ANY,
     ignoresAttention: true,
     run: getEventStatus,
-    source: "MMC-6 6.6",
-    tool: "Linux sr",
+    source: "MMC-6",
+    tool: "sg_raw 4a",
   }),
   defineCommand({
     ...COMMON,
@@ -234,7 +233,7 @@ export const DISC_COMMANDS: readonly CommandSpec[] = [
     access: ACCESS_READ,
     needsMedium: true,
     run: readDiscInformation,
-    source: "MMC-6 6.21",
-    tool: "Linux sr",
+    source: "MMC-6",
+    tool: "sg_raw 51",
   }),
 ];

@@ -2,8 +2,7 @@
  * The mode parameters of a logical unit: pages, what of them can be changed, and
  * what it is now.
  *
- * Source: SPC-5, section 7.5, SBC-4, section 6.5, MMC-6, annex E.3.3
- * (capabilities).
+ * Source: SPC-5, SBC-4, MMC-6 (capabilities), the mode parameters.
  *
  * @module
  */

@@ -29,7 +29,7 @@ export class Initiator {
   }
 }
 
-/** The TransportID of an initiator. Source: SPC-5, section 7.6.4.7. */
+/** The TransportID of an initiator. Source: SPC-5. */
 export function transportIdOf(name: string): Uint8Array<ArrayBuffer> {
   const id = new Uint8Array(TRANSPORT_ID_SIZE);
   id[0] = PROTOCOL_SAS;

@@ -8,8 +8,7 @@
  * leaves everything as it was. Initiators are known by name, since a name
  * outlives a connection; keys are texts of 16 hexadecimal digits.
  *
- * Source: SPC-5, section 5.13 (persistent reservations), SPC-2, section 5.5.1
- * (RESERVE and RELEASE).
+ * Source: SPC-5 (persistent reservations), SPC-2 (RESERVE and RELEASE).
  *
  * @module
  */
@@ -22,7 +21,7 @@ import {
 } from "./command.ts";
 import type { Initiator } from "./nexus.ts";
 
-/** Persistent reservation types. Source: SPC-5, section 6.16.3.3. */
+/** Persistent reservation types. Source: SPC-5. */
 export const ReservationType = {
   WRITE_EXCLUSIVE: 1,
   EXCLUSIVE_ACCESS: 3,

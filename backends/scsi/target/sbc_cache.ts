@@ -4,7 +4,7 @@
  * A flush makes all of the medium durable, whatever range is asked for.
  * PRE-FETCH reads the range, so that it is in the host's page cache.
  *
- * Source: SBC-4, sections 5.29, 5.30 (SYNCHRONIZE CACHE), 5.10, 5.11 (PRE-FETCH).
+ * Source: SBC-4, the commands SYNCHRONIZE CACHE and PRE-FETCH.
  *
  * @module
  */
@@ -79,14 +79,12 @@ const SYNCHRONIZE = {
   access: ACCESS_WRITE,
   needsMedium: true,
   run: synchronize,
-  tool: "sg_sync",
 } as const;
 const PRE_FETCH = {
   units: UNIT_DISK,
   access: ACCESS_READ,
   needsMedium: true,
   run: scripted(fetch),
-  tool: "sg_seek",
 } as const;
 const reladr: CdbField = ["Obsolete", 1, 0, 1, ZERO];
 
@@ -95,35 +93,39 @@ export const CACHE_COMMANDS: readonly CommandSpec[] = [
   defineCommand({
     ...SYNCHRONIZE,
     name: "SYNCHRONIZE CACHE (10)",
+    tool: "sg_sync",
     opcode: Op.SYNCHRONIZE_CACHE_10,
     length: 10,
     fields: [...FIELDS_10, reladr],
     units: UNIT_MEDIA,
-    source: "SBC-4 5.29",
+    source: "SBC-4",
   }),
   defineCommand({
     ...SYNCHRONIZE,
     name: "SYNCHRONIZE CACHE (16)",
+    tool: "sg_sync --16",
     opcode: Op.SYNCHRONIZE_CACHE_16,
     length: 16,
     fields: FIELDS_16,
     units: UNIT_DISK,
-    source: "SBC-4 5.30",
+    source: "SBC-4",
   }),
   defineCommand({
     ...PRE_FETCH,
     name: "PRE-FETCH (10)",
+    tool: "sg_seek --10 --pre-fetch",
     opcode: Op.PRE_FETCH_10,
     length: 10,
     fields: [...FIELDS_10, reladr],
-    source: "SBC-4 5.10",
+    source: "SBC-4",
   }),
   defineCommand({
     ...PRE_FETCH,
     name: "PRE-FETCH (16)",
+    tool: "sg_seek --pre-fetch",
     opcode: Op.PRE_FETCH_16,
     length: 16,
     fields: FIELDS_16,
-    source: "SBC-4 5.11",
+    source: "SBC-4",
   }),
 ];

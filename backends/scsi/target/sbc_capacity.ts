@@ -1,8 +1,7 @@
 /**
  * READ CAPACITY, READ DEFECT DATA.
  *
- * Source: SBC-4, sections 5.20, 5.21 (READ CAPACITY), 5.22, 5.23 (READ DEFECT
- * DATA).
+ * Source: SBC-4, the commands READ CAPACITY and READ DEFECT DATA.
  *
  * @module
  */
@@ -72,7 +71,7 @@ export const CAPACITY_COMMANDS: readonly CommandSpec[] = [
     always: true,
     needsMedium: true,
     run: readCapacity10,
-    source: "SBC-4 5.20, MMC-6 6.24",
+    source: "SBC-4, MMC-6",
     tool: "sg_readcap",
   }),
   defineCommand({
@@ -86,7 +85,7 @@ export const CAPACITY_COMMANDS: readonly CommandSpec[] = [
     always: true,
     needsMedium: true,
     run: readCapacity16,
-    source: "SBC-4 5.21",
+    source: "SBC-4",
     tool: "sg_readcap --long",
   }),
   defineCommand({
@@ -101,8 +100,8 @@ export const CAPACITY_COMMANDS: readonly CommandSpec[] = [
     access: ACCESS_READ,
     needsMedium: true,
     run: readDefectData,
-    source: "SBC-4 5.22",
-    tool: "sginfo -d",
+    source: "SBC-4",
+    tool: "sg_raw 37",
   }),
   defineCommand({
     name: "READ DEFECT DATA (12)",
@@ -117,6 +116,6 @@ export const CAPACITY_COMMANDS: readonly CommandSpec[] = [
     access: ACCESS_READ,
     needsMedium: true,
     run: readDefectData,
-    source: "SBC-4 5.23",
+    source: "SBC-4",
   }),
 ];

@@ -4,7 +4,7 @@
  * It runs alone: no other command of the logical unit, from any initiator, runs
  * between the comparison and the write.
  *
- * Source: SBC-4, section 5.3.
+ * Source: SBC-4, the command COMPARE AND WRITE.
  *
  * @module
  */
@@ -100,7 +100,7 @@ export const COMPARE_COMMANDS: readonly CommandSpec[] = [
     exclusive: true,
     once: true,
     run: scripted(compareAndWrite),
-    source: "SBC-4 5.3",
+    source: "SBC-4",
     tool: "sg_compare_and_write",
   }),
 ];

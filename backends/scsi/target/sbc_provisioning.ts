@@ -1,7 +1,7 @@
 /**
  * UNMAP and GET LBA STATUS: what is known of the space that blocks take.
  *
- * Source: SBC-4, sections 5.32 (UNMAP) and 5.5 (GET LBA STATUS (16)).
+ * Source: SBC-4, the commands UNMAP and GET LBA STATUS (16).
  *
  * @module
  */
@@ -131,7 +131,7 @@ export const PROVISIONING_COMMANDS: readonly CommandSpec[] = [
     writes: true,
     thin: true,
     run: scripted(unmap),
-    source: "SBC-4 5.32",
+    source: "SBC-4",
     tool: "sg_unmap",
   }),
   defineCommand({
@@ -148,7 +148,7 @@ export const PROVISIONING_COMMANDS: readonly CommandSpec[] = [
     access: ACCESS_READ,
     needsMedium: true,
     run: getLbaStatus,
-    source: "SBC-4 5.5",
+    source: "SBC-4",
     tool: "sg_get_lba_status",
   }),
 ];

@@ -1,8 +1,7 @@
 /**
  * START STOP UNIT, PREVENT ALLOW MEDIUM REMOVAL.
  *
- * Source: SBC-4, section 5.28 (START STOP UNIT), 5.12 (PREVENT ALLOW MEDIUM
- * REMOVAL), MMC-6, sections 6.42 and 6.20.
+ * Source: SBC-4 and MMC-6, the commands of these names.
  *
  * @module
  */
@@ -94,7 +93,7 @@ export const START_COMMANDS: readonly CommandSpec[] = [
     access: ACCESS_OWN,
     exclusive: true,
     run: scripted(startStop),
-    source: "SBC-4 5.28, MMC-6 6.42",
+    source: "SBC-4, MMC-6",
     tool: "sg_start",
   }),
   defineCommand({
@@ -105,7 +104,7 @@ export const START_COMMANDS: readonly CommandSpec[] = [
     units: UNIT_MEDIA,
     access: ACCESS_OWN,
     run: preventAllow,
-    source: "SBC-4 5.12, MMC-6 6.20",
+    source: "SBC-4, MMC-6",
     tool: "sg_prevent",
   }),
 ];

@@ -6,7 +6,7 @@
  * (FUA, or the write cache is off) is followed by a flush. A read that must come
  * from the medium (FUA) is preceded by one.
  *
- * Source: SBC-4, sections 5.11 to 5.14 (READ), 5.39 to 5.42 (WRITE).
+ * Source: SBC-4, the commands READ and WRITE.
  *
  * @module
  */
@@ -176,12 +176,12 @@ function writing(length: number, opcode: number, source: string): CommandSpec {
 
 /** READ and WRITE of all lengths. */
 export const TRANSFER_COMMANDS: readonly CommandSpec[] = [
-  reading(6, Op.READ_6, "SBC-3 5.7"),
-  reading(10, Op.READ_10, "SBC-4 5.15"),
-  reading(12, Op.READ_12, "SBC-4 5.16"),
-  reading(16, Op.READ_16, "SBC-4 5.17"),
-  writing(6, Op.WRITE_6, "SBC-3 5.31"),
-  writing(10, Op.WRITE_10, "SBC-4 5.40"),
-  writing(12, Op.WRITE_12, "SBC-4 5.41"),
-  writing(16, Op.WRITE_16, "SBC-4 5.42"),
+  reading(6, Op.READ_6, "SBC-3"),
+  reading(10, Op.READ_10, "SBC-4"),
+  reading(12, Op.READ_12, "SBC-4"),
+  reading(16, Op.READ_16, "SBC-4"),
+  writing(6, Op.WRITE_6, "SBC-3"),
+  writing(10, Op.WRITE_10, "SBC-4"),
+  writing(12, Op.WRITE_12, "SBC-4"),
+  writing(16, Op.WRITE_16, "SBC-4"),
 ];

@@ -4,7 +4,7 @@
  * BYTCHK 00b reads the blocks, 01b compares them with the Data-Out Buffer, 11b
  * compares each of them with the one block of the Data-Out Buffer.
  *
- * Source: SBC-4, sections 5.34 to 5.37 (VERIFY), 5.43 to 5.46 (WRITE AND VERIFY).
+ * Source: SBC-4, the commands VERIFY and WRITE AND VERIFY.
  *
  * @module
  */
@@ -172,6 +172,12 @@ const FIELDS: Readonly<Record<number, readonly CdbField[]>> = {
   ],
 };
 
+/** sg3-utils has the 10-byte and the 16-byte commands. */
+function toolOf(program: string, length: number): string | undefined {
+  if (length === 12) return undefined;
+  return length === 16 ? `${program} --16` : program;
+}
+
 function verifying(
   length: number,
   opcode: number,
@@ -187,7 +193,7 @@ function verifying(
     needsMedium: true,
     run: scripted(verify),
     source,
-    tool: length === 12 ? undefined : "sg_verify",
+    tool: toolOf("sg_verify", length),
   });
 }
 
@@ -203,16 +209,16 @@ function writing(length: number, opcode: number, source: string): CommandSpec {
     writes: true,
     run: scripted(writeAndVerify),
     source,
-    tool: length === 12 ? undefined : "sg_write_verify",
+    tool: toolOf("sg_write_verify", length),
   });
 }
 
 /** VERIFY and WRITE AND VERIFY of all lengths. */
 export const VERIFY_COMMANDS: readonly CommandSpec[] = [
-  verifying(10, Op.VERIFY_10, "SBC-4 5.35"),
-  verifying(12, Op.VERIFY_12, "SBC-4 5.36"),
-  verifying(16, Op.VERIFY_16, "SBC-4 5.37"),
-  writing(10, Op.WRITE_AND_VERIFY_10, "SBC-4 5.44"),
-  writing(12, Op.WRITE_AND_VERIFY_12, "SBC-4 5.45"),
-  writing(16, Op.WRITE_AND_VERIFY_16, "SBC-4 5.46"),
+  verifying(10, Op.VERIFY_10, "SBC-4"),
+  verifying(12, Op.VERIFY_12, "SBC-4"),
+  verifying(16, Op.VERIFY_16, "SBC-4"),
+  writing(10, Op.WRITE_AND_VERIFY_10, "SBC-4"),
+  writing(12, Op.WRITE_AND_VERIFY_12, "SBC-4"),
+  writing(16, Op.WRITE_AND_VERIFY_16, "SBC-4"),
 ];

@@ -5,7 +5,7 @@
  * makes without writing; with UNMAP its space is given back on a thin disk. Any
  * other block is written from memory that repeats it.
  *
- * Source: SBC-4, sections 5.48 (WRITE SAME (10)) and 5.49 (WRITE SAME (16)).
+ * Source: SBC-4, the commands WRITE SAME (10) and WRITE SAME (16).
  *
  * @module
  */
@@ -96,7 +96,6 @@ const COMMON = {
   needsMedium: true,
   writes: true,
   run: scripted(writeSame),
-  tool: "sg_write_same",
 } as const;
 
 /** WRITE SAME of both lengths. */
@@ -105,6 +104,7 @@ export const WRITE_SAME_COMMANDS: readonly CommandSpec[] = [
     ...COMMON,
     name: "WRITE SAME (10)",
     opcode: Op.WRITE_SAME_10,
+    tool: "sg_write_same --10",
     length: 10,
     fields: [
       field.protect,
@@ -115,12 +115,13 @@ export const WRITE_SAME_COMMANDS: readonly CommandSpec[] = [
       ["GROUP NUMBER", 6, 4, 5],
       ["NUMBER OF LOGICAL BLOCKS", 7, 7, 16],
     ],
-    source: "SBC-4 5.48",
+    source: "SBC-4",
   }),
   defineCommand({
     ...COMMON,
     name: "WRITE SAME (16)",
     opcode: Op.WRITE_SAME_16,
+    tool: "sg_write_same --16",
     length: 16,
     fields: [
       field.protect,
@@ -132,6 +133,6 @@ export const WRITE_SAME_COMMANDS: readonly CommandSpec[] = [
       ["NUMBER OF LOGICAL BLOCKS", 10, 7, 32],
       ["GROUP NUMBER", 14, 4, 5],
     ],
-    source: "SBC-4 5.49",
+    source: "SBC-4",
   }),
 ];

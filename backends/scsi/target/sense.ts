@@ -1,7 +1,7 @@
 /**
  * Sense data: what a device server says of a command that did not go well.
  *
- * Source: SPC-5, section 4.4.
+ * Source: SPC-5, sense data.
  *
  * @module
  */

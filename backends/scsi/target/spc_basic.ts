@@ -1,8 +1,7 @@
 /**
  * TEST UNIT READY, REQUEST SENSE, REPORT LUNS, and diagnostics.
  *
- * Source: SPC-5, sections 6.57 (TEST UNIT READY), 6.39 (REQUEST SENSE), 6.33
- * (REPORT LUNS), 6.42 (SEND DIAGNOSTIC), 6.29 (RECEIVE DIAGNOSTIC RESULTS).
+ * Source: SPC-5, the commands of these names.
  *
  * @module
  */
@@ -121,7 +120,7 @@ export const BASIC_COMMANDS: readonly CommandSpec[] = [
     access: ACCESS_ANY,
     needsMedium: true,
     run: testUnitReady,
-    source: "SPC-5 6.57",
+    source: "SPC-5",
     tool: "sg_turs",
   }),
   defineCommand({
@@ -134,7 +133,7 @@ export const BASIC_COMMANDS: readonly CommandSpec[] = [
     always: true,
     ignoresAttention: true,
     run: requestSense,
-    source: "SPC-5 6.39",
+    source: "SPC-5",
     tool: "sg_requests",
   }),
   defineCommand({
@@ -147,7 +146,7 @@ export const BASIC_COMMANDS: readonly CommandSpec[] = [
     always: true,
     ignoresAttention: true,
     run: reportLuns,
-    source: "SPC-5 6.33",
+    source: "SPC-5",
     tool: "sg_luns",
   }),
   defineCommand({
@@ -164,7 +163,7 @@ export const BASIC_COMMANDS: readonly CommandSpec[] = [
     units: UNIT_MEDIA,
     access: ACCESS_WRITE,
     run: sendDiagnostic,
-    source: "SPC-5 6.42",
+    source: "SPC-5",
     tool: "sg_senddiag",
   }),
   defineCommand({
@@ -175,7 +174,7 @@ export const BASIC_COMMANDS: readonly CommandSpec[] = [
     units: UNIT_MEDIA,
     access: ACCESS_READ,
     run: receiveDiagnostic,
-    source: "SPC-5 6.29",
+    source: "SPC-5",
     tool: "sg_senddiag --list",
   }),
 ];

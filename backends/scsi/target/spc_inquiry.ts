@@ -1,8 +1,8 @@
 /**
  * INQUIRY: standard data and vital product data.
  *
- * Source: SPC-5, sections 6.6 (INQUIRY) and 7.7 (vital product data), SBC-4,
- * section 6.6.
+ * Source: SPC-5, the command INQUIRY and the vital product data parameters,
+ * SBC-4, its own vital product data pages.
  *
  * @module
  */
@@ -42,7 +42,7 @@ const COMMAND_QUEUING = 0x02;
 const IMPLICIT_TPGS = 0x10;
 /** Version descriptors: SAM-5, SPC-5; SBC-4 or MMC-6. */
 const SAM_5 = 0x00a0, SPC_5 = 0x05c0, SBC_4 = 0x0600, MMC_6 = 0x04e0;
-/** Descriptor heads. Source: SPC-5, section 7.7.6. */
+/** Descriptor heads. Source: SPC-5. */
 const BINARY = 0x01, ASCII = 0x02;
 /** Relative target port identifier and target port group that there are. */
 export const TARGET_PORT = 1, TARGET_PORT_GROUP = 1;
@@ -222,7 +222,7 @@ export const INQUIRY_COMMANDS: readonly CommandSpec[] = [
     always: true,
     ignoresAttention: true,
     run: inquiry,
-    source: "SPC-5 6.6",
-    tool: "sg_inq, sg_vpd",
+    source: "SPC-5",
+    tool: "sg_vpd",
   }),
 ];

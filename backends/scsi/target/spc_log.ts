@@ -1,7 +1,8 @@
 /**
  * LOG SENSE: supported pages, temperature, start-stop cycles, provisioning.
  *
- * Source: SPC-5, sections 6.10 and 7.3, SBC-4, section 6.4.
+ * Source: SPC-5, the command LOG SENSE and the log parameters, SBC-4, the logical
+ * block provisioning log page.
  *
  * @module
  */
@@ -134,7 +135,7 @@ export const LOG_COMMANDS: readonly CommandSpec[] = [
     access: ACCESS_ANY,
     always: true,
     run: logSense,
-    source: "SPC-5 6.10",
+    source: "SPC-5",
     tool: "sg_logs",
   }),
 ];

@@ -1,7 +1,7 @@
 /**
  * MODE SENSE and MODE SELECT.
  *
- * Source: SPC-5, sections 6.13 to 6.16 and 7.5.
+ * Source: SPC-5, the commands of these names and the mode parameters.
  *
  * @module
  */
@@ -152,14 +152,12 @@ const SENSE = {
   units: UNIT_MEDIA,
   access: ACCESS_READ,
   run: modeSense,
-  tool: "sg_modes",
 } as const;
 const SELECT = {
   units: UNIT_MEDIA,
   access: ACCESS_WRITE,
   exclusive: true,
   run: modeSelect,
-  tool: "sg_wr_mode",
 } as const;
 const SELECT_FIELDS: readonly CdbField[] = [
   ["PF", 1, 4, 1],
@@ -171,33 +169,37 @@ export const MODE_COMMANDS: readonly CommandSpec[] = [
   defineCommand({
     ...SENSE,
     name: "MODE SENSE (6)",
+    tool: "sg_modes --six",
     opcode: Op.MODE_SENSE_6,
     length: 6,
     fields: [...PAGE_FIELDS, ["ALLOCATION LENGTH", 4, 7, 8]],
-    source: "SPC-5 6.15",
+    source: "SPC-5",
   }),
   defineCommand({
     ...SENSE,
     name: "MODE SENSE (10)",
+    tool: "sg_modes",
     opcode: Op.MODE_SENSE_10,
     length: 10,
     fields: [...PAGE_FIELDS, field.allocation10],
-    source: "SPC-5 6.16",
+    source: "SPC-5",
   }),
   defineCommand({
     ...SELECT,
     name: "MODE SELECT (6)",
+    tool: "sg_wr_mode --six",
     opcode: Op.MODE_SELECT_6,
     length: 6,
     fields: [...SELECT_FIELDS, ["PARAMETER LIST LENGTH", 4, 7, 8]],
-    source: "SPC-5 6.13",
+    source: "SPC-5",
   }),
   defineCommand({
     ...SELECT,
     name: "MODE SELECT (10)",
+    tool: "sg_wr_mode",
     opcode: Op.MODE_SELECT_10,
     length: 10,
     fields: [...SELECT_FIELDS, ["PARAMETER LIST LENGTH", 7, 7, 16]],
-    source: "SPC-5 6.14",
+    source: "SPC-5",
   }),
 ];

@@ -1,7 +1,7 @@
 /**
  * PERSISTENT RESERVE IN.
  *
- * Source: SPC-5, section 6.15.
+ * Source: SPC-5, the command PERSISTENT RESERVE IN.
  *
  * @module
  */
@@ -101,7 +101,7 @@ export const PERSISTENT_IN_COMMANDS: readonly CommandSpec[] = [
     name: "PERSISTENT RESERVE IN: READ KEYS",
     serviceAction: 0,
     run: readKeys,
-    source: "SPC-5 6.15.2",
+    source: "SPC-5",
     tool: "sg_persist --read-keys",
   }),
   defineCommand({
@@ -109,7 +109,7 @@ export const PERSISTENT_IN_COMMANDS: readonly CommandSpec[] = [
     name: "PERSISTENT RESERVE IN: READ RESERVATION",
     serviceAction: 1,
     run: readReservation,
-    source: "SPC-5 6.15.3",
+    source: "SPC-5",
     tool: "sg_persist --read-reservation",
   }),
   defineCommand({
@@ -117,7 +117,7 @@ export const PERSISTENT_IN_COMMANDS: readonly CommandSpec[] = [
     name: "PERSISTENT RESERVE IN: REPORT CAPABILITIES",
     serviceAction: 2,
     run: reportCapabilities,
-    source: "SPC-5 6.15.4",
+    source: "SPC-5",
     tool: "sg_persist --report-capabilities",
   }),
   defineCommand({
@@ -125,7 +125,7 @@ export const PERSISTENT_IN_COMMANDS: readonly CommandSpec[] = [
     name: "PERSISTENT RESERVE IN: READ FULL STATUS",
     serviceAction: 3,
     run: readFullStatus,
-    source: "SPC-5 6.15.5",
+    source: "SPC-5",
     tool: "sg_persist --read-full-status",
   }),
 ];

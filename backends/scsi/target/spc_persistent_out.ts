@@ -5,7 +5,8 @@
  * one, which {@linkcode commit} puts in its place; only then are other
  * initiators told by unit attention conditions.
  *
- * Source: SPC-5, sections 5.13 and 6.16.
+ * Source: SPC-5, the command PERSISTENT RESERVE OUT and the model of
+ * reservations.
  *
  * @module
  */
@@ -307,7 +308,7 @@ function service(
   name: string,
   serviceAction: number,
   run: (task: Task) => void,
-  tool: string,
+  tool?: string,
 ): CommandSpec {
   return defineCommand({
     name: `PERSISTENT RESERVE OUT: ${name}`,
@@ -323,8 +324,8 @@ function service(
     access: ACCESS_OWN,
     once: true,
     run,
-    source: "SPC-5 6.16",
-    tool: `sg_persist --${tool}`,
+    source: "SPC-5",
+    tool: tool === undefined ? undefined : `sg_persist --${tool}`,
   });
 }
 
@@ -351,6 +352,5 @@ export const PERSISTENT_OUT_COMMANDS: readonly CommandSpec[] = [
     "REGISTER AND MOVE",
     MOVE,
     action(move, true, false),
-    "register-move",
   ),
 ];

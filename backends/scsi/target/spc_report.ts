@@ -2,8 +2,7 @@
  * What a logical unit can do, told in MAINTENANCE IN: its commands, task
  * management functions and target port groups.
  *
- * Source: SPC-5, sections 6.35 (REPORT SUPPORTED OPERATION CODES), 6.36 (REPORT
- * SUPPORTED TASK MANAGEMENT FUNCTIONS), 6.37 (REPORT TARGET PORT GROUPS).
+ * Source: SPC-5, the commands of these names.
  *
  * @module
  */
@@ -128,7 +127,7 @@ export const REPORT_COMMANDS: readonly CommandSpec[] = [
     fields: [["PARAMETER DATA FORMAT", 1, 7, 3], field.allocation12],
     access: ACCESS_ANY,
     run: reportPortGroups,
-    source: "SPC-5 6.37",
+    source: "SPC-5",
     tool: "sg_rtpg",
   }),
   defineCommand({
@@ -144,7 +143,7 @@ export const REPORT_COMMANDS: readonly CommandSpec[] = [
     ],
     access: ACCESS_READ,
     run: reportOpcodes,
-    source: "SPC-5 6.35",
+    source: "SPC-5",
     tool: "sg_opcodes",
   }),
   defineCommand({
@@ -154,7 +153,7 @@ export const REPORT_COMMANDS: readonly CommandSpec[] = [
     fields: [["REPD", 2, 7, 1], field.allocation12],
     access: ACCESS_READ,
     run: reportFunctions,
-    source: "SPC-5 6.36",
+    source: "SPC-5",
     tool: "sg_opcodes --tmf",
   }),
 ];

@@ -3,7 +3,7 @@
  *
  * They are refused while initiators are registered for persistent reservations.
  *
- * Source: SPC-2, sections 7.16, 7.17, 7.21, 7.22.
+ * Source: SPC-2, the commands of these names.
  *
  * @module
  */
@@ -55,8 +55,8 @@ export const RESERVE_COMMANDS: readonly CommandSpec[] = [
     length: 6,
     once: true,
     run: reserve,
-    source: "SPC-2 7.21",
-    tool: "sg_raw",
+    source: "SPC-2",
+    tool: "sg_raw 16",
   }),
   defineCommand({
     ...COMMON,
@@ -66,8 +66,8 @@ export const RESERVE_COMMANDS: readonly CommandSpec[] = [
     always: true,
     once: true,
     run: release,
-    source: "SPC-2 7.16",
-    tool: "sg_raw",
+    source: "SPC-2",
+    tool: "sg_raw 17",
   }),
   defineCommand({
     ...COMMON,
@@ -76,8 +76,8 @@ export const RESERVE_COMMANDS: readonly CommandSpec[] = [
     length: 10,
     once: true,
     run: reserve,
-    source: "SPC-2 7.22",
-    tool: "sg_raw",
+    source: "SPC-2",
+    tool: "sg_raw 56",
   }),
   defineCommand({
     ...COMMON,
@@ -87,7 +87,7 @@ export const RESERVE_COMMANDS: readonly CommandSpec[] = [
     always: true,
     once: true,
     run: release,
-    source: "SPC-2 7.17",
-    tool: "sg_raw",
+    source: "SPC-2",
+    tool: "sg_raw 57",
   }),
 ];

@@ -8,7 +8,7 @@
  * ends with a status (and sense data), or because it was aborted; which of both
  * it is stands in {@linkcode Task.outcome}.
  *
- * Source: SAM-6, sections 4.9 and 5.1.
+ * Source: SAM-6, tasks and task attributes.
  *
  * @module
  */

@@ -13,7 +13,7 @@
  * ends with its storage operation, which cannot be taken back; who asked for it
  * is told when the last one has ended.
  *
- * Source: SAM-6, sections 8 (task set management) and 7 (task management).
+ * Source: SAM-6, task set management and task management functions.
  *
  * @module
  */
