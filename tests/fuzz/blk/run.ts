@@ -187,6 +187,7 @@ export class Run {
       putDescriptor(this.#memory, at, { address, length, flags, next });
       return this.#say(`descriptor 0x${at.toString(16)} becomes another`);
     }
+    if (a % 4 === 3) this.#configure(b, d);
     if (a % 2 === 0) this.#offer(b % (RING_SIZE + 1));
     for (let i = 0; i <= RING_SIZE && !this.over; i++) {
       if (!this.#serve(null)) break;
@@ -346,6 +347,14 @@ export class Run {
     const entry = AVAILABLE + 4n + 2n * BigInt(index % RING_SIZE);
     this.#memory.driverPut(entry, 2, head);
     this.#memory.driverPut(AVAILABLE + 2n, 2, index + 1 & 0xffff);
+  }
+
+  /** What the front-end and people may ask at any time. */
+  #configure(value: number, offset: number): void {
+    const { device } = this.#disk;
+    device.writeConfig(offset % 64, Uint8Array.of(value, value >> 1, 0));
+    const { length } = JSON.stringify(device.status());
+    this.#say(`configuration written at ${offset % 64}, status of ${length}`);
   }
 
   // The device.

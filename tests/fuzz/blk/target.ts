@@ -15,6 +15,9 @@ import { BlkModel } from "./model.ts";
 import { RECORD, REGIONS, Run } from "./run.ts";
 import { BLK_SEEDS } from "./seeds.ts";
 
+/** VERSION_1, FLUSH and CONFIG_WCE: the driver may switch the cache mode. */
+const WRITEBACK_FEATURES = 1n << 32n | 1n << 11n | 1n << 9n;
+
 /** The target. */
 export class BlkTarget implements Target {
   readonly name = "blk";
@@ -61,6 +64,9 @@ export class BlkTarget implements Target {
     this.#memory.clear();
     const bytes = new Bytes(input);
     const { disk, model } = this.#disks[bytes.u8() % this.#disks.length];
+    // The cache mode outlives a reset.
+    disk.device.negotiate(WRITEBACK_FEATURES);
+    disk.device.writeConfig(32, Uint8Array.of(1));
     disk.device.reset();
     if (!this.#clean || this.#last !== disk) {
       disk.fill();

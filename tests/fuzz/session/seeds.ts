@@ -11,6 +11,7 @@ const SET_VRING_KICK = 9, SET_VRING_CALL = 10, SET_VRING_ERR = 11;
 const SET_PROTOCOL_FEATURES = 13, SET_VRING_ENABLE = 15;
 const SET_BACKEND_REQ_FD = 16, GET_CONFIG = 17, SET_CONFIG = 18;
 const GET_INFLIGHT_FD = 19, SET_INFLIGHT_FD = 20, SEND_RARP = 21;
+const NET_SET_MTU = 22;
 const RESET_DEVICE = 23, ADD_MEM_REG = 25, REM_MEM_REG = 26;
 const ACK = 1;
 
@@ -35,18 +36,30 @@ const RUNNING = [
   record(SET_VRING_ENABLE, ACK),
 ];
 
+/** With what network devices have besides: `d` is odd. */
+const ALL_FEATURES = record(SET_PROTOCOL_FEATURES);
+ALL_FEATURES[10] = 1;
+const NETWORK = [ALL_FEATURES, record(SET_OWNER), record(SET_FEATURES)];
+
 /** What comes before the messages of an input. */
 export const BEGINNINGS: readonly (readonly Uint8Array[])[] = [
   [],
   NEGOTIATED,
   RUNNING,
   [record(SET_PROTOCOL_FEATURES)],
+  NETWORK,
 ];
 
 function input(beginning: number, ...records: Uint8Array[]): Uint8Array {
   const bytes = new Uint8Array(5 + 16 * records.length);
   bytes[2] = beginning;
   records.forEach((record, i) => bytes.set(record, 5 + 16 * i));
+  return bytes;
+}
+
+function network(...records: Uint8Array[]): Uint8Array {
+  const bytes = input(4, ...records);
+  bytes[1] = 1;
   return bytes;
 }
 
@@ -67,6 +80,7 @@ export const SESSION_SEEDS: readonly Uint8Array[] = [
     record(SET_INFLIGHT_FD, ACK, 0, 1, 7),
     record(SEND_RARP, ACK),
   ),
+  network(record(SEND_RARP, ACK), record(NET_SET_MTU, ACK)),
   input(2, record(SET_MEM_TABLE, ACK, 0, 2), record(REM_MEM_REG, ACK)),
   input(
     1,

@@ -136,7 +136,8 @@ export class SessionTarget implements Target {
       }
       if (late % 4 === 3) session.configChanged();
       replies = receive(theirs);
-      theirs.close();
+      if (late % 8 === 7) await session.stop().catch(() => {});
+      else theirs.close();
       await done;
     } finally {
       theirs.close();
