@@ -316,7 +316,9 @@ function note(
     observer.reached((hash ^ previous) >>> 0);
     previous = hash << 1;
   }
-  const reason = (session.dropped ?? "").replaceAll(/0x[\da-f]+|\d+/g, "");
+  // Without what the message brought along.
+  const reason = (session.dropped ?? "").replaceAll(/0x[\da-f]+|[^a-z ]/gi, "")
+    .slice(0, 80);
   let hash = 3;
   for (let i = 0; i < reason.length; i++) {
     hash = Math.imul(hash, 33) + reason.charCodeAt(i) | 0;
