@@ -78,7 +78,7 @@ export function parseCommand(
   const switches = spec.flags.filter(({ type }) => type === "flag");
   const valued = spec.flags.filter(({ type }) => type !== "flag");
   const unknown: string[] = [];
-  const parsed = parseArgs(args, {
+  const parsed = parseArgs(args.map(guard), {
     boolean: ["help", ...switches.map(({ name }) => name)],
     string: ["_", ...valued.map(({ name }) => name)],
     collect: valued.map(({ name }) => name),
@@ -89,7 +89,7 @@ export function parseCommand(
       return false;
     },
   }) as Record<string, unknown>;
-  const words = (parsed._ as unknown[]).map(String);
+  const words = (parsed._ as unknown[]).map((word) => unguard(String(word)));
   if (parsed.help === true) {
     return { help: true, values: {}, lists: new Map(), arguments: words };
   }
@@ -115,6 +115,17 @@ export function parseCommand(
   const schema = spec.flags.map(({ default: _, ...flag }) => flag);
   const values = parseOptions(spec.name, schema, pairs);
   return { help: false, values, lists, arguments: words };
+}
+
+/** What begins like a negative number is no option: `-25%`. */
+const GUARD = "\0";
+
+function guard(arg: string): string {
+  return /^-\d/.test(arg) ? GUARD + arg : arg;
+}
+
+function unguard(word: string): string {
+  return word.startsWith(GUARD) ? word.slice(GUARD.length) : word;
 }
 
 function refuseUnknown(spec: CommandSpec, unknown: readonly string[]): void {

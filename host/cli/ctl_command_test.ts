@@ -59,7 +59,11 @@ Deno.test("ctl asks a server for its status and resizes its disks", async () => 
   const document = JSON.parse(await ctl("call", "rpc.discover"));
   assertEquals(
     document.methods.map(({ name }: { name: string }) => name),
-    ["rpc.discover", "status", "resize", "resume"],
+    [
+      ...["rpc.discover", "status", "resize", "resume", "link"],
+      ...["balloon.set", "balloon.status", "balloon.stats"],
+      ...["lun.add", "lun.remove", "lun.resize", "lun.change-medium"],
+    ],
   );
   const { devices: [first] } = JSON.parse(
     await ctl("call", "status", '{"name":"blk"}'),

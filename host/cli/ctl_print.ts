@@ -6,6 +6,12 @@
 
 import type { z } from "zod";
 import { Resize, Resume, Status } from "../management/device_methods.ts";
+import {
+  Balloon,
+  BalloonStats,
+  Link,
+  Lun,
+} from "../management/type_methods.ts";
 import { describeSize } from "../options/parse.ts";
 import { PROGRAM } from "../version.ts";
 
@@ -16,7 +22,9 @@ export function json(result: unknown): string {
 
 /** The result of `resize`, a line for each device. */
 export function resize(result: unknown): string {
-  return Resize.parse(result).devices.map((device) => {
+  const { devices } = Resize.parse(result);
+  if (devices.length === 0) return "There are no disks here";
+  return devices.map((device) => {
     const { name, capacity, previousCapacity } = device;
     const now = `${name}: ${describeSize(capacity)}`;
     return capacity === previousCapacity
@@ -27,7 +35,44 @@ export function resize(result: unknown): string {
 
 /** The result of `resume`, a line for each device. */
 export function resume(result: unknown): string {
-  return Resume.parse(result).devices.map(({ name }) => `${name}: goes on`)
+  const { devices } = Resume.parse(result);
+  if (devices.length === 0) return "There are no disks here";
+  return devices.map(({ name }) => `${name}: goes on`).join("\n");
+}
+
+/** The result of `link`. */
+export function link(result: unknown): string {
+  const { name, up } = Link.parse(result);
+  return `${name}: the link is ${up ? "up" : "down"}`;
+}
+
+/** The result of `balloon.set` and `balloon.status`. */
+export function balloon(result: unknown): string {
+  const { name, memory, guestTarget, actual, reclaimed, progress } = Balloon
+    .parse(result);
+  return [
+    `${name}: the guest has ${describeSize(memory - actual)} of ${
+      describeSize(memory)
+    }, it is to have ${describeSize(guestTarget)} (${
+      Math.floor(progress * 100)
+    } % of the way)`,
+    `  reclaimed: ${describeSize(reclaimed)}`,
+  ].join("\n");
+}
+
+/** The result of `balloon.stats`. */
+export function stats(result: unknown): string {
+  const { name, stats, statsAge } = BalloonStats.parse(result);
+  const age = statsAge === null
+    ? "the guest has told none"
+    : `${statsAge.toFixed(1)} s old`;
+  return [`${name}: ${age}`, ...tree(stats, "  ")].join("\n");
+}
+
+/** The result of the methods about logical units. */
+export function lun(result: unknown): string {
+  const { name, target, lun, ...facts } = Lun.parse(result);
+  return [`${name}: target ${target}, LUN ${lun}`, ...tree(facts, "  ")]
     .join("\n");
 }
 

@@ -113,7 +113,33 @@ Deno.test("main() answers wrong command lines with one line and code 2", async (
     ],
     [
       ["ctl"],
-      "ctl: what to do is missing: one of status, resize, resume, call",
+      "ctl: what to do is missing: one of status, resize, resume, link, balloon, lun, call",
+    ],
+    [["ctl", "link", "on"], 'ctl: a link is up or down, not "on"'],
+    [
+      ["ctl", "link"],
+      "ctl: write vhostd ctl link up|down [NAME] [OPTION]…",
+    ],
+    [
+      ["ctl", "balloon"],
+      "ctl: what to do with the balloon is missing: one of set, status, stats",
+    ],
+    [
+      ["ctl", "balloon", "sat"],
+      'ctl: there is no "balloon sat" (did you mean "set"?)',
+    ],
+    [
+      ["ctl", "balloon", "set"],
+      "ctl: write vhostd ctl balloon set SIZE [NAME] [--wait] [OPTION]…",
+    ],
+    [["ctl", "status", "--wait"], "ctl: --wait is for ctl balloon set only"],
+    [
+      ["ctl", "lun", "add", "target=x"],
+      'ctl lun add: "target=x" is no integer from 0 to 255',
+    ],
+    [
+      ["ctl", "lun", "mount"],
+      'ctl: there is no "lun mount": one of add, remove, resize, change-medium',
     ],
     [["ctl", "stauts"], 'ctl: there is no "stauts" (did you mean "status"?)'],
     [["ctl", "resize"], "ctl: write vhostd ctl resize NAME|all [OPTION]…"],

@@ -70,6 +70,9 @@ export async function runDevices(
 function managedHere(host: DeviceHost): ManagedDevice {
   return {
     name: host.name,
+    type: host.spec.type,
+    // Nothing starts it again.
+    amend: () => {},
     status: async () => ({
       ...await host.status(),
       process: null,

@@ -75,6 +75,56 @@ export const SCSI: DeviceType = {
   },
 };
 
+/**
+ * Options of a host after a management command about a logical unit.
+ *
+ * @param command `lun-add`, `lun-remove` or `change-medium`; any other changes
+ * nothing
+ * @param unit its place, and what else the command was told
+ */
+export function amendLuns(
+  options: DeviceOptions,
+  command: string,
+  unit: Readonly<Record<string, unknown>>,
+): DeviceOptions {
+  const { target, lun } = unit;
+  const luns = lunsOf(options);
+  const isMeant = (each: DeviceOptions) =>
+    (each.target ?? 0) === target && (each.lun ?? 0) === lun;
+  const host = { ...options };
+  for (const { name } of LUN_OPTIONS) delete host[camelCase(name)];
+  switch (command) {
+    case "lun-add":
+      return { ...host, luns: [...luns, unit] };
+    case "lun-remove":
+      return { ...host, luns: luns.filter((each) => !isMeant(each)) };
+    case "change-medium": {
+      const { path } = unit;
+      return {
+        ...host,
+        luns: luns.map((each) => isMeant(each) ? { ...each, path } : each),
+      };
+    }
+  }
+  return options;
+}
+
+/** All logical units in one list, that of the host's own keys included. */
+function lunsOf(options: DeviceOptions): DeviceOptions[] {
+  const listed = (options.luns ?? []) as DeviceOptions[];
+  if (options.path === undefined && options.type !== "cdrom") {
+    return [...listed];
+  }
+  const own = LUN_OPTIONS.map(({ name }) => camelCase(name))
+    .filter((key) => options[key] !== undefined)
+    .map((key) => [key, options[key]]);
+  return [{ ...Object.fromEntries(own), target: 0, lun: 0 }, ...listed];
+}
+
+function camelCase(name: string): string {
+  return name.replace(/-(.)/g, (_, letter) => letter.toUpperCase());
+}
+
 /** Hosts of one process may share a disk; others may not. */
 function writtenFiles(options: DeviceOptions): readonly string[] {
   return resolveScsiOptions(options).luns

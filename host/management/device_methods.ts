@@ -1,5 +1,5 @@
 /**
- * The management methods about devices: `status` and `resize`.
+ * The management methods about devices of every type.
  *
  * @module
  */
@@ -7,24 +7,10 @@
 import { z } from "zod";
 import { HostError, messageOf } from "../error.ts";
 import { featureNames } from "../features.ts";
-import { didYouMean } from "../options/suggest.ts";
 import type { Methods } from "./methods.ts";
+import { ALL, type ManagedDevice, select } from "./selection.ts";
 
-/** What management asks of a device. */
-export interface ManagedDevice {
-  /** Its name. */
-  readonly name: string;
-  /** Facts and counters: a JSON object. */
-  status(): Promise<Record<string, unknown>>;
-  /** A command of the device; returns a JSON value. */
-  command(
-    name: string,
-    parameters: Readonly<Record<string, unknown>>,
-  ): Promise<unknown>;
-}
-
-/** Means every device where a name is asked for. */
-export const ALL = "all";
+export type { ManagedDevice } from "./selection.ts";
 
 const Count = z.int().check(z.nonnegative());
 
@@ -134,7 +120,7 @@ export function registerDeviceMethods(
     params: z.strictObject({ name: Selection }),
     result: Resize,
     handler: async ({ name }) => ({
-      devices: await resizeDevices(select(devices, name)),
+      devices: await resizeDevices(select(devices, name, "resize")),
     }),
   });
   methods.register("resume", {
@@ -142,7 +128,11 @@ export function registerDeviceMethods(
     params: z.strictObject({ name: Selection }),
     result: Resume,
     handler: async ({ name }) => ({
-      devices: await commandAll("resume", Resumed, select(devices, name)),
+      devices: await commandAll(
+        "resume",
+        Resumed,
+        select(devices, name, "resume"),
+      ),
     }),
   });
 }
@@ -177,22 +167,6 @@ async function commandAll<Schema extends z.ZodType>(
   }
   if (problems.length === 0) return results;
   throw new HostError("device", problems.join("; "));
-}
-
-function select(
-  devices: readonly ManagedDevice[],
-  name: string,
-): readonly ManagedDevice[] {
-  if (name === ALL) return devices;
-  const device = devices.find((each) => each.name === name);
-  if (device !== undefined) return [device];
-  const names = devices.map((each) => each.name);
-  throw new HostError(
-    "usage",
-    `There is no device "${name}"${
-      didYouMean(name, names) || `: ${names.join(", ")}`
-    }`,
-  );
 }
 
 async function statusOf(

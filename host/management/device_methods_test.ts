@@ -9,6 +9,8 @@ function device(
 ): ManagedDevice {
   return {
     name,
+    type: "blk",
+    amend: () => {},
     status: () =>
       Promise.resolve({
         name,

@@ -50,9 +50,11 @@ export function listenForManagement(
     const { ManagementServer } = await import("./server.ts");
     const { Methods } = await import("./methods.ts");
     const { registerDeviceMethods } = await import("./device_methods.ts");
+    const { registerTypeMethods } = await import("./type_methods.ts");
     if (listener.closed) return;
     const methods = new Methods({ title: PROGRAM, version: VERSION });
     registerDeviceMethods(methods, devices, VERSION);
+    registerTypeMethods(methods, devices);
     end = ManagementServer.adopt(listener, methods, reactor, log);
   };
   return {
@@ -71,7 +73,8 @@ export async function resizeAll(
   log.info("Looking at the size of all images again: SIGHUP");
   try {
     const { resizeDevices } = await import("./device_methods.ts");
-    await resizeDevices(devices);
+    const { ALL, select } = await import("./selection.ts");
+    await resizeDevices(select(devices, ALL, "resize"));
   } catch (error) {
     log.error(messageOf(error));
   }

@@ -18,7 +18,7 @@ export type SocketState = "open" | "finished" | "lost";
 /** A device and its socket. */
 export class DeviceSocket implements Disposable {
   /** The device. */
-  readonly spec: DeviceSpec;
+  spec: DeviceSpec;
   readonly #socket: UnixListener | UnixSocket;
   #state: SocketState = "open";
 

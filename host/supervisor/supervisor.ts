@@ -155,6 +155,19 @@ export class SupervisedDevice {
     return this.#socket.name;
   }
 
+  /** Name of its type. */
+  get type(): string {
+    return this.#socket.spec.type;
+  }
+
+  /** Changes the options with which the device is started again. */
+  amend(
+    change: (options: DeviceSpec["options"]) => DeviceSpec["options"],
+  ): void {
+    const { spec } = this.#socket;
+    this.#socket.spec = { ...spec, options: change(spec.options) };
+  }
+
   /** Facts and counters: a JSON object. */
   async status(): Promise<Record<string, unknown>> {
     const { name, type, socket = null } = this.#socket.spec;
