@@ -99,6 +99,8 @@ export interface GuestOptions {
   readonly memory?: number;
   /** Guest address of the memory (default {@linkcode GUEST_BASE}). */
   readonly base?: number;
+  /** Whether completions carry the written bytes (default true). */
+  readonly copy?: boolean;
 }
 
 /** Header of a virtio-blk request. */
@@ -132,7 +134,7 @@ export class Guest implements Disposable {
     socket: string,
     options: GuestOptions = {},
   ): Promise<Guest> {
-    const { rings = 1, size = 128, memory: bytes = 4 << 20 } = options;
+    const { rings = 1, size = 128, memory: bytes = 4 << 20, copy } = options;
     const frontEnd = FrontEnd.connect(socket);
     const region = SharedRegion.create(options.base ?? GUEST_BASE, bytes);
     const memory = new FakeMemory([region]);
@@ -145,7 +147,7 @@ export class Guest implements Disposable {
     }
     const eventIdx = (frontEnd.features >> 29n & 1n) === 1n;
     for (let i = 0; i < rings; i++) {
-      guest.drivers.push(new FakeDriver(memory, { size, eventIdx }));
+      guest.drivers.push(new FakeDriver(memory, { size, eventIdx, copy }));
     }
     return guest;
   }

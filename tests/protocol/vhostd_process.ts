@@ -44,6 +44,7 @@ export interface VhostdProcessOptions {
 /** What `status` says of a ring that runs. */
 export interface RingFacts {
   readonly index: number;
+  readonly inFlight: number;
   readonly completed: number;
   readonly badChains: number;
   readonly kicks: number;
