@@ -281,6 +281,16 @@ Deno.test("memory that is no shared file is kept, and named", () => {
   assertEquals(bench.lines.length, 2);
 });
 
+Deno.test("regions without end make no log without end", () => {
+  using bench = new BalloonBench({ regions: [] });
+  for (let i = 0; i < 200; i++) {
+    bench.addRegion({ page: 256 + i, pages: 1 });
+    bench.inflate(256 + i);
+    bench.memory.remove((256 + i) * 4096, 4096);
+  }
+  assertEquals(bench.lines.length, 64);
+});
+
 Deno.test("a hole that fails is told of once, and is not counted as given back", () => {
   using bench = new BalloonBench();
   bench.pages.errno = Errno.EPERM;

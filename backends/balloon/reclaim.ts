@@ -30,8 +30,8 @@ import { BALLOON_PAGE_SIZE } from "./protocol.ts";
 
 /** In place of a count: the host page was given back as a whole. */
 const GONE = -1;
-/** Warnings that are remembered, so as not to be repeated. */
-const MAX_WARNINGS = 1024;
+/** Warnings about regions at most; each is given once. */
+const MAX_WARNINGS = 64;
 
 /** Gives pages back. */
 export class Reclaimer {
@@ -217,8 +217,9 @@ export class Reclaimer {
 
   /** Regions come and go; what is wrong with one stays wrong. */
   #warnOnce(message: string): void {
-    if (this.#warnings.has(message)) return;
-    if (this.#warnings.size < MAX_WARNINGS) this.#warnings.add(message);
+    const { size } = this.#warnings;
+    if (size >= MAX_WARNINGS || this.#warnings.has(message)) return;
+    this.#warnings.add(message);
     this.#log("warn", message);
   }
 
