@@ -194,6 +194,35 @@ export class VirtioPci {
     await this.#reset();
   }
 
+  /**
+   * `virtio_reinit` (`vtpci_legacy_reinit`, `vtpci_modern_reinit`): from reset to
+   * queues that are set up anew, in the memory that they have.
+   */
+  async reinit(features: bigint): Promise<number> {
+    const { device } = this.#machine;
+    if (await device.readStatus() !== STATUS_RESET) await this.stop();
+    await this.#setStatus(STATUS_ACK);
+    await this.#setStatus(STATUS_DRIVER);
+    await this.negotiateFeatures(features);
+    const error = await this.finalizeFeatures();
+    if (error !== 0) return error;
+    // vtpci_reinit.
+    for (const queue of this.#queues) {
+      const failed = queue.reinit(await device.queueSize(queue.index));
+      if (failed !== 0) return failed;
+      if (this.modern) await device.enableQueue(queue.index, queue);
+      else {
+        await device.writeQueuePfn(queue.index, queue.descriptorTable / 4096);
+      }
+    }
+    return 0;
+  }
+
+  /** `virtio_reinit_complete`. */
+  async reinitComplete(): Promise<void> {
+    await this.#setStatus(STATUS_DRIVER_OK);
+  }
+
   /** `virtio_negotiate_features`. */
   async negotiateFeatures(wanted: bigint): Promise<bigint> {
     const { device, release } = this.#machine;

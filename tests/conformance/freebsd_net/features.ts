@@ -1,0 +1,72 @@
+/**
+ * Feature bits of vtnet(4).
+ *
+ * Source: `sys/dev/virtio/network/if_vtnet.c` (`vtnet_feature_desc`) and
+ * `if_vtnetvar.h` (`VTNET_COMMON_FEATURES`).
+ *
+ * @module
+ */
+
+import {
+  featureMask,
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_INDIRECT_DESC,
+} from "../../../virtqueue/constants.ts";
+import type { FeatureNames } from "../freebsd/features.ts";
+
+/** Feature bits that the driver knows, by number. */
+export const NetBit = {
+  CSUM: 0,
+  GUEST_CSUM: 1,
+  CTRL_GUEST_OFFLOADS: 2,
+  MTU: 3,
+  MAC: 5,
+  GUEST_TSO4: 7,
+  GUEST_TSO6: 8,
+  GUEST_ECN: 9,
+  HOST_TSO4: 11,
+  HOST_TSO6: 12,
+  HOST_ECN: 13,
+  MRG_RXBUF: 15,
+  STATUS: 16,
+  CTRL_VQ: 17,
+  CTRL_RX: 18,
+  CTRL_VLAN: 19,
+  MQ: 22,
+  CTRL_MAC_ADDR: 23,
+  SPEED_DUPLEX: 63,
+} as const;
+
+/** `VTNET_COMMON_FEATURES`. */
+export const VTNET_FEATURES: bigint = featureMask(
+  ...Object.values(NetBit),
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_INDIRECT_DESC,
+);
+
+/** `vtnet_feature_desc`. */
+export const FEATURE_NAMES: FeatureNames = {
+  0: "TxChecksum",
+  1: "RxChecksum",
+  2: "CtrlRxOffloads",
+  5: "MAC",
+  6: "TxGSO",
+  7: "RxLROv4",
+  8: "RxLROv6",
+  9: "RxLROECN",
+  10: "RxUFO",
+  11: "TxTSOv4",
+  12: "TxTSOv6",
+  13: "TxTSOECN",
+  14: "TxUFO",
+  15: "MrgRxBuf",
+  16: "Status",
+  17: "CtrlVq",
+  18: "CtrlRxMode",
+  19: "CtrlVLANFilter",
+  20: "CtrlRxModeExtra",
+  21: "GuestAnnounce",
+  22: "Multiqueue",
+  23: "CtrlMacAddr",
+  63: "SpeedDuplex",
+};

@@ -1,0 +1,125 @@
+/**
+ * vtnet(4) of FreeBSD 13.2 and 15.1 against a served network device, through the
+ * model of QEMU.
+ */
+
+import { FREEBSD_13_2, FREEBSD_15_1 } from "../freebsd/releases.ts";
+import type { Attachment } from "../freebsd/virtio_pci.ts";
+import { runSteps } from "../step.ts";
+import { type NetMachineOptions, VtnetMachine } from "./machine.ts";
+import {
+  attach,
+  down,
+  exchange,
+  filters,
+  healthy,
+  lazyReaping,
+  link,
+  type NetStep,
+  offloads,
+  pairs,
+  reload,
+  up,
+  watchdog,
+  withoutLro,
+} from "./steps.ts";
+
+const LEGACY: Attachment = { modern: false, interrupts: "intx" };
+const MODERN: Attachment = { modern: true, interrupts: "msix" };
+
+/** The life of an interface. */
+const LIFE: readonly NetStep[] = [
+  attach,
+  up,
+  exchange,
+  lazyReaping,
+  watchdog,
+  offloads,
+  down,
+  up,
+  exchange,
+  filters,
+  link,
+  healthy,
+  withoutLro,
+  offloads,
+  exchange,
+  down,
+  up,
+  down,
+  up,
+  healthy,
+  reload,
+  attach,
+  up,
+  exchange,
+  healthy,
+];
+
+const SCENARIOS: readonly (NetMachineOptions & {
+  name: string;
+  steps: readonly NetStep[];
+})[] = [
+  {
+    name: "13.2, legacy (a transitional device), INTx",
+    release: FREEBSD_13_2,
+    attachment: LEGACY,
+    steps: LIFE,
+  },
+  {
+    name: "13.2, legacy, unmerged: header and data apart, 34 clusters",
+    release: FREEBSD_13_2,
+    attachment: LEGACY,
+    options: { mrgRxbuf: false },
+    steps: LIFE,
+  },
+  {
+    name: "13.2, legacy, unmerged, no LRO: buffers of 2 KiB",
+    release: FREEBSD_13_2,
+    attachment: LEGACY,
+    options: { mrgRxbuf: false, guestTso: false, guestUfo: false },
+    steps: LIFE,
+  },
+  {
+    name: "15.1, modern, MSI-X",
+    release: FREEBSD_15_1,
+    attachment: MODERN,
+    steps: LIFE,
+  },
+  {
+    name: "15.1, modern, unmerged",
+    release: FREEBSD_15_1,
+    attachment: MODERN,
+    options: { mrgRxbuf: false, guestTso: false, guestUfo: false },
+    steps: LIFE,
+  },
+  {
+    name: "15.1, modern, without indirect descriptors",
+    release: FREEBSD_15_1,
+    attachment: MODERN,
+    indirect: false,
+    steps: [attach, up, exchange, watchdog, offloads, down, up, healthy],
+  },
+  {
+    name: "15.1, modern, 4 pairs, 2 processors: all of them are set up",
+    release: FREEBSD_15_1,
+    attachment: MODERN,
+    pairs: 4,
+    cpus: 2,
+    steps: [attach, up, pairs, exchange, down, up, pairs, healthy],
+  },
+  {
+    name: "15.1, modern, 3 pairs, 1 processor: no command says so",
+    release: FREEBSD_15_1,
+    attachment: MODERN,
+    pairs: 3,
+    steps: [attach, up, pairs, exchange, filters, healthy],
+  },
+];
+
+for (const { name, steps, ...options } of SCENARIOS) {
+  Deno.test(`FreeBSD vtnet(4) ${name}`, async (test) => {
+    await using machine = await VtnetMachine.start(options);
+    await runSteps(test, machine, steps);
+  });
+}
