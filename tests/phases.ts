@@ -163,7 +163,7 @@ export const phases: readonly Phase[] = [
     name: "fuzz",
     title: "a minute of fuzzing, and what it led to before",
     group: "system",
-    timeout: 600,
+    timeout: 900,
     run: { tests: ["tests/fuzz"], permissions: ["--allow-all"], live: true },
   },
   {

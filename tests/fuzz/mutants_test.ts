@@ -23,8 +23,8 @@ const PARTS = [
   "deno.json",
   "deno.lock",
 ];
-/** Seconds in which each must be found. */
-const SECONDS = 60;
+/** Seconds in which each must be found, without the corpus. */
+const SECONDS = 120;
 /** The same choices each time, so that the table of docs/testing.md holds. */
 const SEED = "1";
 
@@ -97,7 +97,7 @@ async function find(patch: string): Promise<void> {
     "--no-check",
     "--allow-all",
     "tests/fuzz/main.ts",
-    ...["--target", name, "--seconds", `${SECONDS}`, "--seed", SEED],
+    ...["--target", name, "--seconds", `${SECONDS}`, "--seed", SEED, "--fresh"],
   ], path);
   const seconds = (performance.now() - started) / 1_000;
   assertEquals(code, 1, text);
