@@ -5,11 +5,13 @@
  */
 
 import { check, Errno, errno, SystemError, systemError } from "./errno.ts";
-import { libc } from "./libc.ts";
+import { cString, libc } from "./libc.ts";
 import { readTextFile } from "./proc.ts";
 
 const RLIMIT_NOFILE = 7;
 const SIGXFSZ = 25;
+const O_NOCTTY = 0o400;
+const O_CLOEXEC = 0o2000000;
 const SIG_IGN = 1n;
 const SIG_ERR = 0xffff_ffff_ffff_ffffn;
 const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
@@ -86,6 +88,28 @@ export function ignoreFileSizeSignal(): void {
   if (libc().signal(SIGXFSZ, SIG_IGN) === SIG_ERR) {
     throw systemError(errno(), "signal", "SIGXFSZ");
   }
+}
+
+/**
+ * Whether this process has a controlling terminal: one that was closed is none.
+ *
+ * C: `open("/dev/tty", …)`, see tty(4).
+ */
+export function hasTerminal(): boolean {
+  const fd = libc().open(cString("/dev/tty"), O_NOCTTY | O_CLOEXEC, 0);
+  if (fd >= 0) libc().close(fd);
+  return fd >= 0;
+}
+
+/**
+ * Whether this process was started with SIGHUP ignored, as nohup(1) does; from
+ * /proc/self/status. To be asked before anybody listens for that signal.
+ */
+export function ignoresHangup(): boolean {
+  const mask = /^SigIgn:\s*([0-9a-f]+)$/m.exec(
+    readTextFile("/proc/self/status"),
+  )?.[1];
+  return mask !== undefined && (BigInt(`0x${mask}`) & 1n) === 1n;
 }
 
 /** The kernel's number of the calling thread. C: `pid_t gettid(void);` */

@@ -15,7 +15,15 @@
  * @module
  */
 
-import { check, Errno, errno, SystemError, systemError } from "./errno.ts";
+import {
+  check,
+  Errno,
+  errno,
+  errnoName,
+  errnoText,
+  SystemError,
+  systemError,
+} from "./errno.ts";
 import { OwnedFd } from "./fd.ts";
 import { cString, libc } from "./libc.ts";
 import { encodeAddress } from "./sockaddr.ts";
@@ -65,17 +73,21 @@ export class BoundName {
     );
     this.#metadata = statFd(file.fd);
     if (group !== undefined) {
-      check(
-        libc().fchownat(
-          file.fd,
-          cString(""),
-          0xffff_ffff,
-          group,
-          AT_EMPTY_PATH,
-        ),
-        "chown",
-        path,
-      );
+      const empty = cString("");
+      const flags = AT_EMPTY_PATH;
+      if (libc().fchownat(file.fd, empty, 0xffff_ffff, group, flags) < 0) {
+        const e = errno();
+        throw new SystemError(
+          e,
+          "chown",
+          `Cannot give ${JSON.stringify(path)} to group ${group}: ${
+            errnoText(e)
+          } (${errnoName(e)})` +
+            (e === Errno.EPERM
+              ? "; only root may give it to a group that it is not in"
+              : ""),
+        );
+      }
     }
     if (mode !== this.#metadata.mode) {
       // An O_PATH descriptor takes no fchmod; its name in /proc does.
@@ -106,6 +118,23 @@ export class BoundName {
   }
 }
 
+/** Opens the directory that a socket is to be in. C: `open(2)`. */
+function openDirectory(path: string, parent: string, flags: number): OwnedFd {
+  const fd = libc().open(cString(parent), flags, 0);
+  if (fd >= 0) return new OwnedFd(fd);
+  const e = errno();
+  const why = e === Errno.ENOENT
+    ? `there is no directory ${JSON.stringify(parent)}`
+    : e === Errno.ENOTDIR
+    ? `${JSON.stringify(parent)} is no directory`
+    : systemError(e, "open", parent).message;
+  throw new SystemError(
+    e,
+    "open",
+    `Cannot listen on ${JSON.stringify(path)}: ${why}`,
+  );
+}
+
 /**
  * Binds a socket to `path` with permissions `mode` and group `group`. The
  * directory stays locked until `unlock`, to be called after `listen`.
@@ -129,9 +158,7 @@ export function bindPrivately(
     );
   }
   const flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
-  const directory = new OwnedFd(
-    check(libc().open(cString(parent), flags, 0), "open", parent),
-  );
+  const directory = openDirectory(path, parent, flags);
   const name = new BoundName(directory, base, lockDirectory(parent));
   try {
     check(libc().fchmod(fd, PRIVATE_MODE), "fchmod", `fd ${fd}`);

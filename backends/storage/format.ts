@@ -46,6 +46,7 @@ interface Mark {
 
 /** Marks at the start of the file. Source: the `probe` functions of qemu `block/`. */
 const HEAD_MARKS: readonly Mark[] = [
+  { name: "qcow", qemuName: "qcow", offset: 0, bytes: "QFI\xfb\0\0\0\x01" },
   { name: "qcow2", qemuName: "qcow2", offset: 0, bytes: "QFI\xfb" },
   { name: "QED", qemuName: "qed", offset: 0, bytes: "QED\0" },
   { name: "VMDK", qemuName: "vmdk", offset: 0, bytes: "KDMV" },

@@ -150,7 +150,9 @@ function explain(
       return new StorageError(
         "not-found",
         path,
-        `there is no such file; make one with: truncate -s 1G "${path}"`,
+        path.startsWith("/dev/")
+          ? "there is no such device"
+          : `there is no such file; make one with: truncate -s 1G "${path}"`,
         { cause },
       );
     case Errno.EACCES:

@@ -35,6 +35,8 @@ Deno.test("openStorage() says that there is no such file", () => {
     `truncate -s 1G "${path}"`;
   expectRefusal({ path }, "not-found", reason);
   expectRefusal({ path, readOnly: true, direct: true }, "not-found", reason);
+  const device = "/dev/vhostd-no-such-device";
+  expectRefusal({ path: device }, "not-found", "there is no such device");
 });
 
 Deno.test("openStorage() takes files and block devices only", async () => {

@@ -7,6 +7,7 @@
 
 import { DEVICE_TYPES } from "../device_types.ts";
 import { HostError, messageOf } from "../error.ts";
+import { Logger } from "../log.ts";
 import { didYouMean } from "../options/suggest.ts";
 import { PROGRAM, VERSION } from "../version.ts";
 import { type CommandSpec, parseCommand } from "./command.ts";
@@ -71,13 +72,22 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     const kind = (error as { kind?: unknown } | null)?.kind;
     const expected = error instanceof HostError || typeof kind === "string" ||
+      error instanceof Deno.errors.NotCapable ||
       (error instanceof Error && error.name === "RpcError");
     // Whatever is not expected is a bug: its stack is worth more than brevity.
-    console.error(
-      expected ? `${PROGRAM}: ${messageOf(error)}` : error,
-    );
+    if (expected) complain(messageOf(error), args);
+    else console.error(error);
     return kind === "usage" ? 2 : 1;
   }
+}
+
+/** Tells of an error, in the form that the log would have. */
+function complain(message: string, args: readonly string[]): void {
+  if (!args.includes("--log-format=json")) {
+    console.error(`${PROGRAM}: ${message}`);
+    return;
+  }
+  new Logger({ format: "json" }).error(message);
 }
 
 function dispatch(

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { findProgram } from "../../sys/environment.ts";
 import { setCloexec } from "../../sys/fd.ts";
 import { UnixListener, UnixSocket } from "../../sys/unix_socket.ts";
 import { runCommand } from "../../tests/support/process.ts";
@@ -45,6 +46,27 @@ Deno.test("blk describes a program that keeps the conventions", async () => {
   });
   assertEquals(JSON.parse(result.stdout).type, "block");
 });
+
+for (const type of ["blk", "net", "scsi", "balloon"]) {
+  Deno.test(`the program of ${type} runs where npx is, without a runtime on PATH`, async () => {
+    using directory = TemporaryDirectory.make("program");
+    // All that is on PATH, but for the runtime.
+    for (
+      const name of ["sh", "bash", "dirname", "readlink", "npx", "node", "env"]
+    ) {
+      const path = findProgram(name);
+      if (path !== null) Deno.symlinkSync(path, directory.file(name));
+    }
+    const { stdout } = await runCommand(`${ROOT}host/cli/vhostd-${type}`, {
+      args: ["--print-capabilities"],
+      clearEnv: true,
+      env: { PATH: directory.path, HOME: Deno.env.get("HOME")! },
+      timeout: 60_000,
+    });
+    const { type: told } = JSON.parse(stdout);
+    assertEquals(told, type === "blk" ? "block" : type);
+  });
+}
 
 Deno.test("blk serves --socket-path, and ends on SIGTERM", async () => {
   using directory = directoryWithImage();

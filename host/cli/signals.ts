@@ -1,6 +1,8 @@
 /**
  * What signals mean to a server: SIGINT and SIGTERM stop it, the second one at
- * once; SIGHUP is a callback.
+ * once; SIGHUP is a callback, unless it comes because the terminal was closed
+ * that the server was started on: then it stops, as programs in the foreground do
+ * (not under nohup).
  *
  * One Ctrl-C can come several times: from the terminal, and again from `deno
  * task` and from npx, which pass on what they get. So under these a signal that
@@ -9,7 +11,11 @@
  * @module
  */
 
-import { parentCommand } from "../../sys/process.ts";
+import {
+  hasTerminal,
+  ignoresHangup,
+  parentCommand,
+} from "../../sys/process.ts";
 
 /** For how long after the first signal others are its echoes, in ms. */
 const ECHO = 200;
@@ -53,7 +59,12 @@ export class ServerSignals implements Disposable {
         }
       });
     }
-    this.#listen("SIGHUP", onHangup);
+    const foreground = hasTerminal() && !ignoresHangup();
+    this.#listen("SIGHUP", () => {
+      if (!foreground || hasTerminal()) return onHangup();
+      if (first < 0) first = performance.now();
+      resolve("SIGHUP");
+    });
   }
 
   #listen(signal: Deno.Signal, listener: () => void): void {

@@ -1,8 +1,12 @@
 import { assert, assertEquals } from "@std/assert";
+import { findProgram } from "../../sys/environment.ts";
+import { UnixSocket } from "../../sys/unix_socket.ts";
 import { Guest, SECTOR, T_OUT } from "../protocol/disk.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { ChildProcess } from "../support/process.ts";
+import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
+import { COMMAND_ARGUMENTS } from "../support/vhostd.ts";
 import { stamp } from "./load.ts";
 import { isGone, LIMIT, Server } from "./server.ts";
 
@@ -89,6 +93,55 @@ Deno.test("a second signal ends everything at once, also what hangs", async () =
   await waitUntil(() => pids.every(isGone), { what: "their end" });
   assertEquals(server.sockets(), []);
 });
+
+const terminals = skipUnless(
+  findProgram("script") !== null,
+  "there is no script(1), which makes terminals",
+);
+
+for (const nohup of [false, true]) {
+  const what = nohup ? "goes on under nohup" : "stops cleanly";
+  terminals.test(`a server ${what} when its terminal is closed`, async () => {
+    using directory = TemporaryDirectory.make("stop");
+    const socket = directory.file("blk.sock");
+    Deno.writeFileSync(directory.file("disk.img"), new Uint8Array(4096));
+    const command = [
+      ...(nohup ? ["nohup"] : []),
+      Deno.execPath(),
+      ...COMMAND_ARGUMENTS,
+      ...["serve", "--management=off"],
+      `--blk=path=${directory.file("disk.img")},socket=${socket}`,
+    ].join(" ");
+    await using terminal = ChildProcess.start("script", {
+      name: "script",
+      args: ["-qefc", `echo $$ && exec ${command}`, "/dev/null"],
+    });
+    await terminal.expect(/Stop with Ctrl-C|nohup/, 60_000, "stdout");
+    await waitUntil(() => isListening(socket), { what: "the server" });
+    const pid = Number(/^(\d+)\r?\n/.exec(terminal.stdout.text)![1]);
+    Deno.kill(terminal.pid, "SIGKILL");
+    await terminal.status;
+    if (!nohup) {
+      await waitUntil(() => isGone(pid), { what: "its end", timeout: LIMIT });
+      assertEquals([...Deno.readDirSync(directory.path)].length, 1);
+      return;
+    }
+    // Whether it has heard of it, nobody can tell: it serves, and stops.
+    Deno.kill(pid, "SIGHUP");
+    assertEquals(isListening(socket), true);
+    Deno.kill(pid, "SIGTERM");
+    await waitUntil(() => isGone(pid), { what: "its end", timeout: LIMIT });
+  });
+}
+
+function isListening(socket: string): boolean {
+  try {
+    UnixSocket.connect(socket).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** How people start the server, and with it who passes signals on. */
 const WAYS: readonly (readonly string[])[] = [
