@@ -114,6 +114,7 @@ for (const nohup of [false, true]) {
     ].join(" ");
     await using terminal = ChildProcess.start("script", {
       name: "script",
+      cwd: directory.path,
       args: ["-qefc", `echo $$ && exec ${command}`, "/dev/null"],
     });
     await terminal.expect(/Stop with Ctrl-C|nohup/, 60_000, "stdout");
@@ -126,8 +127,11 @@ for (const nohup of [false, true]) {
       assertEquals([...Deno.readDirSync(directory.path)].length, 1);
       return;
     }
-    // Whether it has heard of it, nobody can tell: it serves, and stops.
     Deno.kill(pid, "SIGHUP");
+    await waitUntil(
+      () => Deno.readTextFileSync(directory.file("nohup.out")).includes("HUP"),
+      { what: "the signal in the log" },
+    );
     assertEquals(isListening(socket), true);
     Deno.kill(pid, "SIGTERM");
     await waitUntil(() => isGone(pid), { what: "its end", timeout: LIMIT });
