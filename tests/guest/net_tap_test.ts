@@ -192,6 +192,37 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
     assertEquals(await guest.powerOff(), 0);
   });
 
+  guests.test("two pairs and two processors, QEMU answers the control queue", async () => {
+    await using net = await ServedNet.start({
+      backend: "tap",
+      ifname: "pairs0",
+      queues: 2,
+    });
+    configure("pairs0");
+    await using sink = new Sink(HOST);
+    const { values, checks } = await runLinuxGuest({
+      smp: 2,
+      devices: vhostUserNet(net.socket, { queues: 2 }),
+      timeout: 90_000,
+      script: `
+        ${ADDRESS}
+        ${FEATURES}
+        say QUEUES $(ls /sys/class/net/eth0/queues | wc -l)
+        check ping ping -c 3 -W 5 ${HOST}
+        dd if=/dev/urandom of=/tmp/data bs=1M count=8 2>/dev/null
+        say SENT $(sha256sum < /tmp/data)
+        for i in 1 2 3 4; do nc ${HOST} ${sink.port} < /tmp/data & done
+        check all wait
+        say INTERRUPTS $(grep -c 'virtio.*-input' /proc/interrupts)
+      `,
+    });
+    assertEquals(checks, ["ping", "all"]);
+    assertEquals(values.FEATURES[22], "1");
+    assertEquals([values.QUEUES, values.INTERRUPTS], ["4", "2"]);
+    const [sum] = values.SENT.split(" ");
+    assertEquals(sink.digests, [sum, sum, sum, sum]);
+  });
+
   guests.test("traffic goes on when the back-end is started again", async () => {
     ip("tuntap", "add", "stays0", "mode", "tap", "vnet_hdr");
     configure("stays0");
