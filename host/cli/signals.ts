@@ -43,6 +43,8 @@ export class ServerSignals implements Disposable {
     onHurry: () => void = () => {},
     echo: number = passesOn(parentCommand()) ? ECHO : 0,
   ) {
+    // Before listening to any signal: the runtime then catches them all.
+    const foreground = hasTerminal() && !ignoresHangup();
     const { promise, resolve } = Promise.withResolvers<Deno.Signal>();
     this.stop = promise;
     let first = -1;
@@ -59,7 +61,6 @@ export class ServerSignals implements Disposable {
         }
       });
     }
-    const foreground = hasTerminal() && !ignoresHangup();
     this.#listen("SIGHUP", () => {
       if (!foreground || hasTerminal()) return onHangup();
       if (first < 0) first = performance.now();
