@@ -1,9 +1,9 @@
 /**
  * The Internet checksum (RFC 1071).
  *
- * Theory of operation: 32-bit words are added as they come, in big-endian, into
- * a Number, which holds 2^21 of them exactly, and folded once: a one's
- * complement sum does not care about the width of its addends.
+ * Theory of operation: 32-bit words are read and their halves added, and the sum
+ * is folded whenever it grows: all numbers are small integers, which cross calls
+ * without being boxed.
  *
  * @module
  */
@@ -15,7 +15,7 @@
  * @param view of the bytes
  * @param start first byte
  * @param end byte after the last one
- * @param initial sum so far, below 2^48
+ * @param initial sum so far, below 2^29
  *
  * @example
  * ```ts
@@ -35,7 +35,11 @@ export function onesSum(
 ): number {
   let sum = initial;
   let at = start;
-  for (; at + 4 <= end; at += 4) sum += view.getUint32(at);
+  for (; at + 4 <= end; at += 4) {
+    const word = view.getInt32(at);
+    sum += (word >>> 16) + (word & 0xffff);
+    if (sum > 0x1fff_ffff) sum = (sum >>> 16) + (sum & 0xffff);
+  }
   if (at + 2 <= end) {
     sum += view.getUint16(at);
     at += 2;
@@ -44,11 +48,11 @@ export function onesSum(
   return fold(sum);
 }
 
-/** Folds a sum below 2^53 to 16 bits. */
+/** Folds a sum below 2^31 to 16 bits. */
 export function fold(sum: number): number {
   let folded = sum;
   while (folded > 0xffff) {
-    folded = folded % 0x10000 + Math.floor(folded / 0x10000);
+    folded = (folded >>> 16) + (folded & 0xffff);
   }
   return folded;
 }

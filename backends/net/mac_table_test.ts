@@ -17,7 +17,7 @@ Deno.test("addresses are learnt, move, age and are forgotten", () => {
   table.learn(mac, 0, 5, 1000);
   assertEquals([table.lookup(mac, 0, 1001), table.moved], [5, 1]);
   assertEquals(table.entries(2000), [
-    { mac: "02:00:00:00:01:01", port: 5, age: 1 },
+    { mac: "02:00:00:00:01:01", port: 5, age: 1000 },
   ]);
   table.forget(5);
   assertEquals(table.lookup(mac, 0, 1001), UNKNOWN_PORT);

@@ -24,8 +24,8 @@ const ALL: number = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.ECN |
 
 /** Addresses that a switch remembers. */
 const TABLE_SIZE = 4096;
-/** How long it does, in ms. */
-const LIFETIME = 300_000;
+/** How long it does, in seconds. */
+const LIFETIME = 300;
 /** Frames between two looks at the clock. */
 const CLOCK_INTERVAL = 64;
 /** Most ports of a switch. */
@@ -83,11 +83,11 @@ export class Switch {
    * Makes a switch that nobody finds by its name; {@linkcode Switch.join} finds
    * or makes others.
    *
-   * @param clock milliseconds, which only grow
+   * @param clock whole seconds, which only grow
    */
   constructor(
     name: string,
-    clock: () => number = () => performance.now(),
+    clock: () => number = () => Math.floor(performance.now() / 1000),
     lifetime: number = LIFETIME,
   ) {
     this.name = name;
