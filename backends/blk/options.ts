@@ -175,14 +175,14 @@ export const BLK_OPTIONS: readonly OptionSpec[] = [
   {
     name: "discard",
     type: "flag",
-    default: true,
-    help: "let the guest give space back, where the host can free it",
+    help:
+      "let the guest give space back; without it, where the host can free it",
   },
   {
     name: "write-zeroes",
     type: "flag",
-    default: true,
-    help: "let the guest zero ranges without sending zeroes",
+    help:
+      "let the guest zero ranges without sending zeroes; without it, where it may write",
   },
   {
     name: "wce",
@@ -274,6 +274,27 @@ function choice(
     : wrong(option, value, `it is one of ${spec.choices!.join(", ")}`);
 }
 
+/** Refuses what was asked for and can have no effect. */
+function refuseContradictions(
+  options: Readonly<Record<string, unknown>>,
+  storage: string,
+): void {
+  if (options.readonly === true) {
+    const writing = [["discard", "discard"], ["writeZeroes", "write-zeroes"]];
+    for (const [key, option] of writing) {
+      if (options[key] === true) wrong(option, "on", "the disk is read-only");
+    }
+  }
+  if (storage === "file") return;
+  const meant = `storage=${storage} has no image`;
+  for (const key of ["direct", "share"]) {
+    if (options[key] === true) wrong(key, "on", meant);
+  }
+  const engine = options.engine ?? "auto", format = options.format ?? "auto";
+  if (engine !== "auto") wrong("engine", engine, meant);
+  if (format !== "auto") wrong("format", format, meant);
+}
+
 /** Bytes of a disk of nothing, when none are asked for. */
 const NULL_SIZE = 2 ** 40;
 
@@ -358,6 +379,7 @@ export function resolveBlkOptions(
     wrong("serial", serial, "it is at most 20 printable ASCII characters");
   }
   const blockSize = choice(options, "blockSize", "block-size");
+  refuseContradictions(options, storage);
   return {
     path: pathOf(options, storage),
     storage,

@@ -28,7 +28,11 @@ Deno.test("resolveBlkOptions() fills in the defaults of the schema", () => {
     const key = spec.name.replace(/-(.)/g, (_, c) => c.toUpperCase());
     assert(key in resolved, spec.name);
     if (spec.name === "path" || spec.name === "size") continue;
-    assertEquals(resolved[key], spec.default, spec.name);
+    // Asking for these is more than not refusing them.
+    const otherwise = ["discard", "write-zeroes"].includes(spec.name)
+      ? true
+      : spec.default;
+    assertEquals(resolved[key], otherwise, spec.name);
   }
 });
 
@@ -91,6 +95,43 @@ Deno.test("resolveBlkOptions() refuses what is wrong, and names it", () => {
     assertEquals(error.kind, "usage");
     assert(error.message.startsWith(`Cannot use ${expected}=`), error.message);
   }
+});
+
+Deno.test("resolveBlkOptions() refuses what can have no effect", () => {
+  const memory = { storage: "memory", size: 4096 };
+  const cases: [Record<string, unknown>, string][] = [
+    [
+      { path: "a", readonly: true, discard: true },
+      "Cannot use discard=on: the disk is read-only",
+    ],
+    [
+      { path: "a", readonly: true, writeZeroes: true },
+      "Cannot use write-zeroes=on: the disk is read-only",
+    ],
+    [
+      { ...memory, direct: true },
+      "Cannot use direct=on: storage=memory has no image",
+    ],
+    [
+      { ...memory, share: true },
+      "Cannot use share=on: storage=memory has no image",
+    ],
+    [
+      { storage: "null", engine: "sync" },
+      "Cannot use engine=sync: storage=null has no image",
+    ],
+    [
+      { storage: "null", format: "raw" },
+      "Cannot use format=raw: storage=null has no image",
+    ],
+  ];
+  for (const [options, message] of cases) {
+    assertEquals(
+      assertThrows(() => resolveBlkOptions(options), BlkOptionError).message,
+      message,
+    );
+  }
+  resolveBlkOptions({ path: "a", readonly: true, discard: false });
 });
 
 Deno.test("resolveBlkOptions() says that the path is missing", () => {
