@@ -1,0 +1,62 @@
+/**
+ * DPDK's virtio-user as a front-end and driver of the network device.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { ServedNet } from "../protocol/net.ts";
+import { waitUntil } from "../support/deadline.ts";
+import { skipUnless } from "../support/skip.ts";
+import { Testpmd } from "./rig/dpdk.ts";
+import { RigError } from "./rig/error.ts";
+
+/** Where DPDK is, or why it is not. */
+async function dpdkOrReason(): Promise<{ root: string; reason: string }> {
+  try {
+    const progress = (line: string) => console.log(line);
+    return { root: await Testpmd.prepare({ progress }), reason: "" };
+  } catch (error) {
+    if (error instanceof RigError && error.kind === "platform") {
+      return { root: "", reason: error.message };
+    }
+    throw error;
+  }
+}
+
+const { root, reason } = await dpdkOrReason();
+const tests = skipUnless(root !== "", reason);
+
+/** Frames that are under way. */
+const BURST = 32;
+
+const PORTS = [
+  { name: "merged", port: "" },
+  { name: "unmerged", port: ",mrg_rxbuf=0" },
+];
+
+for (const { name, port } of PORTS) {
+  tests.test(`testpmd and the echo lose no frame, ${name}`, async () => {
+    await using net = await ServedNet.start({ backend: "echo" });
+    await using testpmd = await Testpmd.start(root, net.socket, port);
+    await testpmd.run("set fwd io");
+    for (const size of [64, 512, 1518]) {
+      await testpmd.run("clear port stats all");
+      await testpmd.run(`set txpkts ${size}`);
+      // One burst, which from then on goes to and fro.
+      await testpmd.run("start tx_first 1");
+      await waitUntil(async () => (await testpmd.stats()).received > 20_000, {
+        what: `frames of ${size} bytes to come back`,
+        timeout: 20_000,
+      });
+      await testpmd.run("stop");
+      const { received, sent, missed } = await testpmd.stats();
+      assert(sent - received <= BURST, `${sent} sent, ${received} came back`);
+      assertEquals(missed, 0);
+    }
+    assertEquals(await net.count("rxNoBuffer"), 0);
+    const { frames } = await net.device() as {
+      frames: Record<string, unknown>;
+    };
+    assertEquals(frames.badHeaders, {});
+    assertEquals([frames.txRunts, frames.txGiants], [0, 0]);
+  });
+}
