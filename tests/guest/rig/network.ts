@@ -33,6 +33,13 @@ export async function findPasst(options: RigOptions = {}): Promise<Invocation> {
   return inSysroot(root, avx2 ? "passt.avx2" : "passt");
 }
 
+/** Wireshark's reader of capture files. */
+export const TSHARK_PACKAGES: SysrootSpec = {
+  name: "tshark",
+  suites: ["trixie"],
+  packages: ["tshark"],
+};
+
 /**
  * A script in `directory` that runs a program of a sysroot: for what takes one
  * path.
@@ -51,17 +58,34 @@ export function wrapper(
   return path;
 }
 
+/** A program of `find`, or why there is none here. */
+async function orReason(
+  find: (options: RigOptions) => Promise<Invocation>,
+): Promise<{ program: Invocation | null; reason: string }> {
+  try {
+    const progress = (line: string) => console.log(line);
+    return { program: await find({ progress }), reason: "" };
+  } catch (error) {
+    if (error instanceof RigError && error.kind === "platform") {
+      return { program: null, reason: error.message };
+    }
+    throw error;
+  }
+}
+
 /** passt, or why there is none here. */
 export async function passtOrReason(): Promise<
   { passt: Invocation | null; reason: string }
 > {
-  try {
-    const progress = (line: string) => console.log(line);
-    return { passt: await findPasst({ progress }), reason: "" };
-  } catch (error) {
-    if (error instanceof RigError && error.kind === "platform") {
-      return { passt: null, reason: error.message };
-    }
-    throw error;
-  }
+  const { program, reason } = await orReason(findPasst);
+  return { passt: program, reason };
+}
+
+/** tshark, or why there is none here. */
+export function tsharkOrReason(): Promise<
+  { program: Invocation | null; reason: string }
+> {
+  return orReason(async (options) =>
+    inSysroot(await sysroot(TSHARK_PACKAGES, options), "tshark")
+  );
 }
