@@ -57,6 +57,8 @@ export interface DeviceSpec {
   readonly eventIdx?: boolean;
   /** Offer `VIRTIO_F_INDIRECT_DESC` (default true). */
   readonly indirect?: boolean;
+  /** What the device's predecessor kept for it: a JSON value. */
+  readonly kept?: unknown;
 }
 
 /** Serves one device. */
@@ -103,6 +105,7 @@ export class DeviceHost {
    * Makes the device and listens.
    *
    * @param pool knows the Workers of groups in this process
+   * @param onKeep takes what the device keeps for a successor
    * @throws {DeviceError} when the device refuses its options
    * @throws {SystemError} when the socket cannot be had
    */
@@ -111,6 +114,7 @@ export class DeviceHost {
     log: Logger,
     reactor: Reactor,
     pool: WorkerPool = new WorkerPool(),
+    onKeep: (value: unknown) => void = () => {},
   ): Promise<DeviceHost> {
     if ((spec.socket === undefined) === (spec.fd === undefined)) {
       throw new TypeError(
@@ -127,6 +131,8 @@ export class DeviceHost {
       poll: spec.poll,
       eventIdx: spec.eventIdx,
       indirect: spec.indirect,
+      kept: spec.kept,
+      onKeep,
       log: (level, message) => child[level](message),
     });
     const host = new DeviceHost(spec, plane, child, reactor);

@@ -73,6 +73,10 @@ export interface WorkerPlaneOptions {
    * device has Workers of its own.
    */
   readonly group?: string | null;
+  /** What the device's predecessor kept for it. */
+  readonly kept?: unknown;
+  /** Takes what the device keeps for a successor. */
+  readonly onKeep?: (value: unknown) => void;
   /** Takes the log lines of the device. */
   readonly log: (level: LogLevel, message: string) => void;
 }
@@ -136,6 +140,7 @@ export class WorkerPlane implements DataPlane {
       for (let worker = 0; worker < workers; worker++) {
         const thread = pool.acquire(group, options.poll ?? "auto");
         const channel = thread.open(options.log);
+        if (worker === 0 && options.onKeep) channel.onKeep = options.onKeep;
         channels.push(channel);
         const answer = await channel.request({
           type: "create",
@@ -143,6 +148,7 @@ export class WorkerPlane implements DataPlane {
           module: options.module,
           options: options.options,
           slotsPerQueue: SLOTS_PER_QUEUE,
+          kept: options.kept,
         });
         facts ??= answer as DeviceFacts;
         made++;

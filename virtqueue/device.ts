@@ -46,6 +46,17 @@ export interface DeviceContext {
   watch(fd: number, ready: (() => void) | null): void;
   /** Writes one log line. */
   log(level: LogLevel, message: string): void;
+  /**
+   * What the device's predecessor gave to {@linkcode DeviceContext.keep} last,
+   * before its process died; `undefined`: nothing.
+   */
+  readonly kept?: unknown;
+  /**
+   * Keeps a small JSON value for the device that comes in place of this one if
+   * its process dies: state that the driver has set and believes to be there.
+   * Absent where nobody could hand it on.
+   */
+  keep?(value: unknown): void;
 }
 
 /**

@@ -28,10 +28,13 @@ export class CacheMode {
   #features = 0n;
   #writethrough = true;
 
-  /** @param writeback the option `wce` */
-  constructor(writeback: boolean) {
+  /**
+   * @param writeback the option `wce`
+   * @param kept the field `writeback` as a predecessor that died had it
+   */
+  constructor(writeback: boolean, kept: boolean = writeback) {
     this.#initial = writeback;
-    this.#writeback = writeback;
+    this.#writeback = kept;
   }
 
   /** The field `writeback`: 0 or 1. */

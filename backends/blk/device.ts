@@ -134,7 +134,8 @@ export class BlkDevice implements VirtioDevice {
     this.#options = options;
     this.#storage = storage;
     this.#context = context;
-    this.#cache = new CacheMode(options.wce);
+    const kept = context.kept as { writeback?: boolean } | null | undefined;
+    this.#cache = new CacheMode(options.wce, kept?.writeback);
     this.#failures = new Failures(context.log);
     this.#blockSize = storage.blockSize;
     this.#discards = options.discard && storage.canDiscard;
@@ -156,6 +157,8 @@ export class BlkDevice implements VirtioDevice {
     const at = CONFIG_WRITEBACK - offset;
     if (at < 0 || at >= data.length) return;
     this.#cache.write(data[at]);
+    // The driver believes it to be so, whatever becomes of this process.
+    this.#context.keep?.({ writeback: this.#cache.writeback === 1 });
     this.#describe();
   }
 

@@ -120,6 +120,7 @@ class Devices {
           this.log,
           this.#reactor,
           this.#pool,
+          (value) => channel.tell("keep", { device: spec.name, value }),
         );
         if (this.#stopping) await host.stop();
         this.#hosts.push(host);

@@ -30,6 +30,7 @@ import {
   type DeviceParams,
   type FailedParams,
   FIRST_SOCKET_FD,
+  type KeepParams,
   type StartParams,
   type StartResult,
 } from "./protocol.ts";
@@ -238,6 +239,7 @@ export class ProcessKeeper {
       {
         finished: (params) => this.#finished(params as unknown as DeviceParams),
         failed: (params) => this.#failed(params as unknown as FailedParams),
+        keep: (params) => this.#keepValue(params as unknown as KeepParams),
       },
       this.#log,
       this.#reactor,
@@ -277,6 +279,11 @@ export class ProcessKeeper {
 
   #finished({ device }: DeviceParams): void {
     this.sockets.find(({ name }) => name === device)?.finished();
+  }
+
+  #keepValue({ device, value }: KeepParams): void {
+    const socket = this.sockets.find(({ name }) => name === device);
+    if (socket !== undefined) socket.spec = { ...socket.spec, kept: value };
   }
 
   #failed({ device, message }: FailedParams): void {

@@ -137,6 +137,8 @@ export class DataWorker {
       case "config-changed":
         return this.#channels.get(message.device)
           ?.onConfig(message.config, message.notify);
+      case "keep":
+        return this.#channels.get(message.device)?.onKeep(message.value);
       case "log":
         return this.#channels.get(message.device)
           ?.log(message.level, message.message);
@@ -163,6 +165,8 @@ export class DataWorker {
 export class WorkerChannel {
   /** Called when the configuration space changed. */
   onConfig: (config: Uint8Array, notify: boolean) => void = () => {};
+  /** Called with what the device keeps for a successor. */
+  onKeep: (value: unknown) => void = () => {};
   /** Called again and again while an answer of the thread is late. */
   onLate: () => void = () => {};
   /** The device has left the Worker. */

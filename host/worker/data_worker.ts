@@ -134,7 +134,7 @@ async function create(
 
 async function createDevice(
   number: number,
-  { module, options, slotsPerQueue, worker }: CreateCommand,
+  { module, options, slotsPerQueue, worker, kept }: CreateCommand,
   hosted: HostedDevice,
   loop: DataLoop,
 ): Promise<VirtioDevice> {
@@ -154,6 +154,8 @@ async function createDevice(
     resume: (queue) => hosted.resume(queue),
     watch: (fd, ready) => hosted.watch(fd, ready),
     log: (level, message) => log(number, level, message),
+    kept,
+    keep: (value) => scope.postMessage({ type: "keep", device: number, value }),
   };
   device = await loaded.default(options, context);
   return device;

@@ -34,6 +34,8 @@ export interface CreateCommand {
   readonly options: Readonly<Record<string, unknown>>;
   /** Chain objects for each queue: how many requests it may have in flight. */
   readonly slotsPerQueue: number;
+  /** What the device's predecessor kept for it. */
+  readonly kept?: unknown;
 }
 
 /** A region of guest memory, as a Worker needs it. */
@@ -153,6 +155,12 @@ export type WorkerMessage =
     readonly config: Uint8Array;
     /** False: the driver caused it and knows already. */
     readonly notify: boolean;
+  }
+  | {
+    /** What the device keeps for a successor. */
+    readonly type: "keep";
+    readonly device: number;
+    readonly value: unknown;
   }
   | {
     readonly type: "log";

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { openFdCount } from "../../sys/fd.ts";
 import { mappingsOf } from "../../sys/mapping.ts";
-import { SECTOR } from "../protocol/disk.ts";
+import { Guest, SECTOR } from "../protocol/disk.ts";
 import { ChildProcess } from "../support/process.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { COMMAND_ARGUMENTS } from "../support/vhostd.ts";
@@ -109,4 +109,33 @@ Deno.test("the supervisor starts what was killed again, and nothing is lost", as
   guest.check(server.image("a"));
   await other.stop();
   assertEquals(await server.pid("b"), undisturbed);
+});
+
+Deno.test("a cache mode that the driver chose outlives the death of the process", async () => {
+  const WRITEBACK = 32;
+  await using server = await Server.start({ disks: { a: "" } });
+  const cache = async () =>
+    (await server.status("a") as unknown as {
+      device: { cache: string };
+    }).device.cache;
+  {
+    using guest = await Guest.run(server.socket("a"));
+    assertEquals(await cache(), "writeback");
+    await guest.frontEnd.setConfig(WRITEBACK, new Uint8Array([0]));
+    assertEquals(await cache(), "writethrough");
+  }
+  const pid = await server.pid("a");
+  Deno.kill(pid, "SIGKILL");
+  await server.until("a", "running", 1);
+  {
+    // As QEMU does, the front-end goes on without saying it again.
+    using guest = await Guest.run(server.socket("a"));
+    const [writeback] = await guest.frontEnd.getConfig(WRITEBACK, 1);
+    assertEquals([await cache(), writeback], ["writethrough", 0]);
+    await guest.frontEnd.setConfig(WRITEBACK, new Uint8Array([1]));
+  }
+  Deno.kill(await server.pid("a"), "SIGKILL");
+  await server.until("a", "running", 2);
+  using _guest = await Guest.run(server.socket("a"));
+  assertEquals(await cache(), "writeback");
 });
