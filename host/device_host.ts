@@ -82,6 +82,7 @@ export class DeviceHost {
   #refused = 0;
   #dropped = 0;
   #lastDrop: string | null = null;
+  #connectedBefore = false;
   #stopped = false;
 
   private constructor(
@@ -150,6 +151,11 @@ export class DeviceHost {
     return this.spec.name;
   }
 
+  /** Whether the front-end of a connected socket was dropped. */
+  get dropped(): boolean {
+    return this.#connectedBefore && this.#lastDrop !== null;
+  }
+
   /** Facts and counters: a JSON object. */
   async status(): Promise<Record<string, unknown>> {
     const { rings, device, missedWakeUps } = await this.#plane.status();
@@ -202,6 +208,7 @@ export class DeviceHost {
       ? UnixListener.listen(socket, { mode, group })
       : adoptSocket(fd!);
     if (endpoint instanceof UnixSocket) {
+      this.#connectedBefore = true;
       this.#serving = this.#serve(endpoint).then(this.#finish);
       return;
     }

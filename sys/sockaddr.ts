@@ -4,7 +4,7 @@
  * @module
  */
 
-import { check, Errno, SystemError } from "./errno.ts";
+import { check, Errno, errno, SystemError, systemError } from "./errno.ts";
 import { libc } from "./libc.ts";
 
 const AF_UNIX = 1;
@@ -55,6 +55,20 @@ export function localPath(fd: number): string {
   if (address[0] !== AF_UNIX || name.length === 0 || name[0] === 0) return "";
   const end = name.indexOf(0);
   return new TextDecoder().decode(end < 0 ? name : name.subarray(0, end));
+}
+
+/**
+ * Whether a socket has, or had, another end.
+ *
+ * C: `int getpeername(int sockfd, struct sockaddr *addr, socklen_t *addrlen);`
+ */
+export function isConnected(fd: number): boolean {
+  const address = new Uint8Array(SOCKADDR_UN_BYTES);
+  const length = new Uint32Array([address.length]);
+  if (libc().getpeername(fd, address, length) === 0) return true;
+  const number = errno();
+  if (number === Errno.ENOTCONN) return false;
+  throw systemError(number, "getpeername", `fd ${fd}`);
 }
 
 /**

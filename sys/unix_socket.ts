@@ -12,7 +12,12 @@ import { OwnedFd, setCloexec, setNonblocking } from "./fd.ts";
 import { libc } from "./libc.ts";
 import { CONTROL_MAX_FDS, Message, SCM_MAX_FD } from "./message.ts";
 import { bindPrivately, type BoundName } from "./socket_name.ts";
-import { encodeAddress, localPath, socketOption } from "./sockaddr.ts";
+import {
+  encodeAddress,
+  isConnected,
+  localPath,
+  socketOption,
+} from "./sockaddr.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -120,8 +125,11 @@ export class UnixSocket implements Disposable {
    * Takes over a connected socket: the new object closes it. Makes it
    * close-on-exec.
    *
-   * @throws {SystemError} kind `EPROTOTYPE`, `ENOTSOCK` or `EINVAL` if it is
-   * something else; it stays the caller's then
+   * C: `int getpeername(int sockfd, struct sockaddr *addr, socklen_t *addrlen);`
+   *
+   * @throws {SystemError} kind `EPROTOTYPE` or `ENOTSOCK` if it is something
+   * else, `EINVAL` if it listens, `ENOTCONN` if it does neither; it stays the
+   * caller's then
    */
   static adopt(fd: number): UnixSocket {
     requireUnixStream(fd);
@@ -130,6 +138,13 @@ export class UnixSocket implements Disposable {
         Errno.EINVAL,
         "adopt",
         `Cannot use fd ${fd} as a connection: the socket listens`,
+      );
+    }
+    if (!isConnected(fd)) {
+      throw new SystemError(
+        Errno.ENOTCONN,
+        "adopt",
+        `Cannot use fd ${fd} as a connection: the socket is not connected`,
       );
     }
     setCloexec(fd, true);

@@ -317,6 +317,9 @@ Deno.test("sockets can be adopted, other descriptors cannot", async () => {
     assert(isCloexec(copy));
     adopted.trySend(bytes(1));
     assertEquals(receive(right, 10), bytes(1));
+    // One whose other end is gone was connected.
+    right.close();
+    UnixSocket.adopt(libc().fcntl(fd, 0, 3)).close();
   });
   using event = EventFd.create();
   const kind = (fd: number): string =>
@@ -329,6 +332,8 @@ Deno.test("sockets can be adopted, other descriptors cannot", async () => {
   using inet = new OwnedFd(libc().socket(2, 1 | SOCK_CLOEXEC, 0));
   assertEquals(kind(inet.fd), "EPROTOTYPE");
   assertEquals(fdKind(inet.fd), "socket");
+  using idle = new OwnedFd(libc().socket(1, 1 | SOCK_CLOEXEC, 0));
+  assertEquals(kind(idle.fd), "ENOTCONN");
   const directory = Deno.makeTempDirSync();
   try {
     using listener = UnixListener.listen(`${directory}/s`);

@@ -111,7 +111,7 @@ async function untilEnd(
   } else {
     log.info("Stopping: every front-end left");
   }
-  return 0;
+  return hosts.some(({ dropped }) => dropped) ? 1 : 0;
 }
 
 async function stopAll(

@@ -183,7 +183,9 @@ class Devices {
   #watch(channel: ControlChannel): void {
     for (const host of this.#hosts) {
       const { name: device, done, failed } = host;
-      void done.then(() => channel.tell("finished", { device }));
+      void done.then(() => {
+        channel.tell("finished", { device, dropped: host.dropped });
+      });
       void failed.then((error) => {
         this.#failed.add(host);
         channel.tell("failed", { device, message: messageOf(error) });
@@ -191,7 +193,8 @@ class Devices {
       });
     }
     void Promise.all(this.#hosts.map(({ done }) => done)).then(() =>
-      this.end({ code: 0, reason: "every front-end left" })
+      // The supervisor, which was told, says why.
+      this.end({ code: 0 })
     );
   }
 

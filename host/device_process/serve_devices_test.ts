@@ -1,7 +1,6 @@
 import {
   assert,
   assertEquals,
-  assertMatch,
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
@@ -41,7 +40,7 @@ class Bench implements Disposable {
     setNonblocking(read.fd, true);
     this.#log = read;
     this.channel = new ControlChannel(near, this.reactor, {
-      finished: ({ device }) => void this.told.push(["finished", device]),
+      finished: (params) => void this.told.push(["finished", params]),
       failed: (params) => void this.told.push(["failed", params]),
     });
     this.code = serveDevices(far, write.fd).finally(() => write.close());
@@ -195,8 +194,24 @@ Deno.test("a device process is done when every front-end has left", async () => 
   frontEnd.close();
   assertEquals(await bench.end(), 0);
   await bench.channel.ended;
-  assertEquals(bench.told, [["finished", "a"]]);
-  assertMatch(bench.log().at(-1)!.message, /^Stopping: every front-end left/);
+  assertEquals(bench.told, [["finished", { device: "a", dropped: false }]]);
+  // Why everything ends is the supervisor's to say.
+  assert(bench.log().every(({ message }) => !message.startsWith("Stopping")));
+});
+
+Deno.test("a device process tells that it dropped its front-end", async () => {
+  using bench = new Bench();
+  const [near, far] = UnixSocket.pair();
+  const spec = { ...bench.listening("a"), fd: dupFd(far.fd) };
+  far.close();
+  await bench.start([spec]);
+  const frontEnd = FrontEnd.connect(near);
+  await frontEnd.sendRaw(new Uint8Array(12).fill(0xff));
+  await frontEnd.closedByPeer();
+  assertEquals(await bench.end(), 0);
+  await bench.channel.ended;
+  assertEquals(bench.told, [["finished", { device: "a", dropped: true }]]);
+  frontEnd.close();
 });
 
 Deno.test("a device process leaks nothing", async () => {

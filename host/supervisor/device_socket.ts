@@ -11,9 +11,10 @@ import { adoptSocket } from "../inherited_socket.ts";
 /**
  * - `open`: it is served, or is to be served again
  * - `finished`: the front-end of a connected socket has left
+ * - `dropped`: the front-end of a connected socket broke the protocol
  * - `lost`: the process died that served a connected socket
  */
-export type SocketState = "open" | "finished" | "lost";
+export type SocketState = "open" | "finished" | "dropped" | "lost";
 
 /** A device and its socket. */
 export class DeviceSocket implements Disposable {
@@ -68,9 +69,11 @@ export class DeviceSocket implements Disposable {
     if (this.#socket instanceof UnixSocket) this.#socket.close();
   }
 
-  /** The front-end of a connected socket has left. */
-  finished(): void {
-    if (this.#socket instanceof UnixSocket) this.#state = "finished";
+  /** The front-end of a connected socket has left, or was dropped. */
+  finished(dropped: boolean): void {
+    if (this.#socket instanceof UnixSocket) {
+      this.#state = dropped ? "dropped" : "finished";
+    }
   }
 
   /** The process ended that served it. */

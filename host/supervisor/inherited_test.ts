@@ -24,6 +24,17 @@ Deno.test("a connected socket is served until its front-end leaves", async () =>
   assertEquals(bench.logged("died"), []);
 });
 
+Deno.test("a front-end that breaks the protocol is no clean end", async () => {
+  await using bench = new Bench();
+  const [frontEnd, fd] = connectedPair();
+  await bench.start([bench.device("a", { fd })]);
+  await frontEnd.sendRaw(new Uint8Array(12).fill(0xff));
+  await withDeadline(bench.supervisor.done, LIMIT, "the end");
+  assertEquals(bench.supervisor.lost, true);
+  assertEquals(bench.logged("died"), []);
+  frontEnd.close();
+});
+
 Deno.test("the connection is lost with the process that serves it", async () => {
   await using bench = new Bench();
   const [frontEnd, fd] = connectedPair();

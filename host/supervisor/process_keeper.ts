@@ -27,8 +27,8 @@ import { type Params, RemoteError } from "./control_channel.ts";
 import { DeviceProcess, type ProcessEnd } from "./device_process.ts";
 import type { DeviceSocket } from "./device_socket.ts";
 import {
-  type DeviceParams,
   type FailedParams,
+  type FinishedParams,
   FIRST_SOCKET_FD,
   type KeepParams,
   type StartParams,
@@ -237,7 +237,8 @@ export class ProcessKeeper {
     const process = DeviceProcess.start(
       sockets,
       {
-        finished: (params) => this.#finished(params as unknown as DeviceParams),
+        finished: (params) =>
+          this.#finished(params as unknown as FinishedParams),
         failed: (params) => this.#failed(params as unknown as FailedParams),
         keep: (params) => this.#keepValue(params as unknown as KeepParams),
       },
@@ -277,8 +278,8 @@ export class ProcessKeeper {
     }
   }
 
-  #finished({ device }: DeviceParams): void {
-    this.sockets.find(({ name }) => name === device)?.finished();
+  #finished({ device, dropped }: FinishedParams): void {
+    this.sockets.find(({ name }) => name === device)?.finished(dropped);
   }
 
   #keepValue({ device, value }: KeepParams): void {

@@ -45,10 +45,16 @@ export interface StartParams {
 /** Result of `start`: the status of each device. */
 export type StartResult = readonly Record<string, unknown>[];
 
-/** Parameters of `status`, `finished`. */
+/** Parameters of `status`. */
 export interface DeviceParams {
   /** Name of the device. */
   readonly device: string;
+}
+
+/** Parameters of `finished`. */
+export interface FinishedParams extends DeviceParams {
+  /** The front-end of a connected socket broke the protocol. */
+  readonly dropped: boolean;
 }
 
 /** Parameters of `command`. */

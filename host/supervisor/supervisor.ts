@@ -85,9 +85,14 @@ export class Supervisor {
       .then(() => {});
   }
 
-  /** Whether the process of a connected socket died. */
+  /**
+   * Whether a connected socket came to a bad end: its process died, or its
+   * front-end broke the protocol.
+   */
   get lost(): boolean {
-    return this.#sockets.some(({ state }) => state === "lost");
+    return this.#sockets.some(({ state }) =>
+      state === "lost" || state === "dropped"
+    );
   }
 
   /**
