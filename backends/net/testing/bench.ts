@@ -226,6 +226,11 @@ export class NetBench implements Disposable {
     const done = this.drivers.get(2 * pair)!.reap();
     const size = this.headerSize;
     for (let i = 0; i < done.length;) {
+      // A buffer that no frame could be put into.
+      if (done[i].length === 0) {
+        i++;
+        continue;
+      }
       const header = done[i].data.slice(0, size);
       const merged =
         (this.features >> BigInt(NetFeature.MRG_RXBUF) & 1n) === 1n;
