@@ -147,8 +147,16 @@ Deno.test("BlkDevice resizes when it is told to", () => {
   // A reset keeps the size.
   device.reset();
   assertEquals(capacity(), MEBIBYTE / 2);
+  // What start-up would refuse is refused, and the guest is told nothing.
+  for (const size of [0, 1000, MEBIBYTE + 100]) {
+    Deno.truncateSync(bench.path, size);
+    const error = assertThrows(() => device.command("resize"), StorageError);
+    assertEquals(error.kind, "size");
+  }
+  assertEquals([capacity(), bench.configChanges], [MEBIBYTE / 2, 2]);
+  assertEquals(bench.lines.length, 2);
+  // A truncated image answers errors, not less than was asked for.
   Deno.truncateSync(bench.path, 0);
-  device.command("resize");
   assertEquals(bench.read(0, 512).status, VIRTIO_BLK_S_IOERR);
   assertThrows(
     () => device.command("explode"),

@@ -26,6 +26,7 @@ import {
 import type { Storage } from "./storage.ts";
 import type { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { probeNowait } from "../../sys/nowait.ts";
+import { sizeProblem } from "./size.ts";
 import { SyncEngine, type SyncEngineOptions } from "./sync_engine.ts";
 import { UringEngine } from "./uring_engine.ts";
 
@@ -87,7 +88,8 @@ export function openStorage(
     const size = file.size();
     if (options.format !== "raw") refuseFormats(file, size);
     const blockSize = chooseBlockSize(file, options.blockSize);
-    checkSize(file, size, blockSize);
+    const problem = sizeProblem(file, size, blockSize);
+    if (problem !== null) throw new StorageError("size", path, problem);
     return makeEngine(file, engine, ring, {
       blockSize,
       share: options.share ?? false,
@@ -276,31 +278,4 @@ function directUnit(file: DataFile): number {
     `direct I/O on it needs blocks of more than ${MAXIMUM_BLOCK} bytes; ` +
       "use direct=off",
   );
-}
-
-function checkSize(file: DataFile, size: number, blockSize: number): void {
-  const noun = file.kind === "block" ? "device" : "file";
-  if (size > Number.MAX_SAFE_INTEGER) {
-    throw new StorageError(
-      "size",
-      file.path,
-      `${noun} size is more than 2^53-1 bytes`,
-    );
-  }
-  if (size === 0) {
-    throw new StorageError(
-      "size",
-      file.path,
-      file.kind === "block"
-        ? "device size is 0: there is no medium in it"
-        : `file size is 0; give it one with: truncate -s 1G "${file.path}"`,
-    );
-  }
-  if (size % blockSize !== 0) {
-    throw new StorageError(
-      "size",
-      file.path,
-      `${noun} size ${size} is not a multiple of ${blockSize}`,
-    );
-  }
 }

@@ -91,7 +91,10 @@ export interface Storage {
   acquire(): void;
   /** Lets the lock go. */
   release(): void;
-  /** Looks at the size again; returns the new capacity. */
+  /**
+   * Looks at the size again; returns the new capacity. Throws when the medium
+   * could not be opened with that size; the capacity stays what it was.
+   */
   refresh(): number;
   /** Facts for people: path, engine, file system, allocated bytes. */
   status(): Record<string, unknown>;

@@ -24,8 +24,10 @@ import { Errno } from "../../sys/errno.ts";
 import type { IoTable } from "../../sys/io_table.ts";
 import { BounceBuffer } from "./bounce.ts";
 import { queueLimits } from "./block_device.ts";
+import { StorageError } from "./error.ts";
 import { ImageLock } from "./lock.ts";
 import { ScatterList } from "./scatter.ts";
+import { sizeProblem } from "./size.ts";
 import {
   type Storage,
   STORAGE_DISCARD,
@@ -87,7 +89,7 @@ export class SyncEngine implements Storage {
   #canPunch: boolean;
   #canZero = true;
 
-  /** Makes an engine for an open image, which it closes in the end. */
+  /** Makes an engine for an open image of a fit size, which it closes in the end. */
   constructor(file: DataFile, options: SyncEngineOptions) {
     this.#file = file;
     this.blockSize = options.blockSize;
@@ -101,7 +103,7 @@ export class SyncEngine implements Storage {
       limits?.discardGranularity || FILE_UNIT,
       this.blockSize,
     );
-    this.#capacity = this.#measure();
+    this.#capacity = file.size();
     this.#canPunch = !this.readOnly &&
       (limits === null ? this.#probePunch() : limits.writeZeroesMaxBytes > 0);
     this.#lock = new ImageLock(file, options.share);
@@ -143,8 +145,17 @@ export class SyncEngine implements Storage {
   }
 
   refresh(): number {
-    this.#capacity = this.#measure();
-    return this.#capacity;
+    const file = this.#file, size = file.size();
+    const problem = sizeProblem(file, size, this.blockSize);
+    if (problem !== null) {
+      throw new StorageError(
+        "size",
+        file.path,
+        `${problem}; the guest still sees ${this.#capacity} bytes`,
+      );
+    }
+    this.#capacity = size;
+    return size;
   }
 
   /** Whether the image was closed. */
@@ -275,12 +286,6 @@ export class SyncEngine implements Storage {
     if (!isUnsupported(result)) return false;
     if (result !== -Errno.EINVAL) this.#canPunch = false;
     return true;
-  }
-
-  /** Size in whole blocks; a part of a block at the end is not served. */
-  #measure(): number {
-    const size = Math.min(this.#file.size(), Number.MAX_SAFE_INTEGER);
-    return size - size % this.blockSize;
   }
 
   /** Tries to punch a hole where no data is, far beyond the end of the file. */

@@ -4,9 +4,15 @@
  * @module
  */
 
-import { assert, assertEquals } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { createMemfd } from "../../../sys/memfd.ts";
 import { TemporaryDirectory } from "../../../tests/support/temporary_directory.ts";
+import { StorageError } from "../error.ts";
 import { openStorage, type StorageOptions } from "../open.ts";
 import {
   type Storage,
@@ -327,11 +333,29 @@ export function testEngine(
     assertEquals(bench.storage.capacity, 2 * MEBIBYTE);
     assertEquals(bench.storage.refresh(), 3 * MEBIBYTE);
     assertEquals(bench.storage.capacity, 3 * MEBIBYTE);
-    // What is no whole block is not served.
-    Deno.truncateSync(bench.path, MEBIBYTE + block + 1);
+    Deno.truncateSync(bench.path, MEBIBYTE + block);
     assertEquals(bench.storage.refresh(), MEBIBYTE + block);
-    Deno.truncateSync(bench.path, 0);
-    assertEquals(bench.storage.refresh(), 0);
+    // What would not be opened is refused, and nothing changes.
+    const still = `; the guest still sees ${MEBIBYTE + block} bytes`;
+    const cases: [size: number, problem: string][] = [
+      [1000, `file size 1000 is not a multiple of ${block}`],
+      [
+        4 * MEBIBYTE + 100,
+        `file size ${4 * MEBIBYTE + 100} is not a multiple of ${block}`,
+      ],
+      [0, "file size is 0; give it one with: truncate -s 1G "],
+    ];
+    for (const [size, problem] of cases) {
+      Deno.truncateSync(bench.path, size);
+      const error = assertThrows(() => bench.storage.refresh(), StorageError);
+      assertEquals(error.kind, "size");
+      assertStringIncludes(
+        error.message,
+        `Cannot serve "${bench.path}": ${problem}`,
+      );
+      assertStringIncludes(error.message, still);
+      assertEquals(bench.storage.capacity, MEBIBYTE + block);
+    }
     Deno.truncateSync(bench.path, MEBIBYTE);
     assertEquals(bench.storage.refresh(), MEBIBYTE);
   });
