@@ -43,9 +43,10 @@ import { EpollWaiter, type Waiter } from "./waiter.ts";
 const POLL_INTERVAL = 1;
 /**
  * How long the loop sleeps at most, in ms. Then it looks at everything once: a
- * wake-up that got lost costs a second, and not the guest.
+ * wake-up that got lost costs seconds, and not the guest. More often would cost an
+ * idle device processor time.
  */
-const WATCHDOG = 1000;
+const WATCHDOG = 5000;
 /** Looks at the rings between two looks at the clock. */
 const LOOKS = 8;
 /** A busy loop looks at what would wake it once in so many turns. */
