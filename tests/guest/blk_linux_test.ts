@@ -12,80 +12,121 @@ const guests = skipUnless(reason === null, reason ?? "");
 const MIB = 1 << 20;
 
 /** Makes a file system, writes 64 MiB, reads them back after a remount. */
-const WRITE_AND_VERIFY = `
-  mkfs.ext4 -q -F /dev/vda
-  mount /dev/vda /mnt
-  dd if=/dev/urandom of=/tmp/piece bs=1M count=8 2>/dev/null
-  for i in 1 2 3 4 5 6 7 8; do cat /tmp/piece; echo $i; done > /tmp/data
-  check write dd if=/tmp/data of=/mnt/data bs=1M conv=fsync
-  umount /mnt
-  echo 3 > /proc/sys/vm/drop_caches
-  mount /dev/vda /mnt
-  check verify cmp /tmp/data /mnt/data
-`;
+const WRITE_AND_VERIFY = [
+  "mkfs.ext4 -q -F /dev/vda",
+  "mount /dev/vda /mnt",
+  "dd if=/dev/urandom of=/tmp/piece bs=1M count=8 2>/dev/null",
+  "for i in 1 2 3 4 5 6 7 8; do cat /tmp/piece; echo $i; done > /tmp/data",
+  "dd if=/tmp/data of=/mnt/data bs=1M conv=fsync 2>/dev/null",
+  "umount /mnt",
+  "echo 3 > /proc/sys/vm/drop_caches",
+  "mount /dev/vda /mnt",
+  "cmp /tmp/data /mnt/data",
+];
+
+/** What `ctl status --json` says of the one disk. */
+interface DiskStatus {
+  readonly rings: readonly { readonly completed: number }[];
+  readonly device: {
+    readonly requests: {
+      readonly discards: number;
+      readonly writeZeroes: number;
+      readonly bytesZeroed: number;
+      readonly refused: Readonly<Record<string, number>>;
+      readonly errors: Readonly<Record<string, number>>;
+    };
+  };
+}
+
+async function statusOf(management: string): Promise<DiskStatus> {
+  return JSON.parse(await ctl(management, "status", "--json")).devices[0];
+}
 
 guests.test("Linux: file system, 64 MiB verified, trim, zeroes, 2 queues", async () => {
   using directory = TemporaryDirectory.make("linux");
   const image = directory.file("disk.img");
   const socket = directory.file("blk.sock");
+  const management = directory.file("ctl.sock");
   makeImage(image, 256 * MIB);
   await using _server = await startVhostd({
     image,
     socket,
+    management,
     keys: "queues=2,serial=vhostd,,serial",
   });
-  const watched: number[] = [];
-  const result = await runLinuxGuest({
+  await using guest = await startLinuxGuest({
     smp: 2,
     memory: 512,
     devices: vhostUserBlk(socket, ",num-queues=2"),
-    onLine: (line: string) => {
-      if (line === "MEASURE") watched.push(allocated(image));
-    },
-    script: `
-      say SECTORS $(cat /sys/block/vda/size)
-      say QUEUES $(ls /sys/block/vda/mq | wc -l)
-      say SERIAL "[$(cat /sys/block/vda/serial)]"
-      say CACHE "$(cat /sys/block/vda/queue/write_cache)"
-      say READONLY $(cat /sys/block/vda/ro)
-      say BLOCK $(cat /sys/block/vda/queue/logical_block_size)
-      say DISCARD $(cat /sys/block/vda/queue/discard_max_bytes)
-      say ZEROES $(cat /sys/block/vda/queue/write_zeroes_max_bytes)
-      ${WRITE_AND_VERIFY}
-      sync; echo MEASURE; sleep 0.2
-      rm /mnt/data; sync
-      check trim fstrim /mnt
-      echo MEASURE; sleep 0.2
-      umount /mnt
-      check fsck e2fsck -fn /dev/vda
-      dd if=/tmp/piece of=/dev/vda bs=1M count=8 conv=fsync 2>/dev/null
-      check zeroes blkdiscard -z -o 1048576 -l 2097152 /dev/vda
-      dd if=/dev/vda bs=1M skip=1 count=2 iflag=direct of=/tmp/read 2>/dev/null
-      dd if=/dev/zero bs=1M count=2 of=/tmp/zero 2>/dev/null
-      check zeroed cmp /tmp/zero /tmp/read
-      dd if=/dev/vda bs=1M count=1 iflag=direct of=/tmp/read 2>/dev/null
-      dd if=/tmp/piece bs=1M count=1 of=/tmp/first 2>/dev/null
-      check before cmp /tmp/first /tmp/read
-      check discard blkdiscard -f /dev/vda
-      say KICKS $(grep -c virtio0-req /proc/interrupts)
-    `,
   });
-  const { values } = result;
-  assertEquals(values.SECTORS, String(256 * MIB / 512));
-  assertEquals(values.QUEUES, "2");
-  assertEquals(values.SERIAL, "[vhostd,serial]");
-  assertEquals(values.CACHE, "write back");
-  assertEquals([values.READONLY, values.BLOCK], ["0", "512"]);
-  assert(Number(values.DISCARD) > 0 && Number(values.ZEROES) > 0);
-  assertEquals(values.KICKS, "2");
-  assertEquals(result.checks, [
-    ...["write", "verify", "trim", "fsck"],
-    ...["zeroes", "zeroed", "before", "discard"],
+  const block = (name: string): Promise<string> =>
+    guest.check(`cat /sys/block/vda/${name}`);
+  assertEquals(await block("size"), String(256 * MIB / 512));
+  assertEquals(await block("serial"), "vhostd,serial");
+  assertEquals(await block("queue/write_cache"), "write back");
+  assertEquals([await block("ro"), await block("queue/logical_block_size")], [
+    "0",
+    "512",
   ]);
-  const [full, trimmed] = watched;
+  assert(Number(await block("queue/discard_max_bytes")) > 0);
+  assert(Number(await block("queue/write_zeroes_max_bytes")) > 0);
+  assertEquals(await guest.check("ls /sys/block/vda/mq | wc -l"), "2");
+
+  for (const command of WRITE_AND_VERIFY) await guest.check(command);
+  await guest.check("sync");
+  const full = allocated(image);
   assert(full >= 64 * MIB, `${full} bytes allocated with 64 MiB in it`);
+  await guest.check("rm /mnt/data && sync && fstrim /mnt");
+  const trimmed = allocated(image);
   assert(trimmed < full - 60 * MIB, `${full}, then ${trimmed} after the trim`);
+  await guest.check("umount /mnt && e2fsck -fn /dev/vda");
+
+  await guest.check(
+    "dd if=/tmp/piece of=/dev/vda bs=1M count=8 conv=fsync 2>/dev/null",
+  );
+  // The kernel would write zeroes itself if the device could not.
+  const { device: { requests: before } } = await statusOf(management);
+  await guest.check("blkdiscard -z -o 1048576 -l 2097152 /dev/vda");
+  const { device: { requests: after } } = await statusOf(management);
+  assert(after.writeZeroes > before.writeZeroes);
+  assertEquals(after.bytesZeroed - before.bytesZeroed, 2 * MIB);
+  await guest.check(
+    "dd if=/dev/vda bs=1M skip=1 count=2 iflag=direct of=/tmp/read 2>/dev/null && " +
+      "dd if=/dev/zero bs=1M count=2 of=/tmp/zero 2>/dev/null && " +
+      "cmp /tmp/zero /tmp/read",
+  );
+  await guest.check(
+    "dd if=/dev/vda bs=1M count=1 iflag=direct of=/tmp/read 2>/dev/null && " +
+      "dd if=/tmp/piece bs=1M count=1 of=/tmp/first 2>/dev/null && " +
+      "cmp /tmp/first /tmp/read",
+  );
+
+  // Each processor has a queue of its own.
+  const busy: number[] = [];
+  for (const processor of [0, 1]) {
+    const { rings: before } = await statusOf(management);
+    await guest.check(
+      `taskset ${
+        1 << processor
+      } dd if=/dev/vda of=/dev/null bs=4096 count=100 ` +
+        "iflag=direct 2>/dev/null",
+    );
+    const { rings: after } = await statusOf(management);
+    const reads = after.map(({ completed }, i) =>
+      completed - before[i].completed
+    );
+    busy.push(reads.findIndex((count) => count >= 100));
+  }
+  assertEquals(busy.toSorted(), [0, 1]);
+  assertEquals(await guest.check("grep -c virtio0-req /proc/interrupts"), "2");
+
+  await guest.check("blkdiscard -f /dev/vda");
   assertEquals(allocated(image), 0);
+  const { rings, device: { requests } } = await statusOf(management);
+  assert(rings.length === 2 && rings.every(({ completed }) => completed > 0));
+  assert(requests.discards > 0);
+  assertEquals([requests.refused, requests.errors], [{}, {}]);
+  assertEquals(await guest.powerOff(), 0);
 });
 
 guests.test("Linux: 4096-byte blocks, write-through, no event index", async () => {
@@ -105,7 +146,7 @@ guests.test("Linux: 4096-byte blocks, write-through, no event index", async () =
       say BLOCK $(cat /sys/block/vda/queue/logical_block_size)
       say CACHE "$(cat /sys/block/vda/queue/write_cache)"
       say FEATURES $(cat /sys/bus/virtio/devices/virtio0/features)
-      ${WRITE_AND_VERIFY}
+      ${WRITE_AND_VERIFY.join("\n")}
       umount /mnt
       check fsck e2fsck -fn /dev/vda
       say SECTOR $(blockdev --getss /dev/vda)
