@@ -147,7 +147,7 @@ export const phases: readonly Phase[] = [
     name: "protocol",
     title: "our front-end and driver against a real server",
     group: "system",
-    timeout: 300,
+    timeout: 900,
     run: {
       tests: [
         "tests/protocol",
@@ -177,12 +177,20 @@ export const phases: readonly Phase[] = [
     name: "guest",
     title: "firmware and guests in QEMU",
     group: "system",
-    timeout: 600,
+    timeout: 1500,
     run: {
       tests: ["tests/guest"],
       except: ["tests/guest/rig"],
       permissions: ["--allow-all"],
       live: true,
     },
+  },
+  {
+    name: "long",
+    title: "what takes long",
+    group: "system",
+    timeout: 3600,
+    long: true,
+    run: { tests: ["tests/long"], permissions: ["--allow-all"], live: true },
   },
 ];

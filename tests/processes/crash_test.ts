@@ -1,83 +1,16 @@
 import { assert, assertEquals } from "@std/assert";
-import { openFdCount } from "../../sys/fd.ts";
-import { mappingsOf } from "../../sys/mapping.ts";
-import { Guest, SECTOR } from "../protocol/disk.ts";
-import { ChildProcess } from "../support/process.ts";
-import { TemporaryDirectory } from "../support/temporary_directory.ts";
-import { COMMAND_ARGUMENTS } from "../support/vhostd.ts";
+import { Guest } from "../protocol/disk.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { CrashGuest } from "./crash.ts";
 import { VerifiedLoad } from "./load.ts";
 import { isGone, Server } from "./server.ts";
+import { KINDS, robOfServers } from "./robbery.ts";
 
 const SECTORS = 4096;
-/** Kills with requests in flight, for each kind of disk. */
-const KILLS = Number(Deno.env.get("VHOSTD_KILLS") ?? 70);
 
-/** Kinds of disks, each with other instants at which requests are in flight. */
-const KINDS: readonly [name: string, keys: string, depth: number][] = [
-  ["io_uring, direct", "engine=io_uring,direct=on", 64],
-  ["io_uring", "engine=io_uring,poll=off", 64],
-  ["sync", "engine=sync,wce=off", 32],
-];
-
-function serve(image: string, socket: string, keys: string): ChildProcess {
-  return ChildProcess.start(Deno.execPath(), {
-    name: "vhostd",
-    args: [
-      ...COMMAND_ARGUMENTS,
-      "serve",
-      "--supervise=off",
-      "--management=off",
-      "--log-level=error",
-      `--blk=path=${image},socket=${socket},${keys}`,
-    ],
-  });
-}
-
-for (const [seed, [name, keys, depth]] of KINDS.entries()) {
-  Deno.test(`killed ${KILLS} times under load, and the guest does not notice: ${name}`, async () => {
-    using directory = TemporaryDirectory.make("crash");
-    const image = directory.file("disk.img");
-    const socket = directory.file("blk.sock");
-    Deno.writeFileSync(image, new Uint8Array(SECTORS * SECTOR));
-    using guest = new CrashGuest({
-      depth,
-      sectors: SECTORS,
-      seed: 0x9e37_79b9 + seed,
-    });
-    const flights: number[] = [];
-    const own: [fds: number, areas: number][] = [];
-    for (let kills = 0; flights.length < KILLS; kills++) {
-      assert(kills < 3 * KILLS, "too few kills met requests in flight");
-      await using server = serve(image, socket, keys);
-      await guest.connect(socket);
-      own.push([openFdCount(), mappingsOf("vhostd-inflight")]);
-      // Some die at once, before their first answer; others have served for a
-      // while.
-      const end = performance.now() + (kills % 8) ** 2 / 2;
-      await guest.run(() => performance.now() >= end);
-      Deno.kill(server.pid, "SIGKILL");
-      await server.status;
-      const inFlight = guest.trackedRequests;
-      if (inFlight > 0) flights.push(inFlight);
-    }
-    await using server = serve(image, socket, keys);
-    await guest.connect(socket);
-    await guest.finish();
-    await guest.leave();
-    guest.check(image);
-    await server.stop();
-    // Nothing piles up over the connections, after the first ones.
-    assertEquals(own.at(-1), own[4]);
-    flights.sort((a, b) => a - b);
-    console.log(
-      `${flights.length} kills with ${flights[0]} to ${
-        flights.at(-1)
-      } requests in flight, ${
-        flights[flights.length >> 1]
-      } at the median; ${guest.answered} requests answered`,
-    );
+for (const kind of KINDS) {
+  Deno.test(`killed 70 times under load, and the guest does not notice: ${kind.name}`, async () => {
+    console.log(await robOfServers(kind, 70));
   });
 }
 

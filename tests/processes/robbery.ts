@@ -1,0 +1,94 @@
+/**
+ * Kills the server of a guest again and again.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { openFdCount } from "../../sys/fd.ts";
+import { mappingsOf } from "../../sys/mapping.ts";
+import { SECTOR } from "../protocol/disk.ts";
+import { ChildProcess } from "../support/process.ts";
+import { TemporaryDirectory } from "../support/temporary_directory.ts";
+import { COMMAND_ARGUMENTS } from "../support/vhostd.ts";
+import { CrashGuest } from "./crash.ts";
+
+const SECTORS = 4096;
+
+/** A kind of disk, each with other instants at which requests are in flight. */
+export interface CrashKind {
+  readonly name: string;
+  /** Keys of `--blk`. */
+  readonly keys: string;
+  /** Requests that the guest keeps in flight. */
+  readonly depth: number;
+}
+
+/** All kinds. */
+export const KINDS: readonly CrashKind[] = [
+  { name: "io_uring, direct", keys: "engine=io_uring,direct=on", depth: 64 },
+  { name: "io_uring", keys: "engine=io_uring,poll=off", depth: 64 },
+  { name: "sync", keys: "engine=sync,wce=off", depth: 32 },
+];
+
+function serve(image: string, socket: string, keys: string): ChildProcess {
+  return ChildProcess.start(Deno.execPath(), {
+    name: "vhostd",
+    args: [
+      ...COMMAND_ARGUMENTS,
+      "serve",
+      "--supervise=off",
+      "--management=off",
+      "--log-level=error",
+      `--blk=path=${image},socket=${socket},${keys}`,
+    ],
+  });
+}
+
+/**
+ * Serves a guest under load with one server after the other, each of which is
+ * killed; those that had no request in flight do not count.
+ *
+ * @returns what there is to tell of the requests in flight
+ */
+export async function robOfServers(
+  { keys, depth }: CrashKind,
+  count: number,
+): Promise<string> {
+  using directory = TemporaryDirectory.make("crash");
+  const image = directory.file("disk.img");
+  const socket = directory.file("blk.sock");
+  Deno.writeFileSync(image, new Uint8Array(SECTORS * SECTOR));
+  const seed = 0x9e37_79b9 ^ depth ^ keys.length;
+  using guest = new CrashGuest({ depth, sectors: SECTORS, seed });
+  const flights: number[] = [];
+  const own: [fds: number, areas: number][] = [];
+  for (let kills = 0; flights.length < count; kills++) {
+    assert(kills < 3 * count, "too few kills met requests in flight");
+    await using server = serve(image, socket, keys);
+    await guest.connect(socket);
+    own.push([openFdCount(), mappingsOf("vhostd-inflight")]);
+    // Some die at once, before their first answer; others have served for a
+    // while.
+    const end = performance.now() + (kills % 8) ** 2 / 2;
+    await guest.run(() => performance.now() >= end);
+    Deno.kill(server.pid, "SIGKILL");
+    await server.status;
+    const inFlight = guest.trackedRequests;
+    if (inFlight > 0) flights.push(inFlight);
+  }
+  await using server = serve(image, socket, keys);
+  await guest.connect(socket);
+  await guest.finish();
+  await guest.leave();
+  guest.check(image);
+  await server.stop();
+  // Nothing piles up over the connections, after the first ones.
+  assertEquals(own.at(-1), own[4]);
+  flights.sort((a, b) => a - b);
+  return `${flights.length} kills with ${flights[0]} to ${
+    flights.at(-1)
+  } requests in flight, ${
+    flights[flights.length >> 1]
+  } at the median; ${guest.answered} requests answered`;
+}
