@@ -8,6 +8,7 @@ import { openFdCount } from "../sys/fd.ts";
 import { mappingsOf } from "../sys/mapping.ts";
 import { Reactor } from "../sys/reactor.ts";
 import { UnixSocket } from "../sys/unix_socket.ts";
+import { VIRTIO_ID_BLOCK } from "../virtqueue/constants.ts";
 import { Connection } from "./connection.ts";
 import { FrontEndMessage, VHOST_USER_VERSION } from "./constants.ts";
 import { encodeMessage } from "./message.ts";
@@ -175,6 +176,60 @@ function life(h: Harness, regions: SharedRegion[]): (() => Promise<unknown>)[] {
     () => frontEnd.stop(),
   ];
 }
+
+Deno.test("every connection is offered the same, whatever the one before did", async () => {
+  const plane = new RecordingPlane({
+    deviceId: VIRTIO_ID_BLOCK,
+    queueCount: RINGS,
+    features: 1n << 32n | 1n << 29n | 0x1200n,
+    config: new Uint8Array(60),
+  });
+  const offers: unknown[] = [];
+  const look = async ({ frontEnd }: Harness) => {
+    const features = await frontEnd.getFeatures();
+    const protocolFeatures = await frontEnd.getProtocolFeatures();
+    await frontEnd.setProtocolFeatures(protocolFeatures);
+    offers.push({
+      features,
+      protocolFeatures,
+      queues: await frontEnd.getQueueNum(),
+      slots: await frontEnd.getMaxMemSlots(),
+      status: await frontEnd.getStatus(),
+    });
+  };
+  using region = SharedRegion.create(0x10000, 0x10000);
+  const layout = {
+    size: 8,
+    descriptorTable: 0x10000,
+    availableRing: 0x11000,
+    usedRing: 0x12000,
+  };
+  for (const accepted of [~0n, 0n, 1n << 32n]) {
+    await using h = Harness.reopen(plane);
+    await look(h);
+    // It accepts less, uses memory, reports DRIVER_OK, and is dropped or leaves.
+    await h.frontEnd.handshake({ features: accepted | 1n << 30n });
+    await h.frontEnd.start([region], new Map([[0, layout]]));
+    assertEquals(await h.frontEnd.getStatus(), 0xf);
+    if (accepted === 0n) {
+      await h.frontEnd.sendRaw(new Uint8Array(12).fill(0xff));
+      await h.dropped();
+    }
+  }
+  {
+    await using h = Harness.reopen(plane);
+    await look(h);
+  }
+  const bits = [0, 3, 5, 9, 12, 13, 15, 16];
+  const offer = {
+    features: plane.features | 1n << 30n,
+    protocolFeatures: bits.reduce((mask, bit) => mask | 1n << BigInt(bit), 0n),
+    queues: RINGS,
+    slots: 512,
+    status: 0,
+  };
+  assertEquals(offers, Array(4).fill(offer));
+});
 
 Deno.test("after 1,000 front-ends that left anywhere, nothing is left", async () => {
   const random = randomNumbers(20240607);
