@@ -24,13 +24,13 @@ for (const signal of ["SIGTERM", "SIGKILL"] as const) {
         devices: vhostUserBlk(socket, "", 200),
       });
       await guest.check(
-        "dd if=/dev/urandom of=/tmp/data bs=1M count=8 2>/dev/null; " +
+        ": > /tmp/rounds; dd if=/dev/urandom of=/tmp/data bs=1M count=8 2>/dev/null; " +
           "(while dd if=/tmp/data of=/dev/vda bs=64k oflag=direct 2>/dev/null; " +
           "do echo >> /tmp/rounds; [ -e /tmp/stop ] && break; done; " +
           "echo $? > /tmp/finished) > /dev/null 2>&1 &",
       );
       const rounds = async () =>
-        Number(await guest.check("wc -l < /tmp/rounds 2>/dev/null || echo 0"));
+        Number(await guest.check("wc -l < /tmp/rounds"));
       const goOn = (than: number) =>
         guest.check(
           `i=0; while [ $(wc -l < /tmp/rounds) -le ${than} ] && [ $i -lt 600 ]; ` +
