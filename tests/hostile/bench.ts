@@ -25,6 +25,7 @@ import {
   type Holdings,
   VhostdProcess,
 } from "../protocol/vhostd_process.ts";
+import { Histogram } from "../bench/histogram.ts";
 import { waitUntil } from "../support/deadline.ts";
 
 /** Sectors of each disk. */
@@ -68,14 +69,17 @@ class Bystander {
   #running = true;
   readonly #done: Promise<void>;
 
-  constructor(readonly guest: Guest) {
+  /** @param latencies takes the time of each round */
+  constructor(readonly guest: Guest, readonly latencies: Histogram) {
     this.#done = this.#run();
     this.#done.catch(() => {});
   }
 
   async #run(): Promise<void> {
     do {
+      const start = performance.now();
       await verifyTransfer(this.guest, this.rounds % SCRATCH_SECTORS);
+      this.latencies.record((performance.now() - start) * 1e6);
       this.rounds++;
     } while (this.#running);
   }
@@ -105,6 +109,8 @@ async function verifyTransfer(guest: Guest, index: number): Promise<void> {
 export class HostileBench implements AsyncDisposable {
   readonly server: VhostdProcess;
   readonly #bystander: Guest;
+  /** Times of the bystander's rounds while others attacked. */
+  readonly #latencies = new Histogram();
   readonly #stamped = stampedImage(SECTORS);
   /** What the scratch sectors of each disk hold. */
   readonly #scratch = new Map<string, Uint8Array>();
@@ -153,7 +159,7 @@ export class HostileBench implements AsyncDisposable {
     attack: () => Promise<void>,
     options: AttackOptions = {},
   ): Promise<void> {
-    const bystander = new Bystander(this.#bystander);
+    const bystander = new Bystander(this.#bystander, this.#latencies);
     try {
       await attack();
     } finally {
@@ -221,6 +227,14 @@ export class HostileBench implements AsyncDisposable {
     assertEquals([device.requests.errors, device.requests.refused], [{}, {}]);
   }
 
+  /** How long a round of three requests took the bystander. */
+  report(): string {
+    const ms = (share: number) =>
+      (this.#latencies.percentile(share) / 1e6).toFixed(2);
+    return `bystander: ${this.#latencies.total} rounds without an error while ` +
+      `others attacked, p50 ${ms(0.5)} ms, p99 ${ms(0.99)} ms`;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#bystander[Symbol.dispose]();
     await this.server[Symbol.asyncDispose]();
@@ -238,6 +252,7 @@ export function useBench(): () => HostileBench {
     bench = await HostileBench.start();
   });
   Deno.test.afterAll(async () => {
+    if (bench !== undefined) console.log(bench.report());
     await bench?.[Symbol.asyncDispose]();
   });
   return () => {
