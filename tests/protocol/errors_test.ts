@@ -4,11 +4,12 @@
  * image that shrinks or goes, and errors of the medium.
  */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { waitUntil } from "../support/deadline.ts";
 import { runCommand } from "../support/process.ts";
 import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
+import { SharedRegion } from "../../vhost/testing/front_end.ts";
 import { Guest, SECTOR, T_FLUSH, T_IN, T_OUT } from "./disk.ts";
 import { findTracer, traced } from "./strace.ts";
 import { VhostdProcess } from "./vhostd_process.ts";
@@ -298,4 +299,35 @@ tracing.test("errors of the medium", async () => {
   // The first was made when the image was opened.
   assertEquals(await statuses(discard), one(1));
   assertEquals(await errors(server), { EIO: 2, ENOSPC: 1, EDQUOT: 1 });
+});
+
+Deno.test("no descriptor is free: nobody else notices, and all is well when there is one", async () => {
+  await using server = await VhostdProcess.start({
+    disks: [{ name: DISK }, { name: "other" }],
+    wrapper: ["sh", "-c", 'ulimit -n 96 && exec "$@"', "sh"],
+  });
+  using other = await Guest.run(server.socket("other"));
+  const regions: SharedRegion[] = [];
+  try {
+    using greedy = await Guest.run(server.socket(DISK));
+    // Each region keeps a descriptor.
+    const dropped = await assertRejects(async () => {
+      for (let i = 0; i < 200; i++) {
+        const region = SharedRegion.create(0x4000_0000 + i * 0x10000, 4096);
+        regions.push(region);
+        await greedy.frontEnd.addMemReg(region);
+      }
+    });
+    assert(regions.length < 96, String(dropped));
+    // There is no room for whoever comes now, as long as there is none.
+    assertEquals((await other.request(T_IN, 1, SECTOR)).status, OK);
+  } finally {
+    for (const region of regions) region[Symbol.dispose]();
+  }
+  using guest = await Guest.run(server.socket(DISK));
+  assertEquals((await guest.request(T_IN, 1, SECTOR)).status, OK);
+  assertEquals((await other.request(T_IN, 1, SECTOR)).status, OK);
+  const { restarts, lastDrop } = await server.status(DISK);
+  assertEquals(restarts, 0);
+  assert(lastDrop?.includes("the limit on open descriptors"), `${lastDrop}`);
 });
