@@ -48,6 +48,10 @@ export function findProgram(program: string): string | null {
   return null;
 }
 
+/**
+ * C: `int access(const char *pathname, int mode);` and `int open(const char
+ * *pathname, int flags, mode_t mode);`
+ */
 function isProgram(path: string): boolean {
   const name = cString(path);
   if (libc().access(name, X_OK) !== 0) return false;

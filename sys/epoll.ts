@@ -146,6 +146,9 @@ export class Epoll implements Disposable {
     this.#control(EPOLL_CTL_DEL, "epoll_ctl(DEL)", fd, 0, 0);
   }
 
+  /**
+   * C: `int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event);`
+   */
   #control(
     operation: number,
     name: string,
@@ -182,6 +185,7 @@ export class Epoll implements Disposable {
     }
   }
 
+  /** C: as {@linkcode Epoll.wait}. */
   #waitUntil(deadline: number): number {
     for (;;) {
       const left = Math.max(0, Math.ceil(deadline - performance.now()));

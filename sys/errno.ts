@@ -70,6 +70,7 @@ export function errno(): number {
   return (location ?? locate())[0];
 }
 
+/** C: `int *__errno_location(void);` */
 function locate(): Int32Array<ArrayBuffer> {
   const pointer = libc().__errno_location();
   if (pointer === null) throw new Error("Cannot locate errno");

@@ -120,6 +120,8 @@ export class EventFd extends OwnedFd {
   /**
    * Adds 1; a counter that is full stays so.
    *
+   * C: as {@linkcode signalEventFd}.
+   *
    * @throws {SystemError} if the descriptor is closed
    */
   signal(): void {
@@ -127,7 +129,11 @@ export class EventFd extends OwnedFd {
     if (!signalEventFd(fd)) throw systemError(errno(), "eventfd", `fd ${fd}`);
   }
 
-  /** Takes all signals and returns their number; 0 if there was none. */
+  /**
+   * Takes all signals and returns their number; 0 if there was none.
+   *
+   * C: as {@linkcode drainEventFd}.
+   */
   drain(): number {
     return drainEventFd(this.fd);
   }

@@ -182,6 +182,8 @@ export function isCloexec(fd: number): boolean {
 /**
  * How many descriptors this process has open, all threads, from
  * /proc/self/fd. For leak tests and counters.
+ *
+ * C: as {@linkcode countOpenFds}.
  */
 export function openFdCount(): number {
   return countOpenFds();
@@ -204,7 +206,9 @@ export type FdKind =
  * What a descriptor refers to, from its inode's type and from the name that
  * /proc/self/fd shows for it.
  *
- * C: `statx(2)`, `readlink(2)`.
+ * C: `int statx(int dirfd, const char *pathname, int flags, unsigned int mask,
+ * struct statx *statxbuf);` and `ssize_t readlink(const char *pathname, char
+ * *buf, size_t bufsiz);`
  *
  * @throws {SystemError} kind `EBADF` if `fd` is not open
  */
@@ -271,7 +275,7 @@ export function writeFd(fd: number, data: Uint8Array<ArrayBuffer>): void {
  * `anon_inode:[eventfd]` … Unlike {@linkcode fdKind} it asks nothing of the file,
  * which may belong to a file system that does not answer.
  *
- * C: `readlink(2)`.
+ * C: `ssize_t readlink(const char *pathname, char *buf, size_t bufsiz);`
  *
  * @throws {SystemError} kind `ENOENT` if `fd` is not open
  */
@@ -279,7 +283,7 @@ export function fdName(fd: number): string {
   return readLink(`/proc/self/fd/${fd}`);
 }
 
-/** Whether a descriptor is an eventfd; as {@linkcode fdName}. */
+/** Whether a descriptor is an eventfd. C: as {@linkcode fdName}. */
 export function isEventFd(fd: number): boolean {
   // Names of files begin with a slash, so none is this.
   return fdName(fd) === "anon_inode:[eventfd]";

@@ -172,14 +172,14 @@ export class DataFile implements Disposable {
     return this.#fd < 0;
   }
 
-  /** The size now, in bytes. C: `statx(2)`, or `ioctl(BLKGETSIZE64)`. */
+  /** The size now, in bytes. C: as {@linkcode statFd}, {@linkcode ioctlSize}. */
   size(): number {
     return this.kind === "block"
       ? ioctlSize(this.fd, this.path)
       : statFd(this.fd).size;
   }
 
-  /** Bytes allocated on disk: `st_blocks` × 512. C: `statx(2)`. */
+  /** Bytes allocated on disk: `st_blocks` × 512. C: as {@linkcode statFd}. */
   blockBytes(): number {
     return statFd(this.fd).blocks * 512;
   }
@@ -236,6 +236,9 @@ export class DataFile implements Disposable {
    * As {@linkcode DataFile.readv}, with the operands of a slot; allocates nothing
    * wherever it is called from.
    *
+   * C: `ssize_t preadv(int fd, const struct iovec *iov, int iovcnt, off_t
+   * offset);`
+   *
    * @param table has `offsets`, `counts` and `iovecs` of the slot
    * @returns bytes read, fewer at the end of the file; or a negative errno
    */
@@ -249,7 +252,12 @@ export class DataFile implements Disposable {
     }
   }
 
-  /** As {@linkcode DataFile.writev}, with the operands of a slot. */
+  /**
+   * As {@linkcode DataFile.writev}, with the operands of a slot.
+   *
+   * C: `ssize_t pwritev(int fd, const struct iovec *iov, int iovcnt, off_t
+   * offset);`
+   */
   writeSlot(table: IoTable, slot: number): number {
     for (;;) {
       placeOperands(table, slot);
@@ -310,6 +318,7 @@ export class DataFile implements Disposable {
     return this.#fallocate(FALLOC_FL_ZERO_RANGE | keep, offset, length);
   }
 
+  /** C: `int fallocate(int fd, int mode, off_t offset, off_t len);` */
   #fallocate(mode: number, offset: number, length: number): number {
     for (;;) {
       words[2] = offset;
@@ -372,6 +381,7 @@ export class DataFile implements Disposable {
     return done;
   }
 
+  /** C: as {@linkcode DataFile.read}. */
   #pread(into: Uint8Array, offset: number): number {
     for (;;) {
       const n = libc().pread(
@@ -464,7 +474,7 @@ export class DataFile implements Disposable {
     return testLock(this.fd, this.path, kind, start, length);
   }
 
-  /** What distinguishes this image from all others. C: `statx(2)`. */
+  /** What distinguishes this image from all others. C: as {@linkcode statFd}. */
   identity(): FileIdentity {
     const metadata = statFd(this.fd);
     return this.kind === "block"

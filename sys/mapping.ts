@@ -100,6 +100,10 @@ export class Mapping implements Disposable {
   }
 }
 
+/**
+ * C: `void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t
+ * offset);`
+ */
 function mmap(
   span: number,
   prot: number,
@@ -209,12 +213,18 @@ export function detachMemory(buffer: ArrayBuffer): void {
  * How many mappings this process has, from /proc/self/maps. For leak tests:
  * the runtime maps and unmaps memory of its own, so compare with a tolerance
  * or look for a name with {@linkcode mappingsOf}.
+ *
+ * C: as {@linkcode readTextFile}.
  */
 export function mappingCount(): number {
   return readTextFile("/proc/self/maps").split("\n").length - 1;
 }
 
-/** How many mappings of this process have `name` in their line. */
+/**
+ * How many mappings of this process have `name` in their line.
+ *
+ * C: as {@linkcode readTextFile}.
+ */
 export function mappingsOf(name: string): number {
   const lines = readTextFile("/proc/self/maps").split("\n");
   return lines.filter((line) => line.includes(name)).length;

@@ -90,6 +90,8 @@ export function addSeals(fd: number, seals: number): void {
  * Keeps whoever else has a memfd from making it smaller, which would turn an
  * access to a mapping of it into SIGBUS, where its sealing is still open. Does
  * nothing for other files.
+ *
+ * C: as {@linkcode addSeals}.
  */
 export function sealAgainstShrinking(fd: number): void {
   let seals: number;

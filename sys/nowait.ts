@@ -35,9 +35,6 @@ export interface NowaitSupport {
  * Asks the kernel whether reads and writes of a file, as it was opened, can be
  * tried without waiting.
  *
- * C: `ssize_t preadv2(int fd, const struct iovec *iov, int iovcnt,
- * off_t offset, RWF_NOWAIT);` and `pwritev2`.
- *
  * Reading: one block from the start of the file. The kernel refuses with
  * `EOPNOTSUPP` where it cannot; data, the end of the file and `EAGAIN` (it would
  * have had to wait) say that it can.
@@ -51,6 +48,11 @@ export interface NowaitSupport {
  *
  * Files opened for reading only cannot be written: `write` is false. So is what
  * fails in any other way.
+ *
+ * C: `ssize_t preadv2(int fd, const struct iovec *iov, int iovcnt, off_t
+ * offset, int flags);` and `ssize_t pwritev2(int fd, const struct iovec *iov,
+ * int iovcnt, off_t offset, int flags);` with `RWF_NOWAIT`, and `int
+ * munmap(void *addr, size_t length);`
  *
  * @throws {SystemError} kind `EBADF` if the file was closed
  */
@@ -84,7 +86,12 @@ function can(n: number): boolean {
   return n === 0 || n === Errno.EAGAIN || n === Errno.EFAULT;
 }
 
-/** Address space that cannot be read, and that nobody else can get. */
+/**
+ * Address space that cannot be read, and that nobody else can get.
+ *
+ * C: `void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t
+ * offset);`
+ */
 function mapNothing(size: number): number {
   const flags = MAP_PRIVATE | MAP_ANONYMOUS;
   const address = libc().mmap(0n, BigInt(size), PROT_NONE, flags, -1, 0n);

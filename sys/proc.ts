@@ -14,7 +14,8 @@ const O_DIRECTORY = 0o200000;
 /**
  * A whole small file as text; for files of /proc and /etc.
  *
- * C: `open(2)`, `read(2)`, `close(2)`.
+ * C: `int open(const char *pathname, int flags, mode_t mode);` `ssize_t
+ * read(int fd, void *buf, size_t count);` `int close(int fd);`
  */
 export function readTextFile(path: string): string {
   const fd = check(libc().open(cString(path), O_CLOEXEC, 0), "open", path);
@@ -85,7 +86,11 @@ export function openFds(): number[] {
   }
 }
 
-/** How many descriptors {@linkcode openFds} finds. */
+/**
+ * How many descriptors {@linkcode openFds} finds.
+ *
+ * C: as {@linkcode openFds}.
+ */
 export function countOpenFds(): number {
   return openFds().length;
 }

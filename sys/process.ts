@@ -49,6 +49,8 @@ export function raiseNofileLimit(): NofileLimit {
 /**
  * The number of a group: of a name in /etc/group, or of a decimal number.
  *
+ * C: as {@linkcode readTextFile}.
+ *
  * @throws {SystemError} kind `ENOENT` for an unknown name
  *
  * @example
@@ -93,7 +95,8 @@ export function ignoreFileSizeSignal(): void {
 /**
  * Whether this process has a controlling terminal: one that was closed is none.
  *
- * C: `open("/dev/tty", …)`, see tty(4).
+ * C: `int open(const char *pathname, int flags, mode_t mode);` of /dev/tty, see
+ * tty(4); `int close(int fd);`
  */
 export function hasTerminal(): boolean {
   const fd = libc().open(cString("/dev/tty"), O_NOCTTY | O_CLOEXEC, 0);
@@ -104,6 +107,8 @@ export function hasTerminal(): boolean {
 /**
  * Whether this process was started with SIGHUP ignored, as nohup(1) does; from
  * /proc/self/status. To be asked before anybody listens for that signal.
+ *
+ * C: as {@linkcode readTextFile}.
  */
 export function ignoresHangup(): boolean {
   const mask = /^SigIgn:\s*([0-9a-f]+)$/m.exec(
@@ -120,6 +125,8 @@ export function currentThreadId(): number {
 /**
  * Resident memory of a process in bytes, from /proc/PID/statm; `null` if there
  * is no such process.
+ *
+ * C: as {@linkcode readTextFile}.
  */
 export function processMemory(pid: number): number | null {
   try {
@@ -134,6 +141,8 @@ export function processMemory(pid: number): number | null {
 /**
  * The command line of the process that started this one, from
  * /proc/PID/cmdline; without arguments if it cannot be known.
+ *
+ * C: as {@linkcode readTextFile}.
  */
 export function parentCommand(): string[] {
   try {

@@ -35,7 +35,11 @@ export class OutputFile implements Disposable {
     this.#fd = new OwnedFd(check(fd, "open", path));
   }
 
-  /** Appends bytes. C: `write(2)`. */
+  /**
+   * Appends bytes.
+   *
+   * C: `ssize_t write(int fd, const void *buf, size_t count);`
+   */
   write(bytes: Uint8Array<ArrayBuffer>): void {
     writeFd(this.#fd.fd, bytes);
   }
@@ -59,6 +63,8 @@ export class OutputFile implements Disposable {
 /**
  * A whole file as text; `null` if there is none.
  *
+ * C: as {@linkcode readTextFile}.
+ *
  * @throws {SystemError} where it cannot be read
  */
 export function readIfThere(path: string): string | null {
@@ -74,6 +80,8 @@ export function readIfThere(path: string): string | null {
  * Gives a file a new content in such a way that a crash leaves the old one or the
  * new one: a file beside it (`PATH.new`) is written, made durable and renamed, then
  * the directory is made durable.
+ *
+ * C: as {@linkcode OutputFile} and {@linkcode renameFile}.
  */
 export function replaceFile(path: string, text: string): void {
   const next = `${path}.new`;
@@ -109,6 +117,10 @@ export function removeFile(path: string): void {
   syncDirectoryOf(path);
 }
 
+/**
+ * C: `int open(const char *pathname, int flags, mode_t mode);` `int fsync(int
+ * fd);`
+ */
 function syncDirectoryOf(path: string): void {
   const end = path.lastIndexOf("/");
   const directory = end < 0 ? "." : path.slice(0, Math.max(end, 1));

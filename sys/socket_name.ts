@@ -64,7 +64,13 @@ export class BoundName {
     this.#lock = lock;
   }
 
-  /** Sets group and mode of the file that `bind` has just made. */
+  /**
+   * Sets group and mode of the file that `bind` has just made.
+   *
+   * C: `int openat(int dirfd, const char *pathname, int flags, mode_t mode);`
+   * `int fchownat(int dirfd, const char *pathname, uid_t owner, gid_t group,
+   * int flags);` `int chmod(const char *pathname, mode_t mode);`
+   */
   claim(path: string, mode: number, group: number | undefined): void {
     const flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
     const name = cString(this.#base);
@@ -102,7 +108,11 @@ export class BoundName {
     this.#lock = undefined;
   }
 
-  /** Removes the file if it is still the one that was made here. */
+  /**
+   * Removes the file if it is still the one that was made here.
+   *
+   * C: `int unlinkat(int dirfd, const char *pathname, int flags);`
+   */
   remove(): void {
     if (this.#directory.closed) return;
     try {
@@ -118,7 +128,11 @@ export class BoundName {
   }
 }
 
-/** Opens the directory that a socket is to be in. C: `open(2)`. */
+/**
+ * Opens the directory that a socket is to be in.
+ *
+ * C: `int open(const char *pathname, int flags, mode_t mode);`
+ */
 function openDirectory(path: string, parent: string, flags: number): OwnedFd {
   const fd = libc().open(cString(parent), flags, 0);
   if (fd >= 0) return new OwnedFd(fd);
@@ -138,6 +152,9 @@ function openDirectory(path: string, parent: string, flags: number): OwnedFd {
 /**
  * Binds a socket to `path` with permissions `mode` and group `group`. The
  * directory stays locked until `unlock`, to be called after `listen`.
+ *
+ * C: `int fchmod(int fd, mode_t mode);` `int bind(int sockfd, const struct
+ * sockaddr *addr, socklen_t addrlen);`
  */
 export function bindPrivately(
   fd: number,
@@ -172,7 +189,12 @@ export function bindPrivately(
   }
 }
 
-/** An exclusive lock on a directory; none if it cannot be had in half a second. */
+/**
+ * An exclusive lock on a directory; none if it cannot be had in half a second.
+ *
+ * C: `int openat(int dirfd, const char *pathname, int flags, mode_t mode);`
+ * `int flock(int fd, int operation);`
+ */
 function lockDirectory(parent: string): OwnedFd | undefined {
   const flags = O_DIRECTORY | O_CLOEXEC;
   const fd = libc().openat(AT_FDCWD, cString(parent), flags, 0);
@@ -187,7 +209,13 @@ function lockDirectory(parent: string): OwnedFd | undefined {
   return undefined;
 }
 
-/** Removes a socket file that nobody listens on. */
+/**
+ * Removes a socket file that nobody listens on.
+ *
+ * C: `int socket(int domain, int type, int protocol);` `int connect(int sockfd,
+ * const struct sockaddr *addr, socklen_t addrlen);` `int unlinkat(int dirfd,
+ * const char *pathname, int flags);`
+ */
 function removeStale(
   directory: number,
   base: string,

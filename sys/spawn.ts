@@ -132,7 +132,10 @@ export class SpawnedProcess implements Disposable {
   /**
    * Starts a program, with our environment and working directory.
    *
-   * C: `posix_spawn(3)`, `pidfd_open(2)`.
+   * C: `int posix_spawn(pid_t *pid, const char *path, const
+   * posix_spawn_file_actions_t *file_actions, const posix_spawnattr_t *attrp,
+   * char *const argv[], char *const envp[]);` and `int pidfd_open(pid_t pid,
+   * unsigned int flags);`
    *
    * @param path of the program
    * @param args its arguments, from `argv[0]` on
@@ -194,7 +197,18 @@ export class SpawnedProcess implements Disposable {
   }
 }
 
-/** Calls `posix_spawn`; the ID of the new process. */
+/**
+ * Calls `posix_spawn`; the ID of the new process.
+ *
+ * C: `int posix_spawn(pid_t *pid, const char *path, const
+ * posix_spawn_file_actions_t *file_actions, const posix_spawnattr_t *attrp,
+ * char *const argv[], char *const envp[]);` with `int
+ * posix_spawnattr_setflags(posix_spawnattr_t *attr, short flags);` `int
+ * posix_spawnattr_setpgroup(posix_spawnattr_t *attr, pid_t pgroup);` `int
+ * posix_spawnattr_setsigmask(posix_spawnattr_t *attr, const sigset_t
+ * *sigmask);` `int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t
+ * *actions, int fildes, int newfildes);`
+ */
 function spawn(
   path: string,
   args: readonly string[],
@@ -250,7 +264,12 @@ function spawn(
   return arena.view.getInt32(pid.offset, true);
 }
 
-/** A duplicate, or /dev/null, at `minimum` or above; close-on-exec. */
+/**
+ * A duplicate, or /dev/null, at `minimum` or above; close-on-exec.
+ *
+ * C: `int fcntl(int fd, F_DUPFD_CLOEXEC, int min);` or `int open(const char
+ * *pathname, int flags, mode_t mode);`
+ */
 function duplicateAbove(fd: number | null, minimum: number): number {
   if (fd !== null) {
     const copy = libc().fcntl(fd, F_DUPFD_CLOEXEC, minimum);
@@ -278,6 +297,8 @@ export function createPipe(): [OwnedFd, OwnedFd] {
 /**
  * Makes every descriptor but the standard streams close-on-exec: also those
  * that this process inherited, whose origin it does not know.
+ *
+ * C: `int fcntl(int fd, F_SETFD, int flags);` as {@linkcode setCloexec}.
  */
 export function closeAllOnExec(): void {
   for (const fd of openFds()) {

@@ -214,6 +214,7 @@ export class Tap implements Disposable {
   }
 }
 
+/** C: `int ioctl(int fd, TUNSETVNETHDRSZ, int *size);` */
 function setHeaderSize(fd: number, size: number, name: string): void {
   const result = libc().ioctl(fd, TUNSETVNETHDRSZ, new Int32Array([size]));
   check(result, "ioctl(TUNSETVNETHDRSZ)", name);

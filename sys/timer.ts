@@ -56,7 +56,11 @@ export class TimerFd extends OwnedFd {
     check(result, "timerfd_settime", `fd ${this.fd}`);
   }
 
-  /** Takes the number of times that the timer expired since the last call. */
+  /**
+   * Takes the number of times that the timer expired since the last call.
+   *
+   * C: `ssize_t read(int fd, void *buf, size_t count);`
+   */
   drain(): number {
     const count = new BigUint64Array(1);
     while (libc().read(this.fd, count, 8n) < 0) {

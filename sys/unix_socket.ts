@@ -54,6 +54,7 @@ export interface PeerCredentials {
   gid: number;
 }
 
+/** C: `int socket(int domain, int type, int protocol);` */
 function newSocket(): OwnedFd {
   const fd = libc().socket(AF_UNIX, SOCK_STREAM | SOCK_FLAGS, 0);
   return new OwnedFd(check(fd, "socket"));

@@ -53,7 +53,11 @@ export class RegisteredFiles {
     return index;
   }
 
-  /** Removes a file. Requests in flight keep it until they have ended. */
+  /**
+   * Removes a file. Requests in flight keep it until they have ended.
+   *
+   * C: as {@linkcode RegisteredFiles.add}.
+   */
   remove(index: number): void {
     if (this.#used[index] !== 1) {
       throw new RangeError(
@@ -89,7 +93,12 @@ export class RegisteredFiles {
     check(result, `io_uring_register(${name})`);
   }
 
-  /** Gives all files back. */
+  /**
+   * Gives all files back.
+   *
+   * C: `int io_uring_register(unsigned int fd, IORING_UNREGISTER_FILES, NULL,
+   * 0);`
+   */
   close(): void {
     if (!this.#made) return;
     this.#made = false;

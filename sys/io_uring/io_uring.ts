@@ -258,6 +258,8 @@ export class IoUring extends Ring implements Disposable {
    * Registers a file, so that requests can name it by index, with
    * `IOSQE_FIXED_FILE`. The ring keeps the file open.
    *
+   * C: as {@linkcode RegisteredFiles.add}.
+   *
    * @returns the index; -1 if the table is full
    * @throws {SystemError} kind `EBADF` if `fd` is not open
    */
@@ -266,7 +268,11 @@ export class IoUring extends Ring implements Disposable {
     return this.#files.add(fd);
   }
 
-  /** Unregisters a file. Requests in flight keep it until they have ended. */
+  /**
+   * Unregisters a file. Requests in flight keep it until they have ended.
+   *
+   * C: as {@linkcode RegisteredFiles.add}.
+   */
   unregisterFile(index: number): void {
     this.requireOpen();
     this.#files.remove(index);

@@ -45,6 +45,8 @@ export function registerWith(
  * the kernel need not look the descriptor up and count its users (40 of 130 ns).
  * Linux 5.18.
  *
+ * C: as {@linkcode registerWith}, with `IORING_REGISTER_RING_FDS`.
+ *
  * @returns the index; -1 if the kernel cannot do so, or if the thread has as
  * many as it may (16)
  */
@@ -57,7 +59,11 @@ export function registerRing(ring: number): number {
   return count === 1 ? arena.u32[0] : -1;
 }
 
-/** Ends what {@linkcode registerRing} began; else the ring would stay open. */
+/**
+ * Ends what {@linkcode registerRing} began; else the ring would stay open.
+ *
+ * C: as {@linkcode registerWith}, with `IORING_UNREGISTER_RING_FDS`.
+ */
 export function unregisterRing(ring: number, index: number): void {
   using arena = new Arena(16);
   arena.u32[0] = index;
@@ -67,6 +73,8 @@ export function unregisterRing(ring: number, index: number): void {
 /**
  * Limits the threads that the kernel makes for requests of the calling thread
  * that would wait. Linux 5.15; does nothing before.
+ *
+ * C: as {@linkcode registerWith}, with `IORING_REGISTER_IOWQ_MAX_WORKERS`.
  *
  * @param bounded for files and block devices; 0 leaves the limit as it is
  * @param unbounded for all else; 0 leaves the limit as it is

@@ -96,7 +96,8 @@ export interface RingWords {
 /**
  * Sets a ring up, with the best flags that the kernel takes.
  *
- * C: `int io_uring_setup(u32 entries, struct io_uring_params *p);`, `mmap(2)`.
+ * C: `int io_uring_setup(u32 entries, struct io_uring_params *p);` and `void
+ * *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);`
  *
  * @throws {SystemError} kind `ENOSYS` where the kernel has no io_uring or one
  * that is too old, `EPERM` where it is forbidden, others from `io_uring_setup`
