@@ -22,6 +22,7 @@ import { FileType, type Metadata, statFd } from "./statx.ts";
 const O_RDONLY = 0;
 const O_RDWR = 2;
 const O_CREAT = 0o100;
+const O_EXCL = 0o200;
 const O_NONBLOCK = 0o4000;
 const O_DIRECT = 0o40000;
 const O_CLOEXEC = 0o2000000;
@@ -63,6 +64,11 @@ export interface OpenOptions {
   direct?: boolean;
   /** Make an empty file if there is none. Default false. */
   create?: boolean;
+  /**
+   * Fail with EBUSY if the host uses the block device, for a mounted file system
+   * say, and keep it from doing so (O_EXCL). Default false.
+   */
+  exclusive?: boolean;
 }
 
 /** Options of {@linkcode DataFile.zeroRange}. */
@@ -131,6 +137,7 @@ export class DataFile implements Disposable {
     // O_NONBLOCK: opening a pipe or a tape must not wait.
     const flags = (options.readOnly ? O_RDONLY : O_RDWR) |
       (options.direct ? O_DIRECT : 0) | (options.create ? O_CREAT : 0) |
+      (options.exclusive && !options.create ? O_EXCL : 0) |
       O_CLOEXEC | O_NONBLOCK;
     const owner = new OwnedFd(
       check(libc().open(cString(path), flags, 0o666), "open", path),

@@ -123,3 +123,32 @@ function serve(
     storage.close();
   }
 }
+
+Deno.test("openStorage() refuses a block device that the host uses", async (t) => {
+  using directory = TemporaryDirectory.make("loop");
+  const file = directory.file("backing");
+  Deno.writeFileSync(file, new Uint8Array(4 * MEBIBYTE));
+  const made = LoopDevice.make(file, 512);
+  if (typeof made === "string") {
+    return await skipRest(t, "loop device", `no loop devices here (${made})`);
+  }
+  using device = made;
+  const { path } = device;
+  const run = (command: string, ...args: string[]) =>
+    new Deno.Command(command, { args }).outputSync().success;
+  const folder = directory.file("mounted");
+  Deno.mkdirSync(folder);
+  if (!run("mkfs.ext4", "-q", path) || !run("mount", path, folder)) {
+    return await skipRest(t, "mounted device", "nothing can be mounted here");
+  }
+  try {
+    const error = assertThrows(() => openStorage({ path }), StorageError);
+    assertEquals(error.kind, "locked");
+    assert(error.message.includes("this host uses it"));
+    openStorage({ path, readOnly: true }).close();
+    openStorage({ path, share: true }).close();
+  } finally {
+    run("umount", folder);
+  }
+  openStorage({ path }).close();
+});

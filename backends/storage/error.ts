@@ -17,7 +17,7 @@
  * - `format`: it is an image of another format, or compressed
  * - `block-size`: the block size does not fit the medium
  * - `direct`: the file system has no direct I/O
- * - `locked`: another process uses it
+ * - `locked`: another process uses it, or the host itself
  * - `system`: any other failure of a system call
  */
 export type StorageErrorKind =

@@ -129,9 +129,29 @@ function makeEngine(
   );
 }
 
-function openFile(options: StorageOptions): DataFile {
-  const { path, readOnly = false, direct = false } = options;
+/**
+ * Refuses a block device that the host itself uses. It is asked, and not held:
+ * another server may have to open the device before this one lets go of it.
+ */
+function refuseUsed(path: string): void {
   try {
+    DataFile.open(path, { exclusive: true }).close();
+  } catch (error) {
+    if (!(error instanceof SystemError) || error.kind !== "EBUSY") return;
+    throw new StorageError(
+      "locked",
+      path,
+      "this host uses it (as a mounted file system, swap, or a part of another " +
+        "device), and both would write it; share=on serves it all the same",
+      { cause: error },
+    );
+  }
+}
+
+function openFile(options: StorageOptions): DataFile {
+  const { path, readOnly = false, direct = false, share = false } = options;
+  try {
+    if (!readOnly && !share) refuseUsed(path);
     return DataFile.open(path, { readOnly, direct });
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
