@@ -1,9 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
-import { openFdCount } from "../../sys/fd.ts";
-import { mappingCount } from "../../sys/mapping.ts";
 import { UnixSocket } from "../../sys/unix_socket.ts";
 import { FrontEnd } from "../../vhost/testing/front_end.ts";
 import { waitUntil } from "../support/deadline.ts";
+import { resources } from "../support/leaks.ts";
 import { Guest, header, SECTOR, ServedDisk, T_IN, T_OUT } from "./disk.ts";
 
 /** Waits until the server has wound up every session. */
@@ -51,16 +50,9 @@ Deno.test("front-ends come and go: nothing is left of 1,000 of them", async () =
     }
   };
   await run(50);
-  const before = { fds: openFdCount(), mappings: mappingCount() };
+  const before = resources();
   await run(1000);
-  const after = { fds: openFdCount(), mappings: mappingCount() };
-  assertEquals(after.fds, before.fds);
-  // The heap of V8 grows and shrinks by mappings of its own: what is looked for
-  // is a leak of one for each of the 600 connections that shared memory.
-  assert(
-    after.mappings < before.mappings + 100,
-    `mappings: ${before.mappings} before, ${after.mappings} after`,
-  );
+  assertEquals(resources(), before);
   using guest = await Guest.run(disk.socket);
   assertEquals((await guest.request(T_IN, 1, SECTOR)).status, 0);
   assertEquals((await disk.server.status()).missedWakeUps, 0);
