@@ -40,6 +40,18 @@ for (const [waiter, supported, make] of WAITERS) {
     assertEquals(bench.call.drain(), 1);
   });
 
+  test("a call descriptor that comes late is signalled once", () => {
+    using bench = new Bench(make());
+    bench.submit("told to nobody");
+    bench.start();
+    bench.turns(2);
+    using late = EventFd.create();
+    bench.hosted.setCall(0, late.fd);
+    assertEquals(late.drain(), 1);
+    bench.turns(2);
+    assertEquals(late.drain(), 0);
+  });
+
   test("a kick wakes an idle ring, and only then it is looked at", () => {
     using bench = new Bench(make());
     bench.start();

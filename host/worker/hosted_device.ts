@@ -183,9 +183,15 @@ export class HostedDevice implements Disposable {
     for (const index of [...this.#rings.keys()]) this.stopRing(index);
   }
 
-  /** Replaces the used-buffer notification descriptor. */
+  /**
+   * Replaces the used-buffer notification descriptor, and signals the new one:
+   * what was said to the old one may have reached nobody, and a driver that waits
+   * for it would wait for ever.
+   */
   setCall(index: number, fd: number): void {
-    this.#ring(index).callFd = fd;
+    const ring = this.#ring(index);
+    ring.callFd = fd;
+    ring.notify();
     this.#loop.waiter.flush();
   }
 
