@@ -43,6 +43,12 @@ export function genericNet(socket: string, queues = 1): string[] {
   ];
 }
 
+/** A listener or a connection that was closed under an operation. */
+function isClosed(error: unknown): boolean {
+  return error instanceof Deno.errors.BadResource ||
+    error instanceof Deno.errors.Interrupted;
+}
+
 /** Takes connections, reads each to its end, and keeps its digest. */
 export class Sink implements AsyncDisposable {
   readonly port: number;
@@ -52,6 +58,7 @@ export class Sink implements AsyncDisposable {
   bytes = 0;
   readonly #listener: Deno.TcpListener;
   readonly #done: Promise<void>;
+  #connection: Deno.TcpConn | null = null;
 
   /** @param hostname where to listen */
   constructor(hostname: string) {
@@ -66,25 +73,32 @@ export class Sink implements AsyncDisposable {
         await this.#read(connection);
       }
     } catch (error) {
-      if (!(error instanceof Deno.errors.BadResource)) throw error;
+      if (!isClosed(error)) throw error;
     }
   }
 
   async #read(connection: Deno.TcpConn): Promise<void> {
     const hash = createHash("sha256");
     const buffer = new Uint8Array(1 << 18);
-    using _connection = connection;
-    for (;;) {
-      const n = await connection.read(buffer);
-      if (n === null) break;
-      hash.update(buffer.subarray(0, n));
-      this.bytes += n;
+    this.#connection = connection;
+    try {
+      for (;;) {
+        const n = await connection.read(buffer);
+        if (n === null) break;
+        hash.update(buffer.subarray(0, n));
+        this.bytes += n;
+      }
+      this.digests.push(hash.digest("hex"));
+      connection.close();
+    } finally {
+      this.#connection = null;
     }
-    this.digests.push(hash.digest("hex"));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#listener.close();
+    // A guest that is gone says nothing any more.
+    this.#connection?.close();
     await this.#done;
   }
 }
@@ -97,6 +111,7 @@ export class Source implements AsyncDisposable {
   readonly #bytes: Uint8Array;
   readonly #listener: Deno.TcpListener;
   readonly #done: Promise<void>;
+  #connection: Deno.TcpConn | null = null;
 
   /** @param size bytes that each connection gets */
   constructor(hostname: string, size: number) {
@@ -124,12 +139,13 @@ export class Source implements AsyncDisposable {
         await connection.read(new Uint8Array(1));
       }
     } catch (error) {
-      if (!(error instanceof Deno.errors.BadResource)) throw error;
+      if (!isClosed(error)) throw error;
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#listener.close();
+    this.#connection?.close();
     await this.#done;
   }
 }
