@@ -325,7 +325,6 @@ export class DataFile implements Disposable {
     return this.#fallocate(FALLOC_FL_ZERO_RANGE | keep, offset, length);
   }
 
-  /** C: `int fallocate(int fd, int mode, off_t offset, off_t len);` */
   #fallocate(mode: number, offset: number, length: number): number {
     for (;;) {
       words[2] = offset;
@@ -388,7 +387,6 @@ export class DataFile implements Disposable {
     return done;
   }
 
-  /** C: as {@linkcode DataFile.read}. */
   #pread(into: Uint8Array, offset: number): number {
     for (;;) {
       const n = libc().pread(
