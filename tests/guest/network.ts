@@ -13,6 +13,8 @@ export interface NetDeviceOptions {
   readonly queues?: number;
   /** More properties of the device, each with its comma. */
   readonly properties?: string;
+  /** MAC address (52:54:00:12:34:56). */
+  readonly mac?: string;
   /** Milliseconds between attempts to connect again; 0: none. */
   readonly reconnect?: number;
 }
@@ -20,15 +22,17 @@ export interface NetDeviceOptions {
 /** Arguments of a virtio-net device whose control queue QEMU answers. */
 export function vhostUserNet(
   socket: string,
-  { queues = 1, properties = "", reconnect = 0 }: NetDeviceOptions = {},
+  options: NetDeviceOptions = {},
 ): string[] {
+  const { queues = 1, properties = "", reconnect = 0 } = options;
+  const mac = `,mac=${options.mac ?? "52:54:00:12:34:56"}`;
   const again = reconnect > 0 ? `,reconnect-ms=${reconnect}` : "";
   const several = queues > 1 ? `,mq=on,vectors=${2 * queues + 2}` : "";
   return [
     ...["-chardev", `socket,id=net,path=${socket}${again}`],
     ...["-netdev", `vhost-user,id=n0,chardev=net,queues=${queues}`],
     "-device",
-    "virtio-net-pci,netdev=n0,mac=52:54:00:12:34:56,romfile=" + several +
+    "virtio-net-pci,netdev=n0,romfile=" + several + mac +
     properties,
   ];
 }
