@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { FrontEnd } from "../../vhost/testing/front_end.ts";
+import { waitUntil } from "../support/deadline.ts";
 import { Guest, ServedDisk } from "./disk.ts";
 import {
   DEPTH,
@@ -49,7 +50,10 @@ async function drained(
   await frontEnd.addMemReg(reads.region);
   await guest.start();
   reads.submit();
-  while (await disk.inFlight() === 0 && driver.usedIndex < DEPTH);
+  await waitUntil(
+    async () => await disk.inFlight() > 0 || driver.usedIndex === DEPTH,
+    { what: "reads in flight", interval: 0 },
+  );
   const before = driver.usedIndex;
   await leave(guest, reads);
   reads.mark();

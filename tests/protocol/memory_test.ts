@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { SharedRegion } from "../../vhost/testing/front_end.ts";
 import { FakeDriver } from "../../virtqueue/testing/driver.ts";
+import { waitUntil } from "../support/deadline.ts";
 import { Guest, header, SECTOR, ServedDisk, T_IN } from "./disk.ts";
 import { SLOW, slowly } from "./slow_reads.ts";
 
@@ -103,7 +104,10 @@ slowly.test("memory regions come and go under load, also in them", async () => {
         await frontEnd.remMemReg(added, i % 4 === 0);
       } else {
         const end = second.availableIndex;
-        while (await inFlight() === 0 && second.usedIndex !== end);
+        await waitUntil(
+          async () => await inFlight() > 0 || second.usedIndex === end,
+          { what: "reads in flight", interval: 0 },
+        );
         const before = second.usedIndex;
         await frontEnd.remMemReg(added);
         // What the device had taken was finished before the answer; what it
