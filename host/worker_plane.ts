@@ -84,6 +84,8 @@ export interface WorkerPlaneOptions {
 /** Descriptors of a ring that runs; -1: none. */
 interface Signalled {
   callFd: number;
+  /** The one that is to follow. */
+  nextCallFd: number;
   errorFd: number;
 }
 
@@ -196,7 +198,7 @@ export class WorkerPlane implements DataPlane {
   async startRing(ring: RingSetup): Promise<void> {
     const { index, callFd, errorFd } = ring;
     if (this.#signalled.size === 0) await this.#activate();
-    this.#signalled.set(index, { callFd, errorFd });
+    this.#signalled.set(index, { callFd, nextCallFd: -1, errorFd });
     try {
       await this.#workerOf(index).request({ type: "start-ring", ring });
     } catch (error) {
@@ -215,9 +217,13 @@ export class WorkerPlane implements DataPlane {
   }
 
   async setCall(index: number, fd: number): Promise<void> {
-    await this.#workerOf(index).request({ type: "set-call", index, fd });
     const ring = this.#signalled.get(index);
-    if (ring !== undefined) ring.callFd = fd;
+    // Until it is answered, the Worker may be signalling either of them.
+    if (ring !== undefined) ring.nextCallFd = fd;
+    await this.#workerOf(index).request({ type: "set-call", index, fd });
+    if (ring === undefined) return;
+    ring.callFd = fd;
+    ring.nextCallFd = -1;
   }
 
   async setError(index: number, fd: number): Promise<void> {
@@ -302,9 +308,10 @@ export class WorkerPlane implements DataPlane {
 
   /** Empties counters that keep a Worker from notifying. */
   #relieve(): void {
-    for (const { callFd, errorFd } of this.#signalled.values()) {
-      if (callFd >= 0) relieveEventFd(callFd);
-      if (errorFd >= 0) relieveEventFd(errorFd);
+    for (const { callFd, nextCallFd, errorFd } of this.#signalled.values()) {
+      for (const fd of [callFd, nextCallFd, errorFd]) {
+        if (fd >= 0) relieveEventFd(fd);
+      }
     }
   }
 

@@ -73,6 +73,14 @@ for (const which of ["call", "error"] as const) {
       await strike(1);
       await withDeadline(plane.status(), 5_000, "the status");
       assertEquals(full.drain(), 1);
+      if (which === "call") {
+        // The one that replaces it is no better.
+        using next = EventFd.create({ nonblocking: false });
+        fill(next);
+        await withDeadline(plane.setCall(0, next.fd), 5_000, "the next one");
+        await withDeadline(plane.setCall(0, call.fd), 5_000, "the old one");
+        full.drain();
+      }
       await strike(2);
       await withDeadline(plane.stopRing(0), 5_000, "the ring to stop");
       assertEquals(full.drain(), 1);

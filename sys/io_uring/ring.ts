@@ -48,6 +48,8 @@ const UNCOUNTED = 0x8000_0000;
 const SQ_FETCH = IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN;
 /** How often a full submission ring is offered, 1 ms apart. */
 const ATTEMPTS = 1000;
+/** How often a ring that is closed asks the kernel to end requests, in ms. */
+const CANCEL_INTERVAL = 50;
 
 /**
  * Told of each completion.
@@ -404,11 +406,16 @@ export class Ring {
     }
     if (this.#inFlight === 0) return 0;
     this.#handlers.fill(() => {});
-    this.cancelAll();
     const end = performance.now() + timeoutMs;
     do {
-      this.wait(Math.max(1, end - performance.now()));
-      while (this.reap(this.completions) > 0);
+      // Again and again: one that waited for a thread of the kernel may have
+      // got it just after it was looked for.
+      this.cancelAll();
+      const until = Math.min(end, performance.now() + CANCEL_INTERVAL);
+      do {
+        this.wait(Math.max(1, until - performance.now()));
+        while (this.reap(this.completions) > 0);
+      } while (this.#inFlight > 0 && performance.now() < until);
     } while (this.#inFlight > 0 && performance.now() < end);
     return this.#inFlight;
   }

@@ -27,7 +27,11 @@ export interface CrashKind {
 /** All kinds. */
 export const KINDS: readonly CrashKind[] = [
   { name: "io_uring, direct", keys: "engine=io_uring,direct=on", depth: 64 },
-  { name: "io_uring", keys: "engine=io_uring,poll=off", depth: 64 },
+  {
+    name: "io_uring, write-through",
+    keys: "engine=io_uring,wce=off",
+    depth: 64,
+  },
   { name: "sync", keys: "engine=sync,wce=off", depth: 32 },
 ];
 
