@@ -61,15 +61,16 @@ export class Disk implements Disposable {
     const path = this.#directory.file("disk.img");
     const inMemory = storage === "memory";
     Deno.writeFileSync(path, CONTENTS);
-    const where = inMemory ? { storage, size: DISK_SIZE } : { path };
+    const where = inMemory
+      ? { storage, size: DISK_SIZE }
+      : { path, engine: "sync" };
     this.device = createBlk({
       ...where,
-      engine: "sync",
       blockSize: facts.blockSize,
       readonly: facts.readOnly,
       segMax: facts.segMax,
-      discard: facts.discard,
-      writeZeroes: facts.writeZeroes,
+      discard: facts.discard && !facts.readOnly,
+      writeZeroes: facts.writeZeroes && !facts.readOnly,
       serial: facts.serial,
     }, {
       memory,
