@@ -22,6 +22,7 @@ import {
   EPOLLOUT,
   EPOLLRDHUP,
 } from "../../sys/epoll.ts";
+import { findProgram } from "../../sys/environment.ts";
 import { SystemError } from "../../sys/errno.ts";
 import { setNonblocking } from "../../sys/fd.ts";
 import { SpawnedProcess } from "../../sys/spawn.ts";
@@ -47,29 +48,6 @@ export interface PasstOptions {
   readonly passtSocket: string;
   /** More arguments for one that is started. */
   readonly passtArgs: readonly string[];
-}
-
-/**
- * The path of a program.
- *
- * @param program a path if it has a slash, else a name
- * @returns `null` when PATH has no such program
- */
-export function findOnPath(program: string): string | null {
-  if (program.includes("/")) return program;
-  for (const directory of (Deno.env.get("PATH") ?? "").split(":")) {
-    const path = `${directory || "."}/${program}`;
-    try {
-      const { isFile, mode } = Deno.statSync(path);
-      if (isFile && ((mode ?? 0) & 0o111) !== 0) return path;
-    } catch (error) {
-      const absent = error instanceof Deno.errors.NotFound ||
-        error instanceof Deno.errors.NotADirectory ||
-        error instanceof Deno.errors.PermissionDenied;
-      if (!absent) throw error;
-    }
-  }
-  return null;
 }
 
 /** One connection to a passt. */
@@ -237,12 +215,13 @@ export class PasstBackend implements NetBackend {
 
   #start(): [UnixSocket, SpawnedProcess] {
     const { passt, passtArgs } = this.#options;
-    const path = findOnPath(passt);
+    const path = findProgram(passt);
     if (path === null) {
+      const where = passt.includes("/") ? "" : " on PATH";
       throw new NetBackendError(
         "program",
-        `Cannot find "${passt}" on PATH: install passt, name it with ` +
-          "passt=PATH, or use backend=switch",
+        `Cannot find a program "${passt}"${where}: install passt, name it ` +
+          "with passt=PATH, or use backend=switch",
       );
     }
     const [ours, theirs] = UnixSocket.pair();

@@ -14,6 +14,7 @@
 
 import { copyScattered } from "../../sys/scatter.ts";
 import { Arena } from "../../sys/arena.ts";
+import { OutputFile, renameFile } from "../../sys/small_file.ts";
 import { NetBackendError } from "./error.ts";
 import type { Frame } from "./frame.ts";
 import { MAX_FRAME } from "./protocol.ts";
@@ -63,7 +64,7 @@ export class Capture implements Disposable {
   readonly #limit: number;
   readonly #arena = new Arena(BUFFER_SIZE);
   readonly #list = new Uint32Array(4);
-  #file: Deno.FsFile | null = null;
+  #file: OutputFile | null = null;
   #written = 0;
   #used = 0;
 
@@ -155,7 +156,7 @@ export class Capture implements Disposable {
     if (this.#written < this.#limit) return;
     this.#file.close();
     this.#file = null;
-    Deno.renameSync(this.#path, `${this.#path}.1`);
+    renameFile(this.#path, `${this.#path}.1`);
     this.#begin();
   }
 
@@ -167,20 +168,14 @@ export class Capture implements Disposable {
   }
 
   #begin(): void {
-    this.#file = Deno.openSync(this.#path, {
-      create: true,
-      truncate: true,
-      write: true,
-    });
+    this.#file = new OutputFile(this.#path);
     this.files++;
     this.#written = 0;
     this.#write(captureHeader());
   }
 
-  #write(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length;) {
-      at += this.#file!.writeSync(bytes.subarray(at));
-    }
+  #write(bytes: Uint8Array<ArrayBuffer>): void {
+    this.#file!.write(bytes);
     this.#written += bytes.length;
   }
 }

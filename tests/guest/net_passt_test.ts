@@ -7,6 +7,9 @@ import { NetBackendError } from "../../backends/net/error.ts";
 import { NetBench } from "../../backends/net/testing/bench.ts";
 import { dhcpDiscover, dhcpOffer } from "../../backends/net/testing/dhcp.ts";
 import { ALICE } from "../../backends/net/testing/packets.ts";
+import { NetGuest } from "../protocol/net.ts";
+import { serveNet } from "../protocol/net_command.ts";
+import { waitUntil } from "../support/deadline.ts";
 import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { passtOrReason, wrapper } from "./rig/network.ts";
@@ -46,6 +49,25 @@ tests.test("a passt that is started offers an address", async () => {
   assert(address.some((byte) => byte !== 0), `${address}`);
   const { connected, badLength, dropped } = statusOf(bench);
   assertEquals([connected, badLength, dropped], [true, 0, 0]);
+});
+
+tests.test("the command serves passt with few permissions", async () => {
+  using directory = TemporaryDirectory.make("passt");
+  const socket = directory.file("net.sock");
+  const program = wrapper(directory, "passt", passt!);
+  const keys = `socket=${socket},backend=passt,passt=${program}`;
+  await using server = await serveNet([keys]);
+  using guest = await NetGuest.run(socket);
+  guest.fill(64);
+  let offer: number[] | null = null;
+  await waitUntil(async () => {
+    guest.send([dhcpDiscover(ALICE, 7)]);
+    await guest.sent(1);
+    if (!guest.guest.drivers[0].usedPending) return false;
+    for (const frame of await guest.receive(1)) offer ??= dhcpOffer(frame, 7);
+    return offer !== null;
+  }, { what: "an offer", interval: 100 });
+  assertEquals((await server.stop("SIGTERM")).code, 0);
 });
 
 tests.test("a passt that ends takes the link down, and is started again", async () => {
@@ -91,8 +113,8 @@ Deno.test("a passt that is not there is named, and what to do", () => {
   const error = assertThrows(
     () => new NetBench({ backend: "passt", passt: "no-such-passt" }),
     NetBackendError,
-    'Cannot find "no-such-passt" on PATH: install passt, name it with ' +
-      "passt=PATH, or use backend=switch",
+    'Cannot find a program "no-such-passt" on PATH: install passt, name it ' +
+      "with passt=PATH, or use backend=switch",
   );
   assertEquals(error.kind, "program");
 });
