@@ -7,6 +7,10 @@
  * are sent to it, and what it sends is complete. When the connection ends, the
  * link goes down; a second later, and then every second, it is tried again.
  *
+ * A passt that ends is reaped at once, because its pidfd is watched. One whose
+ * connection was closed is asked to end, and killed when the next attempt finds
+ * it there.
+ *
  * A socket that is full shows by an epoll instance that holds it alone: that
  * becomes readable when the socket becomes writable, and is watched like any
  * other descriptor.
@@ -19,6 +23,7 @@ import {
   EPOLLERR,
   EPOLLET,
   EPOLLHUP,
+  EPOLLIN,
   EPOLLOUT,
   EPOLLRDHUP,
 } from "../../sys/epoll.ts";
@@ -37,7 +42,9 @@ import { EMPTY, FRAME, StreamFrames } from "./stream_frames.ts";
 const RETRY_INTERVAL = 1000;
 /** Descriptor of the socket in a passt that we start. */
 const CHILD_FD = 3;
-const SIGTERM = 15;
+/** Milliseconds that a passt has to end when it is asked to. */
+const END_TIMEOUT = 500;
+const SIGKILL = 9, SIGTERM = 15;
 const ENDED: number = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 
 /** How passt is reached. */
@@ -76,8 +83,8 @@ export class PasstBackend implements NetBackend {
   #connections = 0;
   #dropped = 0;
   #badLength = 0;
-  /** Ended, and not reaped yet. */
-  #ended: SpawnedProcess[] = [];
+  /** Were asked to end, and are there. */
+  readonly #ending = new Set<SpawnedProcess>();
 
   /**
    * Starts passt or connects to it.
@@ -138,7 +145,7 @@ export class PasstBackend implements NetBackend {
     if (this.#retryAt === 0) return 0;
     const now = performance.now();
     if (now < this.#retryAt) return 0;
-    this.#reap();
+    for (const child of this.#ending) child.signal(SIGKILL);
     try {
       this.#open();
       this.#retryAt = 0;
@@ -166,12 +173,16 @@ export class PasstBackend implements NetBackend {
 
   close(): void {
     this.#retryAt = 0;
-    const child = this.#connection?.child ?? null;
     this.#disconnect();
-    child?.signal(SIGTERM);
-    this.#reap();
-    for (const ended of this.#ended) ended[Symbol.dispose]();
-    this.#ended = [];
+    for (const child of this.#ending) {
+      this.#context.watch(child.fd, null);
+      if (!endsWithin(child, END_TIMEOUT)) {
+        child.signal(SIGKILL);
+        endsWithin(child, END_TIMEOUT);
+      }
+      child[Symbol.dispose]();
+    }
+    this.#ending.clear();
   }
 
   #open(): void {
@@ -187,6 +198,9 @@ export class PasstBackend implements NetBackend {
     this.#connections++;
     this.#readable = true;
     this.#pending = false;
+    if (child !== null) {
+      this.#context.watch(child.fd, () => this.#reap(child));
+    }
     this.#context.watch(socket.fd, () => {
       this.#readable = true;
       this.#port?.receivable(0);
@@ -274,15 +288,29 @@ export class PasstBackend implements NetBackend {
     writable.close();
     socket[Symbol.dispose]();
     frames[Symbol.dispose]();
-    if (child !== null) this.#ended.push(child);
+    if (child === null) return;
+    this.#ending.add(child);
+    child.signal(SIGTERM);
   }
 
-  /** Forgets those that ended. */
-  #reap(): void {
-    this.#ended = this.#ended.filter((child) => {
-      if (child.reap() === null) return true;
-      child[Symbol.dispose]();
-      return false;
-    });
+  /** A passt ended. */
+  #reap(child: SpawnedProcess): void {
+    if (child.reap() === null) return;
+    this.#context.watch(child.fd, null);
+    if (this.#connection?.child === child) this.#lost("passt ended");
+    this.#ending.delete(child);
+    child[Symbol.dispose]();
+  }
+}
+
+/** Waits for the end of a process; false: it did not end in so many ms. */
+function endsWithin(child: SpawnedProcess, timeout: number): boolean {
+  const epoll = new Epoll();
+  try {
+    epoll.add(child.fd, EPOLLIN, 0);
+    epoll.wait(timeout);
+    return child.reap() !== null;
+  } finally {
+    epoll.close();
   }
 }

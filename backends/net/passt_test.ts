@@ -1,0 +1,72 @@
+/**
+ * The passt backend with programs that do not do what passt does.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
+import { NetBench } from "./testing/bench.ts";
+
+/** A script in place of passt; its path. */
+function script(directory: TemporaryDirectory, text: string): string {
+  const path = directory.file("passt");
+  Deno.writeTextFileSync(path, `#!/bin/sh\n${text}\n`);
+  Deno.chmodSync(path, 0o755);
+  return path;
+}
+
+function statusOf(bench: NetBench): Record<string, unknown> {
+  return bench.device.status().passt as Record<string, unknown>;
+}
+
+/** Whether a process is there, be it as a zombie. */
+function isThere(pid: number): boolean {
+  try {
+    return Deno.statSync(`/proc/${pid}`).isDirectory;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+Deno.test("a passt that ended is reaped before the next one is started", async () => {
+  using directory = TemporaryDirectory.make("passt");
+  const passt = script(directory, "exec sleep 60");
+  using bench = new NetBench({ backend: "passt", passt });
+  const pid = statusOf(bench).pid as number;
+  assert(isThere(pid));
+  Deno.kill(pid, "SIGKILL");
+  await bench.until(() => !isThere(pid));
+  assertEquals(bench.device.config[6], 0);
+  assertEquals([statusOf(bench).connected, statusOf(bench).connections], [
+    false,
+    1,
+  ]);
+});
+
+Deno.test("a passt that closes its connection and stays is ended", async () => {
+  using directory = TemporaryDirectory.make("passt");
+  const text = "trap '' TERM; exec sleep 60 3<&-";
+  const passt = script(directory, text);
+  using bench = new NetBench({ backend: "passt", passt });
+  const pid = statusOf(bench).pid as number;
+  await bench.until(() => bench.device.config[6] === 0);
+  // The next attempt kills it.
+  await bench.until(() => !isThere(pid));
+  assertEquals(statusOf(bench).connections, 2);
+});
+
+for (const text of ["exec sleep 60", "trap '' TERM; exec sleep 60"]) {
+  Deno.test(`nothing is left of a device whose passt is "${text}"`, () => {
+    using directory = TemporaryDirectory.make("passt");
+    let pid = 0;
+    {
+      using bench = new NetBench({
+        backend: "passt",
+        passt: script(directory, text),
+      });
+      pid = statusOf(bench).pid as number;
+      assert(isThere(pid));
+    }
+    assertEquals(isThere(pid), false);
+  });
+}
