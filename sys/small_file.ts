@@ -9,12 +9,13 @@
 import { check, Errno, errno, SystemError, systemError } from "./errno.ts";
 import { OwnedFd, writeFd } from "./fd.ts";
 import { cString, libc } from "./libc.ts";
-import { readTextFile } from "./proc.ts";
+import { readLink, readTextFile } from "./proc.ts";
 
 const O_WRONLY = 1;
 const O_CREAT = 0o100;
 const O_TRUNC = 0o1000;
 const O_DIRECTORY = 0o200000;
+const O_PATH = 0o10000000;
 const O_CLOEXEC = 0o2000000;
 const AT_FDCWD = -100;
 
@@ -74,6 +75,19 @@ export function readIfThere(path: string): string | null {
     if (error instanceof SystemError && error.kind === "ENOENT") return null;
     throw error;
   }
+}
+
+/**
+ * The path of a file without symbolic links.
+ *
+ * C: `open(2)` with O_PATH, and `readlink(2)` of /proc/self/fd.
+ *
+ * @throws {SystemError} kind `ENOENT` if there is no such file
+ */
+export function realPath(path: string): string {
+  const fd = libc().open(cString(path), O_PATH | O_CLOEXEC, 0);
+  using owned = new OwnedFd(check(fd, "open", path));
+  return readLink(`/proc/self/fd/${owned.fd}`);
 }
 
 /**

@@ -4,6 +4,7 @@ import { openFdCount } from "./fd.ts";
 import {
   OutputFile,
   readIfThere,
+  realPath,
   removeFile,
   renameFile,
   replaceFile,
@@ -52,6 +53,15 @@ Deno.test("a file is written in pieces, and given another name", () => {
     using again = new OutputFile(path("b"));
     again.write(bytes("x"));
     assertEquals(Deno.readTextFileSync(path("b")), "x");
+  });
+});
+
+Deno.test("a path is found behind its links", () => {
+  inDirectory((path) => {
+    Deno.writeTextFileSync(path("file"), "");
+    Deno.symlinkSync("file", path("link"));
+    assertEquals(realPath(path("link")), Deno.realPathSync(path("link")));
+    assertThrows(() => realPath(path("none")), SystemError, "ENOENT");
   });
 });
 

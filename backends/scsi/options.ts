@@ -369,7 +369,7 @@ export function resolveLun(values: Values): ResolvedLun {
 export function resolveScsiOptions(values: Values): ResolvedScsiOptions {
   const listed = values.luns ?? [];
   if (!Array.isArray(listed)) wrong("luns", listed, "it is a list");
-  const first = values.path !== undefined || values.type !== undefined
+  const first = values.path !== undefined || values.type === "cdrom"
     ? [resolveLun({ ...values, target: 0, lun: 0 })]
     : [];
   const luns = [...first, ...listed.map((lun: Values) => resolveLun(lun))];

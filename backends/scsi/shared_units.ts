@@ -11,6 +11,7 @@
  * @module
  */
 
+import { realPath } from "../../sys/small_file.ts";
 import { DataFile } from "../../sys/file.ts";
 import { ImageLock } from "../storage/lock.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -146,7 +147,7 @@ function describe(options: ResolvedLun, storage: Storage | null): UnitOptions {
   const place = `${options.target}:${options.lun}`;
   const name = serial !== ""
     ? `serial:${serial}`
-    : `path:${path === "" ? place : Deno.realPathSync(path)}`;
+    : `path:${path === "" ? place : realPath(path)}`;
   const id = wwn === "" ? hash64(name) : unhex(wwn);
   // NAA 3: locally assigned.
   if (wwn === "") id[0] = 0x30 | id[0] & 0x0f;

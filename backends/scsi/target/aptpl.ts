@@ -9,7 +9,11 @@
  * @module
  */
 
-import { dirname } from "@std/path";
+import {
+  readIfThere,
+  removeFile,
+  replaceFile,
+} from "../../../sys/small_file.ts";
 import { isReservationType, type ReservationState } from "./reservations.ts";
 import type { ReservationStore } from "./reservations.ts";
 
@@ -33,13 +37,8 @@ export class ReservationFile implements ReservationStore {
    * @throws {Error} when it is there and is no such file
    */
   load(): ReservationState | null {
-    let text: string;
-    try {
-      text = Deno.readTextFileSync(this.path);
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return null;
-      throw error;
-    }
+    const text = readIfThere(this.path);
+    if (text === null) return null;
     const state = parse(text);
     if (state === null) {
       throw new Error(
@@ -52,33 +51,9 @@ export class ReservationFile implements ReservationStore {
 
   /** Replaces the file, or removes it. */
   save(state: ReservationState | null): void {
-    if (state === null) {
-      try {
-        Deno.removeSync(this.path);
-      } catch (error) {
-        if (!(error instanceof Deno.errors.NotFound)) throw error;
-      }
-    } else {
-      const next = `${this.path}.new`;
-      const text = JSON.stringify(
-        { format: FORMAT, version: VERSION, ...state },
-        null,
-        2,
-      );
-      using file = Deno.openSync(next, {
-        write: true,
-        create: true,
-        truncate: true,
-      });
-      const bytes = new TextEncoder().encode(text + "\n");
-      for (let at = 0; at < bytes.length;) {
-        at += file.writeSync(bytes.subarray(at));
-      }
-      file.syncSync();
-      Deno.renameSync(next, this.path);
-    }
-    using directory = Deno.openSync(dirname(this.path));
-    directory.syncSync();
+    if (state === null) return removeFile(this.path);
+    const all = { format: FORMAT, version: VERSION, ...state };
+    replaceFile(this.path, JSON.stringify(all, null, 2) + "\n");
   }
 }
 
