@@ -114,7 +114,8 @@ export function header(type: number, sector: number): Uint8Array {
 
 /** A front-end with memory and drivers of a disk's rings. */
 export class Guest implements Disposable {
-  readonly frontEnd: FrontEnd;
+  /** The front-end; {@linkcode reconnect} makes another one. */
+  frontEnd: FrontEnd;
   readonly region: SharedRegion;
   readonly memory: FakeMemory;
   readonly drivers: FakeDriver[] = [];
@@ -155,6 +156,22 @@ export class Guest implements Disposable {
   /** Shares the memory and starts every ring. */
   async start(): Promise<void> {
     await this.frontEnd.start([this.region], new Map(this.drivers.entries()));
+  }
+
+  /**
+   * Connects again after the back-end died, with what a front-end knows then:
+   * rings go on behind the last buffer that was used. Nothing is kicked.
+   */
+  async reconnect(socket: string): Promise<void> {
+    const { features } = this.frontEnd;
+    this.frontEnd.close();
+    this.frontEnd = FrontEnd.connect(socket);
+    await this.frontEnd.handshake({ features });
+    const positions = Object.fromEntries(
+      this.drivers.map((driver, i) => [i, driver.usedIndex]),
+    );
+    const rings = new Map(this.drivers.entries());
+    await this.frontEnd.start([this.region], rings, { positions });
   }
 
   /** Connects and starts. */
