@@ -148,12 +148,23 @@ function tree(
 ): string[] {
   return Object.entries(facts).flatMap(([name, value]) => {
     const label = `${indent}${words(name)}:`;
-    if (typeof value !== "object" || value === null || Array.isArray(value)) {
-      return [`${label} ${plain(value)}`];
+    if (Array.isArray(value) && value.length > 0 && value.every(isObject)) {
+      return [
+        label,
+        ...value.flatMap((each) => {
+          const [first = "none", ...rest] = tree(each, indent + "    ");
+          return [`${indent}  - ${first.trimStart()}`, ...rest];
+        }),
+      ];
     }
-    const inner = tree(value as Record<string, unknown>, indent + "  ");
+    if (!isObject(value)) return [`${label} ${plain(value)}`];
+    const inner = tree(value, indent + "  ");
     return inner.length === 0 ? [`${label} none`] : [label, ...inner];
   });
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** `inFlight` becomes `in flight`. */

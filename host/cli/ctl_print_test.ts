@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { json, resize, status } from "./ctl_print.ts";
+import { json, lun, resize, status } from "./ctl_print.ts";
 
 const DEVICE = {
   name: "root",
@@ -81,4 +81,23 @@ Deno.test("resizing tells what changed", () => {
     "a: 1 MiB, was 1 KiB\nb: 1000 bytes, as before",
   );
   assertEquals(JSON.parse(json({ devices })), { devices });
+});
+
+Deno.test("lists of objects are shown one under the other", () => {
+  assertEquals(
+    lun({
+      name: "hba",
+      target: 1,
+      lun: 2,
+      ports: [{ port: 0, facts: { up: true } }, {}],
+      sizes: [1, 2],
+    }),
+    `hba: target 1, LUN 2
+  ports:
+    - port: 0
+      facts:
+        up: true
+    - none
+  sizes: [1,2]`,
+  );
 });

@@ -5,9 +5,17 @@
  */
 
 import { dirname, resolve } from "@std/path";
+import { findProgram } from "../../sys/environment.ts";
 import { DataFile } from "../../sys/file.ts";
 import { errnoName } from "../../sys/errno.ts";
-import { BLK, DEVICE_TYPES } from "../device_types.ts";
+import {
+  BALLOON,
+  BLK,
+  DEVICE_TYPES,
+  type DeviceType,
+  NET,
+  SCSI,
+} from "../device_types.ts";
 import { HostError } from "../error.ts";
 import { Logger } from "../log.ts";
 import { type Config, readConfig } from "../options/config_file.ts";
@@ -25,9 +33,12 @@ import { requireRuntime } from "../requirements.ts";
 import { type CommandSpec, parseCommand } from "./command.ts";
 import { commandHelp, deviceHelp } from "./help.ts";
 
-/** Image that is served when nothing is named. */
-const DEFAULT_IMAGE = `${DATA_DIRECTORY}/disk.img`;
-/** Its size in bytes when it is made. */
+/** Images that are served when nothing is named: as a disk, and by SCSI. */
+const DEFAULT_IMAGES = [
+  `${DATA_DIRECTORY}/disk.img`,
+  `${DATA_DIRECTORY}/scsi.img`,
+] as const;
+/** Their size in bytes when they are made. */
 const DEFAULT_IMAGE_SIZE = 1024 ** 3;
 
 /** What is given by options of its own. */
@@ -64,10 +75,11 @@ export const SERVE: CommandSpec = {
   ],
   maximumArguments: 1,
   notes: [
-    `IMG is the same as --blk=path=IMG. Without any device, ${DEFAULT_IMAGE} is`,
-    `served; it is made, sparse and of ${
+    "IMG is the same as --blk=path=IMG. Without any device, one of each type is",
+    `served: disks of ${
       describeSize(DEFAULT_IMAGE_SIZE)
-    }, where there is none.`,
+    } in ${DATA_DIRECTORY}, made where there are none, a`,
+    "network port (passt, where it is installed, else a switch) and a balloon.",
     "",
     ...deviceHelp(),
     "",
@@ -107,13 +119,15 @@ export async function serve(args: readonly string[]): Promise<number> {
     }))
   );
   const nothing = requests.length === 0;
-  if (nothing) requests.push(...imageRequest(DEFAULT_IMAGE));
+  if (nothing) requests.push(...defaultRequests(settings));
   const devices = planDevices(requests, parts);
   refuseManagementConflict(devices, settings);
   refuseProcessConflict(devices, settings);
 
   makeDataDirectory(devices, settings);
-  if (nothing) makeImage(DEFAULT_IMAGE, DEFAULT_IMAGE_SIZE);
+  if (nothing) {
+    for (const path of DEFAULT_IMAGES) makeImage(path, DEFAULT_IMAGE_SIZE);
+  }
   const { management, supervise, logLevel: level, logFormat: format } =
     settings;
   // Each of the two ways needs much that the other one does not.
@@ -131,6 +145,23 @@ function imageRequest(path: string | undefined): DeviceRequest[] {
   return path === undefined
     ? []
     : [{ subject: "serve", type: BLK, pairs: [["path", path]] }];
+}
+
+/** One device of each type. */
+function defaultRequests({ supervise }: Settings): DeviceRequest[] {
+  const [disk, scsi] = DEFAULT_IMAGES;
+  const request = (
+    type: DeviceType,
+    ...pairs: [string, string][]
+  ): DeviceRequest => ({ subject: "serve", type, pairs });
+  const backend = findProgram("passt") === null ? "switch" : "passt";
+  return [
+    request(BLK, ["path", disk]),
+    request(NET, ["backend", backend]),
+    request(SCSI, ["path", scsi]),
+    // It needs a process of its own.
+    ...(supervise ? [request(BALLOON)] : []),
+  ];
 }
 
 function refuseManagementConflict(
@@ -220,6 +251,7 @@ function announcement(
       type.describe(options, facts)
     } as "${spec.name}" on ${where}`;
   });
+  const balloon = devices.some(({ type }) => type === BALLOON);
   return [
     ...lines,
     "",
@@ -227,6 +259,13 @@ function announcement(
     "",
     qemuCommand(devices),
     "",
+    ...(balloon
+      ? [
+        "The balloon needs QEMU 10.2 or later: leave its two lines out for an older one.",
+        "QEMU ends when the process of the balloon does.",
+        "",
+      ]
+      : []),
     "With reconnect-ms=500 added to -chardev (QEMU 9.2 and later) the virtual machine",
     "survives a restart of this server. Stop with Ctrl-C.",
   ].join("\n");

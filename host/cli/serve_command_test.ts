@@ -5,6 +5,7 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
+import { findProgram } from "../../sys/environment.ts";
 import { UnixListener } from "../../sys/unix_socket.ts";
 import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
 import { FrontEnd } from "../../vhost/testing/front_end.ts";
@@ -40,9 +41,16 @@ Deno.test("serve makes and keeps an image, and stops cleanly", async () => {
     assertEquals(size, 1024 ** 3);
     if (signal === "SIGTERM") assertEquals(blocks, 0);
     assertEquals(mode! & 0o022, 0);
+    const passt = findProgram("passt") !== null;
+    const data = directory.file("vhostd-data");
     assertEquals(
       child.stdout.text,
       `Serving "./vhostd-data/disk.img" (1 GiB) as "blk" on ./vhostd-data/blk.sock
+Serving a network port of ${
+        passt ? "passt" : 'the switch "lan0"'
+      } as "net" on ./vhostd-data/net.sock
+Serving a SCSI host with "./vhostd-data/scsi.img" as "scsi" on ./vhostd-data/scsi.sock
+Serving a memory balloon as "balloon" on ./vhostd-data/balloon.sock
 
 A virtual machine with it (-m and size= have to agree):
 
@@ -53,7 +61,17 @@ qemu-system-x86_64 \\
   -object memory-backend-memfd,id=mem,size=1G,share=on \\
   -machine q35,memory-backend=mem \\
   -chardev socket,id=blk,path=${socket} \\
-  -device vhost-user-blk-pci,chardev=blk,num-queues=1
+  -device vhost-user-blk-pci,chardev=blk,num-queues=1 \\
+  -chardev socket,id=net,path=${data}/net.sock \\
+  -netdev vhost-user,id=net-net,chardev=net \\
+  -device virtio-net-pci,netdev=net-net \\
+  -chardev socket,id=scsi,path=${data}/scsi.sock \\
+  -device vhost-user-scsi-pci,chardev=scsi,num_queues=1 \\
+  -chardev socket,id=balloon,path=${data}/balloon.sock \\
+  -device vhost-user-test-device-pci,chardev=balloon,virtio-id=5,num_vqs=5,vq_size=128,config_size=16
+
+The balloon needs QEMU 10.2 or later: leave its two lines out for an older one.
+QEMU ends when the process of the balloon does.
 
 With reconnect-ms=500 added to -chardev (QEMU 9.2 and later) the virtual machine
 survives a restart of this server. Stop with Ctrl-C.
@@ -68,8 +86,8 @@ survives a restart of this server. Stop with Ctrl-C.
     assertEquals([code, killedBy], [0, null], child.stderr.text);
     assertEquals(
       [...Deno.readDirSync(directory.file("vhostd-data"))]
-        .map(({ name }) => name),
-      ["disk.img"],
+        .map(({ name }) => name).sort(),
+      ["disk.img", "scsi.img"],
     );
     using file = Deno.openSync(image, { read: true, write: true });
     const start = new Uint8Array(4);
