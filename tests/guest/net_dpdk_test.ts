@@ -4,8 +4,10 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { ServedNet } from "../protocol/net.ts";
+import { serveNet } from "../protocol/net_command.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { skipUnless } from "../support/skip.ts";
+import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { Testpmd } from "./rig/dpdk.ts";
 import { RigError } from "./rig/error.ts";
 
@@ -60,3 +62,29 @@ for (const { name, port } of PORTS) {
     assertEquals([frames.txRunts, frames.txGiants], [0, 0]);
   });
 }
+
+tests.test("two ports of testpmd lose no frame on a switch", async () => {
+  using directory = TemporaryDirectory.make("lan");
+  const sockets = [directory.file("a.sock"), directory.file("b.sock")];
+  await using server = await serveNet(
+    sockets.map((socket) => `socket=${socket},backend=switch`),
+  );
+  await using testpmd = await Testpmd.start(root, sockets);
+  await testpmd.run("set fwd io");
+  for (const size of [64, 128, 256, 512, 1024, 1518]) {
+    await testpmd.run("clear port stats all");
+    await testpmd.run(`set txpkts ${size}`);
+    // A burst from each port: what one receives the other one sends.
+    await testpmd.run("start tx_first 1");
+    await waitUntil(async () => (await testpmd.stats()).received > 10_000, {
+      what: `frames of ${size} bytes to go round`,
+      timeout: 20_000,
+    });
+    await testpmd.run("stop");
+    const [a, b] = [await testpmd.stats(0), await testpmd.stats(1)];
+    const lost = a.sent + b.sent - a.received - b.received;
+    assert(lost <= 2 * BURST, `${lost} frames of ${size} bytes are missing`);
+    assertEquals([a.missed, b.missed], [0, 0]);
+  }
+  assert(!server.ended, server.stderr.text);
+});

@@ -52,21 +52,25 @@ export class Testpmd implements AsyncDisposable {
   }
 
   /**
-   * Starts it on a socket.
+   * Starts it on a socket, or on several, with a port for each.
    *
-   * @param port more arguments of the virtio-user port, each with its comma
+   * @param port more arguments of the virtio-user ports, each with its comma
    */
   static async start(
     root: string,
-    socket: string,
+    socket: string | readonly string[],
     port = "",
   ): Promise<Testpmd> {
+    const ports = [socket].flat().flatMap((path, i) => [
+      "--vdev",
+      `net_virtio_user${i},path=${path}${port}`,
+    ]);
     const { command, args } = inSysroot(root, "dpdk-testpmd");
     const words = [
       ...[command, "--preload", DRIVERS.join(" "), ...args],
       ...["--lcores", "0@0,1@0", "--no-pci", "--no-huge", "-m", "128"],
       ...["--no-telemetry", `--file-prefix=vhostd-${Deno.pid}`],
-      ...["--vdev", `net_virtio_user0,path=${socket}${port}`],
+      ...ports,
       ...["--", "-i", "--total-num-mbufs=4096"],
     ];
     const line = words.map((word) => `'${word}'`).join(" ");
@@ -97,9 +101,9 @@ export class Testpmd implements AsyncDisposable {
     return before;
   }
 
-  /** The counters of its port. */
-  async stats(): Promise<PortStats> {
-    const text = await this.run("show port stats 0");
+  /** The counters of a port. */
+  async stats(port = 0): Promise<PortStats> {
+    const text = await this.run(`show port stats ${port}`);
     const field = (name: string) =>
       Number(new RegExp(`${name}: *(\\d+)`).exec(text)?.[1] ?? NaN);
     return {
