@@ -1,9 +1,15 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { resolve } from "@std/path";
+import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
 import type { DeviceSpec } from "../device_host.ts";
-import { BLK } from "../device_types.ts";
+import { BALLOON, BLK, type DeviceType, NET, SCSI } from "../device_types.ts";
 import { HostError } from "../error.ts";
-import { planDevices } from "./device_specs.ts";
+import {
+  type DeviceRequest,
+  type PartRequest,
+  planDevices,
+  type PlannedDevice,
+} from "./device_specs.ts";
 import { splitOptions } from "./grammar.ts";
 
 function plan(...lists: string[]): DeviceSpec[] {
@@ -175,4 +181,123 @@ Deno.test("planDevices() refuses to write an image twice, whatever its names", (
   } finally {
     Deno.removeSync(directory, { recursive: true });
   }
+});
+
+/** What `--type KEYS` asks for. */
+function ask(type: DeviceType, keys: string): DeviceRequest {
+  return { subject: `--${type.name}`, type, pairs: splitOptions(keys) };
+}
+
+function lun(keys: string): PartRequest {
+  return { subject: "--lun", pairs: splitOptions(keys) };
+}
+
+Deno.test("planDevices() gives logical units to the host that they name", () => {
+  const [one, two] = planDevices([
+    ask(SCSI, "id=one,path=a.img"),
+    ask(SCSI, "socket=two.sock"),
+  ], [
+    lun("hba=one,target=1,path=b.img"),
+    lun("hba=two.sock,target=2,lun=3,type=cdrom"),
+    lun("hba=one,target=2,path=c.img,readonly"),
+  ]);
+  const places = ({ options }: PlannedDevice) =>
+    (options.luns as Record<string, unknown>[]).map(
+      ({ target, lun, path, type, readonly }) => [
+        target,
+        lun,
+        path,
+        type,
+        readonly,
+      ],
+    );
+  assertEquals(places(one), [
+    [1, 0, "b.img", "disk", false],
+    [2, 0, "c.img", "disk", true],
+  ]);
+  assertEquals(one.options.path, "a.img");
+  assertEquals(places(two), [[2, 3, undefined, "cdrom", false]]);
+  // The only one needs no name.
+  const [only] = planDevices([ask(SCSI, "path=a.img")], [
+    lun("target=7,path=b.img"),
+  ]);
+  assertEquals(places(only), [[7, 0, "b.img", "disk", false]]);
+});
+
+Deno.test("planDevices() refuses logical units that belong to nobody", () => {
+  const cases: [DeviceRequest[], string, string][] = [
+    [
+      [ask(BLK, "path=a.img")],
+      "path=b.img",
+      "--lun: there is no device that it could belong to",
+    ],
+    [
+      [ask(SCSI, "id=a"), ask(SCSI, "id=b")],
+      "path=b.img",
+      '--lun: say which device this logical unit of a SCSI host belongs to: hba= one of "a", "b"',
+    ],
+    [
+      [ask(SCSI, "id=a")],
+      "hba=c,path=b.img",
+      '--lun: "hba=c" is none of "a", nor a socket of theirs',
+    ],
+    [
+      [ask(SCSI, "id=a,path=x.img")],
+      "path=y.img",
+      "--scsi: Cannot use target=0,lun=0 twice",
+    ],
+    [
+      [ask(SCSI, "id=a")],
+      "target=1",
+      '--scsi: "path" is missing: add path=PATH',
+    ],
+    [[ask(SCSI, "id=a")], "target=1,pth=x", '--lun: "pth" is no option (did you mean "path"?)'],
+  ];
+  for (const [requests, keys, message] of cases) {
+    const error = assertThrows(
+      () => planDevices(requests, [lun(keys)]),
+      HostError,
+      message,
+    );
+    assertEquals(error.kind, "usage");
+  }
+});
+
+Deno.test("planDevices() puts the ports of a switch together", () => {
+  const devices = planDevices([
+    ask(NET, "backend=switch"),
+    ask(NET, "backend=switch,name=lan1"),
+    ask(NET, "backend=switch,name=lan0"),
+    ask(NET, "backend=echo"),
+  ]);
+  assertEquals(
+    devices.map(({ process, spec }) => [process, spec.workerGroup ?? null]),
+    [
+      ["switch-lan0", "switch-lan0"],
+      ["switch-lan1", "switch-lan1"],
+      ["switch-lan0", "switch-lan0"],
+      [null, null],
+    ],
+  );
+});
+
+Deno.test("planDevices() lets hosts of one process share a disk", () => {
+  using directory = TemporaryDirectory.make("specs");
+  const image = directory.file("a.img");
+  Deno.writeFileSync(image, new Uint8Array(512));
+  const two = (more: string) => () =>
+    planDevices([
+      ask(SCSI, `path=${image}${more}`),
+      ask(SCSI, `path=${image}${more}`),
+    ]);
+  assertEquals(two(",process=shared")().length, 2);
+  assertThrows(two(""), HostError, "cannot both write");
+});
+
+Deno.test("planDevices() leaves a balloon alone", () => {
+  assertThrows(
+    () => planDevices([ask(BALLOON, "process=shared")]),
+    HostError,
+    '--balloon: "process=shared" is not possible for a virtio memory balloon',
+  );
 });
