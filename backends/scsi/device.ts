@@ -20,6 +20,7 @@
  * @module
  */
 
+import { mustNotReplay } from "./target/commands.ts";
 import { IoTable } from "../../sys/io_table.ts";
 import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import type { DescriptorChain } from "../../virtqueue/chain.ts";
@@ -317,7 +318,11 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     const lun = this.#lun;
     if (!request.read(chain, lun)) return this.#refuseRequest(request);
     const nexus = this.#find8(lun, request);
-    if (nexus !== null) return request.begin(nexus);
+    if (nexus !== null) {
+      return chain.resubmitted && mustNotReplay(request.cdb)
+        ? request.disown(nexus)
+        : request.begin(nexus);
+    }
     request.transferred = 0;
     this.metrics.count(request.cdb[0], 0, Response.BAD_TARGET);
     this.#answer(request, Response.BAD_TARGET);

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { pattern } from "../storage/testing/buffers.ts";
 import { forEachEngine } from "../storage/testing/engines.ts";
+import type { OpenChain } from "../../virtqueue/chain.ts";
 import { lunField, requestHead, ScsiBench } from "./testing/bench.ts";
 import { FIRST_REQUEST_QUEUE, Response } from "./protocol.ts";
 
@@ -322,4 +323,51 @@ Deno.test("two processes do not serve one image", () => {
     ],
   }).outputSync();
   assertEquals(new TextDecoder().decode(lines.stdout).trim(), "locked");
+});
+
+Deno.test("what a predecessor may have done is done again only if that is the same", () => {
+  using bench = new ScsiBench();
+  bench.clearAttentions();
+  const queue = bench.queues[2];
+  const take = queue.take.bind(queue);
+  queue.take = () => {
+    const chain = take();
+    if (chain !== null) (chain as OpenChain).resubmitted = true;
+    return chain;
+  };
+  const image = () => Deno.readFileSync(bench.image("disk.img")).slice(0, 512);
+  const before = image();
+  // COMPARE AND WRITE: if it was done, doing it again would miscompare.
+  const out = new Uint8Array(1024);
+  out.set(before);
+  out.fill(7, 512);
+  const compare = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+  const aborted = bench.run(compare, { out });
+  assertEquals([aborted.response, aborted.status, aborted.residual], [
+    0,
+    2,
+    1024,
+  ]);
+  assertEquals(aborted.sense, { key: 0xb, asc: 0x2f02 });
+  assertEquals(image(), before);
+  // The next command tells it again, and then all is well.
+  assertEquals(bench.run(TUR).sense, { key: 6, asc: 0x2f02 });
+  assertEquals(bench.run(TUR).status, 0);
+  // PERSISTENT RESERVE OUT and RESERVE (6).
+  for (
+    const cdb of [[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], [0x16, 0, 0, 0, 0, 0]]
+  ) {
+    const { sense } = bench.run(cdb, { out: new Uint8Array(24) });
+    assertEquals(sense, { key: 0xb, asc: 0x2f02 });
+    bench.clearAttentions();
+  }
+  // Reading and writing again is the same.
+  assertEquals(bench.run(read(0, 1), { room: 512 }).data, before);
+  assertEquals(
+    bench.run([0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], {
+      out: new Uint8Array(512).fill(9),
+    }).status,
+    0,
+  );
+  assertEquals(image(), new Uint8Array(512).fill(9));
 });

@@ -162,6 +162,26 @@ export abstract class Task {
     nexus.unit.submit(this);
   }
 
+  /**
+   * Ends a command that a predecessor of this target had taken when it died, and
+   * may have done: it is not done again. The initiator hears of it twice, by the
+   * status and by a unit attention condition.
+   */
+  disown(nexus: Nexus): void {
+    this.#nexus = nexus;
+    const asc = Asc.COMMANDS_CLEARED_BY_DEVICE_SERVER;
+    nexus.raise(asc);
+    this.status = Status.CHECK_CONDITION;
+    this.senseLength = encodeSense(
+      { key: SenseKey.ABORTED_COMMAND, asc },
+      nexus.unit.descriptorSense,
+      this.sense,
+    );
+    this.outcome = OUTCOME_STATUS;
+    this.transferred = 0;
+    this.finished();
+  }
+
   /** Ends with GOOD status. */
   good(): void {
     this.end();
