@@ -2,12 +2,13 @@
  * vtnet(4), function by function.
  *
  * Theory of operation: the methods are those of
- * `sys/dev/virtio/network/if_vtnet.c` of FreeBSD 13 and later under their names
+ * `sys/dev/virtio/network/if_vtnet.c` of FreeBSD 10.4 to 15.1 under their names
  * without the prefix `vtnet_`. An interface that is brought up resets the device
  * and sets everything up anew, queues of pairs that are not used included.
  * Frames that were sent are reaped when others are sent, and by a watchdog: until
  * three quarters of a ring are full nobody asks for an interrupt. The control
- * queue is spun on.
+ * queue is spun on; until 12 before DRIVER_OK, so that such a release needs a
+ * front-end that answers the control queue itself, or a device without one.
  *
  * An mbuf is a cluster of 2 KiB here; what the network stack does with frames is
  * the test's.
@@ -18,16 +19,21 @@
 import {
   featureMask,
   hasFeature,
-  VIRTIO_F_EVENT_IDX,
   VIRTIO_F_INDIRECT_DESC,
   VIRTIO_F_VERSION_1,
 } from "../../../virtqueue/constants.ts";
 import { kassert } from "../freebsd/kernel.ts";
 import { SgList } from "../freebsd/memory.ts";
+import type { FreeBsdRelease } from "../freebsd/releases.ts";
 import type { VirtioChild, VirtioPci } from "../freebsd/virtio_pci.ts";
 import type { Virtqueue } from "../freebsd/virtqueue.ts";
 import { execControl } from "./control.ts";
-import { FEATURE_NAMES, NetBit, VTNET_FEATURES } from "./features.ts";
+import {
+  FEATURE_NAMES,
+  NetBit,
+  VTNET_FEATURES,
+  VTNET_FEATURES_UNTIL_12,
+} from "./features.ts";
 
 /** `MCLBYTES`. */
 const CLUSTER = 2048;
@@ -38,10 +44,9 @@ const TX_SEGS_MAX = 64, TX_SEGS_MIN = 32;
 /** `sizeof(struct vtnet_rx_header)`: the header and a gap. */
 const RX_HEADER = 14;
 /** `VTNET_MAX_RX_SIZE`. */
-const MAX_RX_SIZE = 65550;
+const MAX_RX_SIZE = 65550, ETHER_HDR_LEN = 14;
 /** `VTNET_TX_TIMEOUT`, in seconds. */
 export const TX_TIMEOUT = 5;
-const ETHER_HDR_LEN = 14;
 
 type Queue = Virtqueue<number[]>;
 
@@ -90,9 +95,12 @@ export class Vtnet implements VirtioChild {
   #threshold = 0;
   #queues: Queue[] = [];
 
+  readonly #until12: boolean;
+
   /** @param cpus `mp_ncpus` */
-  constructor(cpus: number) {
+  constructor(cpus: number, { modernPci }: FreeBsdRelease) {
     this.#cpus = cpus;
+    this.#until12 = !modernPci;
   }
 
   /** `vtnrx_vq`. */
@@ -137,13 +145,13 @@ export class Vtnet implements VirtioChild {
   }
 
   /** `vtnet_shutdown`. */
-  async shutdown(): Promise<void> {
-    await this.stop();
+  shutdown(): Promise<void> {
+    return this.stop();
   }
 
   /** `vtnet_config_change`. */
-  async configChange(): Promise<void> {
-    await this.#updateLinkStatus();
+  configChange(): Promise<void> {
+    return this.#updateLinkStatus();
   }
 
   /** `vtnet_init`: `ifconfig vtnet0 up`. */
@@ -230,8 +238,7 @@ export class Vtnet implements VirtioChild {
     let alive = true;
     for (let i = 0; i < this.activePairs; i++) {
       if (this.watchdogs[i] === 1) this.txqEof(i);
-      if (this.watchdogs[i] === 0) continue;
-      if (--this.watchdogs[i] === 0) alive = false;
+      if (this.watchdogs[i] > 0 && --this.watchdogs[i] === 0) alive = false;
     }
     return alive;
   }
@@ -291,15 +298,16 @@ export class Vtnet implements VirtioChild {
   /** `vtnet_negotiate_features` and `vtnet_setup_features`. */
   async #setupFeatures(): Promise<number> {
     const bus = this.#bus;
-    this.#features = await bus.negotiateFeatures(VTNET_FEATURES);
+    this.#features = await bus.negotiateFeatures(
+      this.#until12 ? VTNET_FEATURES_UNTIL_12 : VTNET_FEATURES,
+    );
     const error = await bus.finalizeFeatures();
     if (error !== 0) return error;
-    const twelve = this.modern || this.mergeable;
-    this.headerSize = twelve ? 12 : 10;
+    this.headerSize = this.modern || this.mergeable ? 12 : 10;
     const lroWithout = this.#has(NetBit.GUEST_TSO4) && !this.mergeable;
     this.#rxSegments = lroWithout
       ? RX_SEGS_LRO_NOMRG
-      : twelve
+      : this.headerSize === 12
       ? 1
       : RX_SEGS_HDR_SEPARATE;
     this.#rxClusters = lroWithout
@@ -330,9 +338,8 @@ export class Vtnet implements VirtioChild {
       () => ({ name: "vtnet0-unused", maxIndirect: 0, interrupt: () => {} }),
     );
     const control = { name: "vtnet0 ctrl", maxIndirect: 0, interrupt() {} };
-    return this.#has(NetBit.CTRL_VQ)
-      ? [...used.flat(), ...unused, control]
-      : [...used.flat(), ...unused];
+    const last = this.#has(NetBit.CTRL_VQ) ? [control] : [];
+    return [...used.flat(), ...unused, ...last];
   }
 
   /** `vtnet_reinit`. */
@@ -342,7 +349,7 @@ export class Vtnet implements VirtioChild {
       ~(this.lro ? 0n : lro | featureMask(NetBit.GUEST_ECN));
     const error = await this.#bus.reinit(features);
     if (error !== 0) return error;
-    await this.#bus.reinitComplete();
+    if (!this.#until12) await this.#bus.reinitComplete();
     await this.#setMac();
     await this.#setActivePairs();
     if (this.#has(NetBit.CTRL_RX)) await this.#initRxFilters();
@@ -354,6 +361,7 @@ export class Vtnet implements VirtioChild {
     if (!this.#has(VIRTIO_F_INDIRECT_DESC)) {
       this.#threshold = Math.max(this.#threshold, this.#txSegments);
     }
+    if (this.#until12) await this.#bus.reinitComplete();
     return 0;
   }
 
@@ -376,8 +384,8 @@ export class Vtnet implements VirtioChild {
     this.activePairs = 1;
     if (this.#requestedPairs === 1) return;
     const pairs = this.#requestedPairs;
-    const answer = await this.execControl(4, 0, [pairs & 255, pairs >> 8]);
-    kassert(answer === 0, "cannot set active queue pairs");
+    const data = [pairs & 255, pairs >> 8];
+    kassert(await this.execControl(4, 0, data) === 0, "cannot set pairs");
     this.activePairs = pairs;
   }
 
@@ -412,7 +420,8 @@ export class Vtnet implements VirtioChild {
       buffers++;
     }
     kassert(buffers > 0, "cannot populate Rx queue");
-    queue.notify();
+    // Before DRIVER_OK QEMU hands no notification on (vub_handle_output).
+    if (!this.#until12) queue.notify();
   }
 
   #allocate(): number[] {
@@ -487,10 +496,5 @@ export class Vtnet implements VirtioChild {
     // Until the free count is below the threshold, nobody asks.
     if (queue.freeCount > this.#threshold) return;
     if (queue.postponeIntr("long")) this.txqEof(pair);
-  }
-
-  /** The driver asked for EVENT_IDX and got it. */
-  get eventIdx(): boolean {
-    return this.#has(VIRTIO_F_EVENT_IDX);
   }
 }

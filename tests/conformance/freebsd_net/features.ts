@@ -37,12 +37,24 @@ export const NetBit = {
   SPEED_DUPLEX: 63,
 } as const;
 
-/** `VTNET_COMMON_FEATURES`. */
+/** `VTNET_COMMON_FEATURES`, since 13. */
 export const VTNET_FEATURES: bigint = featureMask(
   ...Object.values(NetBit),
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_INDIRECT_DESC,
 );
+
+/** Those that came with 13. */
+const SINCE_13: bigint = featureMask(
+  NetBit.CTRL_GUEST_OFFLOADS,
+  NetBit.MTU,
+  NetBit.SPEED_DUPLEX,
+);
+const GSO = 6;
+
+/** `VTNET_FEATURES` until 12: an old bit for all of TSO was asked for, too. */
+export const VTNET_FEATURES_UNTIL_12: bigint = (VTNET_FEATURES & ~SINCE_13) |
+  featureMask(GSO);
 
 /** `vtnet_feature_desc`. */
 export const FEATURE_NAMES: FeatureNames = {

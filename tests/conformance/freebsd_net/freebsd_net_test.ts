@@ -1,9 +1,14 @@
 /**
- * vtnet(4) of FreeBSD 13.2 and 15.1 against a served network device, through the
+ * vtnet(4) of FreeBSD 10.4, 12.1, 13.2 and 15.1 against a served network device, through the
  * model of QEMU.
  */
 
-import { FREEBSD_13_2, FREEBSD_15_1 } from "../freebsd/releases.ts";
+import {
+  FREEBSD_10_4,
+  FREEBSD_12_1,
+  FREEBSD_13_2,
+  FREEBSD_15_1,
+} from "../freebsd/releases.ts";
 import type { Attachment } from "../freebsd/virtio_pci.ts";
 import { runSteps } from "../step.ts";
 import { type NetMachineOptions, VtnetMachine } from "./machine.ts";
@@ -26,6 +31,34 @@ import {
 
 const LEGACY: Attachment = { modern: false, interrupts: "intx" };
 const MODERN: Attachment = { modern: true, interrupts: "msix" };
+
+/** What there is of it without a control queue. */
+const PLAIN: readonly NetStep[] = [
+  attach,
+  up,
+  exchange,
+  lazyReaping,
+  watchdog,
+  offloads,
+  down,
+  up,
+  exchange,
+  link,
+  healthy,
+  withoutLro,
+  offloads,
+  exchange,
+  down,
+  up,
+  down,
+  up,
+  healthy,
+  reload,
+  attach,
+  up,
+  exchange,
+  healthy,
+];
 
 /** The life of an interface. */
 const LIFE: readonly NetStep[] = [
@@ -60,6 +93,34 @@ const SCENARIOS: readonly (NetMachineOptions & {
   name: string;
   steps: readonly NetStep[];
 })[] = [
+  ...[FREEBSD_10_4, FREEBSD_12_1].flatMap((release) => [
+    {
+      name: `${release.name}, no control queue`,
+      release,
+      attachment: LEGACY,
+      options: { ctrlVq: false },
+      steps: PLAIN,
+    },
+    {
+      name: `${release.name}, no control queue, unmerged: 34 clusters`,
+      release,
+      attachment: LEGACY,
+      options: { ctrlVq: false, mrgRxbuf: false },
+      steps: PLAIN,
+    },
+    {
+      name: `${release.name}, no control queue, unmerged, no LRO`,
+      release,
+      attachment: LEGACY,
+      options: {
+        ctrlVq: false,
+        mrgRxbuf: false,
+        guestTso: false,
+        guestUfo: false,
+      },
+      steps: PLAIN,
+    },
+  ]),
   {
     name: "13.2, legacy (a transitional device), INTx",
     release: FREEBSD_13_2,

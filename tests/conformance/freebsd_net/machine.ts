@@ -61,6 +61,8 @@ export class VtnetMachine implements AsyncDisposable {
   readonly release: FreeBsdRelease;
   /** The server under test. */
   readonly server: Server;
+  /** The device has a control queue, and it is the back-end's. */
+  readonly controlQueue: boolean;
   /** QEMU's device. */
   readonly device: VhostUserPci;
   /** Verbose boot messages. */
@@ -76,13 +78,14 @@ export class VtnetMachine implements AsyncDisposable {
   readonly #directory: TemporaryDirectory;
 
   private constructor(
-    { release, attachment, cpus = 1 }: NetMachineOptions,
+    { release, attachment, cpus = 1, options }: NetMachineOptions,
     server: Server,
     device: VhostUserPci,
     regions: readonly SharedRegion[],
     directory: TemporaryDirectory,
   ) {
     this.release = release;
+    this.controlQueue = options?.ctrlVq !== false;
     this.server = server;
     this.device = device;
     this.#regions = regions;
@@ -119,7 +122,7 @@ export class VtnetMachine implements AsyncDisposable {
     );
     const device = await VhostUserPci.realize(
       FrontEnd.connect(socket),
-      vhostUserNetModel(pairs),
+      vhostUserNetModel(pairs, options.options?.ctrlVq !== false),
       attachment.modern,
       regions,
     );
@@ -129,7 +132,7 @@ export class VtnetMachine implements AsyncDisposable {
 
   /** `vtnet0` before it is attached: what `kldload` brings. */
   newDriver(): Vtnet {
-    return new Vtnet(this.#cpus);
+    return new Vtnet(this.#cpus, this.release);
   }
 
   /** The server's view, when it has done all that QEMU told it. */

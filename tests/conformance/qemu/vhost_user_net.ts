@@ -18,11 +18,14 @@ const CONFIG_SIZE = 20;
 /** Bits of a network device that the back-end decides about. */
 const FEATURES = (1n << 24n) - 1n | featureMask(63);
 
-/** `virtio-id=1,num_vqs=2N+1,vq_size=256,config_size=20`. */
-export function vhostUserNetModel(pairs: number): VhostUserModel {
+/** `virtio-id=1,num_vqs=2N+1,vq_size=256,config_size=20`; 2N without control. */
+export function vhostUserNetModel(
+  pairs: number,
+  control = true,
+): VhostUserModel {
   return {
     name: "vhost-user-test-device",
-    queues: 2 * pairs + 1,
+    queues: 2 * pairs + (control ? 1 : 0),
     queueSize: 256,
     configSize: CONFIG_SIZE,
     silent: true,
