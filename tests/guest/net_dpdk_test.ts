@@ -8,21 +8,7 @@ import { serveNet } from "../protocol/net_command.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
-import { Testpmd } from "./rig/dpdk.ts";
-import { RigError } from "./rig/error.ts";
-
-/** Where DPDK is, or why it is not. */
-async function dpdkOrReason(): Promise<{ root: string; reason: string }> {
-  try {
-    const progress = (line: string) => console.log(line);
-    return { root: await Testpmd.prepare({ progress }), reason: "" };
-  } catch (error) {
-    if (error instanceof RigError && error.kind === "platform") {
-      return { root: "", reason: error.message };
-    }
-    throw error;
-  }
-}
+import { dpdkOrReason, Testpmd } from "./rig/dpdk.ts";
 
 const { root, reason } = await dpdkOrReason();
 const tests = skipUnless(root !== "", reason);

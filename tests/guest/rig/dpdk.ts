@@ -8,6 +8,7 @@
 import { Console } from "../../support/console.ts";
 import { ChildProcess } from "../../support/process.ts";
 import type { RigOptions } from "./cache.ts";
+import { RigError } from "./error.ts";
 import { inSysroot, sysroot, type SysrootSpec } from "./packages.ts";
 
 /** DPDK's packages. */
@@ -17,6 +18,7 @@ export const DPDK_PACKAGES: SysrootSpec = {
   packages: [
     "dpdk-dev",
     "librte-net-virtio25",
+    "librte-net-vhost25",
     "librte-mempool-ring25",
     "librte-bus-vdev25",
   ],
@@ -27,6 +29,7 @@ const DRIVERS = [
   "librte_bus_vdev.so.25",
   "librte_mempool_ring.so.25",
   "librte_net_virtio.so.25",
+  "librte_net_vhost.so.25",
 ];
 
 /** Frames that a port sent and received. */
@@ -56,21 +59,45 @@ export class Testpmd implements AsyncDisposable {
    *
    * @param port more arguments of the virtio-user ports, each with its comma
    */
-  static async start(
+  static start(
     root: string,
     socket: string | readonly string[],
     port = "",
   ): Promise<Testpmd> {
-    const ports = [socket].flat().flatMap((path, i) => [
-      "--vdev",
-      `net_virtio_user${i},path=${path}${port}`,
-    ]);
+    const ports = [socket].flat().map((path, i) =>
+      `net_virtio_user${i},path=${path}${port}`
+    );
+    return Testpmd.#launch(root, ports, 0);
+  }
+
+  /** Starts it as a back-end that listens on sockets, with a port for each. */
+  static serve(
+    root: string,
+    sockets: readonly string[],
+    cpu: number,
+  ): Promise<Testpmd> {
+    const ports = sockets.map((path, i) => `net_vhost${i},iface=${path}`);
+    return Testpmd.#launch(root, ports, cpu);
+  }
+
+  static async #launch(
+    root: string,
+    ports: readonly string[],
+    cpu: number,
+  ): Promise<Testpmd> {
     const { command, args } = inSysroot(root, "dpdk-testpmd");
     const words = [
       ...[command, "--preload", DRIVERS.join(" "), ...args],
-      ...["--lcores", "0@0,1@0", "--no-pci", "--no-huge", "-m", "128"],
-      ...["--no-telemetry", `--file-prefix=vhostd-${Deno.pid}`],
-      ...ports,
+      ...[
+        "--lcores",
+        `0@${cpu},1@${cpu}`,
+        "--no-pci",
+        "--no-huge",
+        "-m",
+        "128",
+      ],
+      ...["--no-telemetry", `--file-prefix=vhostd-${Deno.pid}-${cpu}`],
+      ...ports.flatMap((port) => ["--vdev", port]),
       ...["--", "-i", "--total-num-mbufs=4096"],
     ];
     const line = words.map((word) => `'${word}'`).join(" ");
@@ -90,6 +117,15 @@ export class Testpmd implements AsyncDisposable {
       await testpmd[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** Its process: the one that the terminal was made for. */
+  get pid(): number {
+    const { pid } = this.#process;
+    const path = `/proc/${pid}/task/${pid}/children`;
+    const [child = pid] = Deno.readTextFileSync(path).split(" ")
+      .filter(Boolean).map(Number);
+    return child;
   }
 
   /** Runs a command; what it prints. */
@@ -117,5 +153,20 @@ export class Testpmd implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#console.close();
     await this.#process.stop("SIGKILL");
+  }
+}
+
+/** Where DPDK is, or why it is not. */
+export async function dpdkOrReason(): Promise<
+  { root: string; reason: string }
+> {
+  try {
+    const progress = (line: string) => console.log(line);
+    return { root: await Testpmd.prepare({ progress }), reason: "" };
+  } catch (error) {
+    if (error instanceof RigError && error.kind === "platform") {
+      return { root: "", reason: error.message };
+    }
+    throw error;
   }
 }
