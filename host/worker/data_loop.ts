@@ -178,6 +178,8 @@ export class DataLoop implements Disposable {
         // Others must not wait for a ring that is always busy.
         if (++this.#turns % LOOK_INTERVAL === 0) this.#sleep(0);
       } else if (!this.#look(handled)) {
+        // The look may have taken the wake-up that came with a command.
+        if (Atomics.load(this.#posted, 0) !== handled) break;
         if (!this.#rearm() && this.#sleep(once ? 1 : -1)) {
           this.#lookAtEverything(handled);
         }

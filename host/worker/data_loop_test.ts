@@ -388,6 +388,34 @@ for (const [waiter, supported, make] of WAITERS) {
     assertEquals(bench.call.drain(), 1);
   });
 
+  test("a command that comes with the last look ends the loop", () => {
+    const polling = new PollingGovernor(5_000_000);
+    const waiter = make();
+    using bench = new Bench(waiter, 64, true, polling);
+    bench.device.later = true;
+    bench.device.poll = () => 0;
+    bench.start();
+    bench.submit("keeps the ring active");
+    polling.window = () => bench.device.held.length > 0 ? 5_000 : 0;
+    const wait = waiter.wait.bind(waiter);
+    let posted = false;
+    waiter.wait = (timeout) => {
+      assertEquals(timeout, 0, "slept over a command");
+      if (bench.device.held.length > 0 && !posted) {
+        posted = true;
+        Atomics.add(bench.posted, 0, 1);
+        bench.control.signal();
+      }
+      return wait(timeout);
+    };
+    // Just then somebody else wants the CPU.
+    polling.gap = () => posted;
+    bench.loop.run(0);
+    assertEquals(posted, true);
+    bench.device.poll = EchoDevice.prototype.poll;
+    waiter.wait = wait;
+  });
+
   test("a kick that got lost costs seconds, and is counted", () => {
     const waiter = make();
     using bench = new Bench(waiter);
