@@ -66,9 +66,22 @@ interface Place {
   readonly offset: number;
 }
 
+function addTo(memory: GuestMemory, { description, real }: Region): void {
+  memory.add({
+    guestAddress: description.guestAddress,
+    size: description.size,
+    buffer: real.buffer,
+    byteOffset: real.byteOffset,
+    hostAddress: description.hostAddress,
+  });
+}
+
 /** The memory of a guest, twice. */
 export class FuzzMemory {
-  readonly #regions: readonly Region[];
+  /** All regions, those that are unplugged too. */
+  readonly #all: readonly Region[];
+  /** Those that are there. */
+  #regions: readonly Region[];
   #racing: RacingWord | null = null;
   #visits = 0;
   #switchAt = Infinity;
@@ -76,7 +89,7 @@ export class FuzzMemory {
 
   /** Takes over regions, which do not overlap. */
   constructor(regions: readonly FuzzRegion[]) {
-    this.#regions = regions.map((description) => {
+    this.#all = regions.map((description) => {
       const { guestAddress, size, guarded } = description;
       const real = guarded.subarray(GUARD, GUARD + size);
       const shadow = new Uint8Array(size);
@@ -97,27 +110,36 @@ export class FuzzMemory {
         description,
       };
     });
+    this.#regions = this.#all;
     this.clear();
   }
 
   /** The device's side. */
   share(): GuestMemory {
     const memory = new GuestMemory(8);
-    for (const { description, real } of this.#regions) {
-      memory.add({
-        guestAddress: description.guestAddress,
-        size: description.size,
-        buffer: real.buffer,
-        byteOffset: real.byteOffset,
-        hostAddress: description.hostAddress,
-      });
-    }
+    for (const region of this.#regions) addTo(memory, region);
     return memory;
   }
 
-  /** Fills everything with zeroes, and the guards with their byte. */
+  /** Unplugs a region, or plugs it in again; whether it is there now. */
+  toggle(which: number, shared: GuestMemory): boolean {
+    const region = this.#all[which];
+    const there = !this.#regions.includes(region);
+    if (there) addTo(shared, region);
+    else shared.remove(region.description.guestAddress, region.size);
+    this.#regions = there
+      ? [...this.#regions, region]
+      : this.#regions.filter((other) => other !== region);
+    return there;
+  }
+
+  /**
+   * Plugs everything in and fills it with zeroes, and the guards with their
+   * byte.
+   */
   clear(): void {
-    for (const { real, shadow, guards } of this.#regions) {
+    this.#regions = this.#all;
+    for (const { real, shadow, guards } of this.#all) {
       real.fill(0);
       shadow.fill(0);
       for (const guard of guards) guard.fill(GUARD_BYTE);
@@ -321,17 +343,17 @@ export class FuzzMemory {
 
   /** A copy of all that the model sees. */
   snapshot(): Uint8Array[] {
-    return this.#regions.map(({ shadow }) => shadow.slice());
+    return this.#all.map(({ shadow }) => shadow.slice());
   }
 
   /** Goes back to a copy. */
   restore(snapshot: readonly Uint8Array[]): void {
-    this.#regions.forEach(({ shadow }, i) => shadow.set(snapshot[i]));
+    this.#all.forEach(({ shadow }, i) => shadow.set(snapshot[i]));
   }
 
   /** What differs from what the model says; `null` when nothing does. */
   difference(): string | null {
-    for (const region of this.#regions) {
+    for (const region of this.#all) {
       const { realWords, shadowWords, guards, start } = region;
       const same = equalBytes(region.realBytes, region.shadowBytes);
       for (let i = 0; !same && i < realWords.length; i++) {

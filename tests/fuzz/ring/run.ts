@@ -21,6 +21,7 @@ import {
   type SplitQueueOptions,
 } from "../../../virtqueue/split_queue.ts";
 import type { DescriptorChain } from "../../../virtqueue/chain.ts";
+import type { GuestMemory } from "../../../virtqueue/memory.ts";
 import { FuzzDriver } from "./driver.ts";
 import { access, chainDifference } from "./chain_check.ts";
 import { copyState, type ModelChain, RingModel, totalOf } from "./model.ts";
@@ -44,6 +45,8 @@ import {
 /** A ring, its driver and its device. */
 export class Run {
   readonly #memory: FuzzMemory;
+  /** The device's side of it. */
+  readonly #shared: GuestMemory;
   readonly #observer: Observer;
   readonly #chains: { chain: DescriptorChain; model: ModelChain }[] = [];
   readonly #driver: FuzzDriver;
@@ -57,6 +60,7 @@ export class Run {
 
   constructor(memory: FuzzMemory, bytes: Bytes, observer: Observer) {
     this.#memory = memory;
+    this.#shared = memory.share();
     this.#observer = observer;
     const size = SIZES[bytes.u8() % SIZES.length];
     const flags = bytes.u8();
@@ -91,16 +95,22 @@ export class Run {
     this.#start(position, this.#area && UNTRACKED);
   }
 
-  #start(position: number, tracked: Tracking | null): void {
-    const { descriptorTable, availableRing, usedRing } = this.#options;
+  /** Each part of the ring is aligned and in one region. */
+  #fits(): boolean {
+    const { descriptorTable, availableRing, usedRing, size } = this.#options;
     const memory = this.#memory;
     const event = this.#options.eventIdx ? 2 : 0;
-    const size = this.#options.size;
-    const fits = descriptorTable % 16n === 0n && availableRing % 2n === 0n &&
+    return descriptorTable % 16n === 0n && availableRing % 2n === 0n &&
       usedRing % 4n === 0n &&
       memory.holdsInOne(descriptorTable, 16 * size) &&
       memory.holdsInOne(availableRing, 4 + 2 * size + event) &&
       memory.holdsInOne(usedRing, 4 + 8 * size + event);
+  }
+
+  #start(position: number, tracked: Tracking | null): void {
+    const memory = this.#memory;
+    const { size } = this.#options;
+    const fits = this.#fits();
     try {
       this.#queue = new SplitQueue({
         ...this.#queueOptions(position),
@@ -123,7 +133,7 @@ export class Run {
     return {
       ...this.#options,
       index: 0,
-      memory: this.#memory.share(),
+      memory: this.#shared,
       position,
       descriptorTable: Number(descriptorTable),
       availableRing: Number(availableRing),
@@ -214,6 +224,7 @@ export class Run {
         return driver.event(this.#model.state.used, a, d);
       case 14:
         if (b >= 0xe0) return this.#scribble(d, f);
+        if (b >= 0xa0) return this.#remap(1 + d % 3);
         return a % 2 === 0 ? this.#crash() : this.#restart();
       default:
         this.#takeMany(MOST_TAKES);
@@ -377,6 +388,29 @@ export class Run {
     this.#say(`chain ${chain.head}: ${what}`);
     this.#check(what);
     this.#note(12, b % 9);
+  }
+
+  /** A region goes or comes; the device finds its ring again. */
+  #remap(which: number): void {
+    while (this.#chains.length > 0) this.#complete(0, 0, 0);
+    const there = this.#memory.toggle(which, this.#shared);
+    this.#say(`region ${which} ${there ? "comes" : "goes"}`);
+    const fits = this.#fits();
+    try {
+      this.#queue.rebind();
+    } catch (error) {
+      if (!(error instanceof QueueError) || fits) throw error;
+      expect(this.#queue.broken !== null, () => "The ring is gone, not broken");
+      expect(
+        this.#queue.take() === null,
+        () => "A ring that is gone is served",
+      );
+      this.over = true;
+      return;
+    }
+    expect(fits, () => "The ring was found where there is no memory");
+    this.#check("rebind");
+    this.#note(13, there ? 1 : 0);
   }
 
   /** The process dies, and somebody writes to the area meanwhile. */
