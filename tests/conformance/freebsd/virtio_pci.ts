@@ -403,6 +403,8 @@ export class VirtioPci {
   /** `vtpci_set_status`. */
   async #setStatus(status: number): Promise<void> {
     const { device } = this.#machine;
+    // A write to a register is done before the next one begins.
+    await this.#notified;
     const old = status === STATUS_RESET ? 0 : await device.readStatus();
     await device.writeStatus(old | status);
   }

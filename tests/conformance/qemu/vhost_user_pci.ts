@@ -92,6 +92,13 @@ export interface VhostUserModel {
    */
   readonly silent?: boolean;
   /**
+   * The configuration space that QEMU makes itself; such a device negotiates no
+   * CONFIG. Without it, the back-end's is read.
+   */
+  readonly ownConfig?: Uint8Array;
+  /** The back-end is never told DRIVER_OK. */
+  readonly neverDriverOk?: boolean;
+  /**
    * The device's `vhost_dev_config_notifier`: takes over what a changed
    * configuration says.
    *
@@ -168,7 +175,11 @@ export class VhostUserPci implements VirtioPciDevice, Conversation {
     frontEnd.acks = false;
     const features = await frontEnd.getFeatures();
     const protocol = await frontEnd.getProtocolFeatures();
-    await frontEnd.setProtocolFeatures(protocol);
+    await frontEnd.setProtocolFeatures(
+      model.ownConfig === undefined
+        ? protocol
+        : protocol & ~featureMask(ProtocolFeature.CONFIG),
+    );
     await frontEnd.getQueueNum();
     await frontEnd.getMaxMemSlots();
     frontEnd.acks = true;
@@ -181,7 +192,9 @@ export class VhostUserPci implements VirtioPciDevice, Conversation {
       await frontEnd.setVringCall(i);
       await frontEnd.setVringErr(i);
     }
-    const config = model.configSize > 0
+    const config = model.ownConfig !== undefined
+      ? model.ownConfig.slice()
+      : model.configSize > 0
       ? (await frontEnd.getConfig(0, model.configSize)).slice()
       : new Uint8Array(0);
     if (config.length !== model.configSize) {
@@ -379,10 +392,12 @@ export class VhostUserPci implements VirtioPciDevice, Conversation {
     for (let i = 0; i < queues; i++) {
       await this.#acknowledged(() => fe.setVringEnable(i, true));
     }
-    await this.#addStatus(
-      VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER |
-        VIRTIO_STATUS_DRIVER_OK,
-    );
+    if (this.#model.neverDriverOk !== true) {
+      await this.#addStatus(
+        VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER |
+          VIRTIO_STATUS_DRIVER_OK,
+      );
+    }
     this.#started = true;
     this.starts.push(reason);
   }
