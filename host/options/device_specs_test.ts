@@ -251,7 +251,11 @@ Deno.test("planDevices() refuses logical units that belong to nobody", () => {
       "target=1",
       '--scsi: "path" is missing: add path=PATH',
     ],
-    [[ask(SCSI, "id=a")], "target=1,pth=x", '--lun: "pth" is no option (did you mean "path"?)'],
+    [
+      [ask(SCSI, "id=a")],
+      "target=1,pth=x",
+      '--lun: "pth" is no option (did you mean "path"?)',
+    ],
   ];
   for (const [requests, keys, message] of cases) {
     const error = assertThrows(
