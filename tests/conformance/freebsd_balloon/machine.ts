@@ -22,6 +22,7 @@ import {
 } from "../freebsd/memory.ts";
 import type { FreeBsdRelease } from "../freebsd/releases.ts";
 import { type Attachment, VirtioPci } from "../freebsd/virtio_pci.ts";
+import type { VirtioPciDevice } from "../freebsd/device.ts";
 import { VhostUserPci } from "../qemu/vhost_user_pci.ts";
 import { VHOST_USER_BALLOON } from "../qemu/vhost_user_test_device.ts";
 import { Vtballoon } from "./driver.ts";
@@ -29,13 +30,59 @@ import type { VtballoonProfile } from "./profiles.ts";
 
 const MIB = 2 ** 20, GIB = 2 ** 30;
 /** Memory below 4 GiB. */
-const LOW: PhysicalSegment = { start: 0, size: 8 * MIB };
+export const LOW: PhysicalSegment = { start: 0, size: 8 * MIB };
 /** Memory above 4 GiB: page numbers of more than 20 bits. */
-const HIGH: PhysicalSegment = { start: 4 * GIB, size: 40 * MIB };
+export const HIGH: PhysicalSegment = { start: 4 * GIB, size: 40 * MIB };
 /** What the kernel manages: not the first MiB. */
 const MANAGED = [HIGH, { start: MIB, size: LOW.size - MIB }];
-/** All memory of the machine, in bytes. */
+/** What of the machine's memory is used, in bytes. */
 export const MEMORY: number = LOW.size + HIGH.size;
+
+/** The hardware around a kernel. */
+export interface Hardware {
+  /** The balloon's device. */
+  readonly device: VirtioPciDevice;
+  /** {@linkcode LOW} and {@linkcode HIGH}. */
+  readonly ram: FakeMemory;
+  /** Space that they take on the host, in bytes. */
+  allocated(): number;
+  /** Waits until the back-end has done all that it was told. */
+  settle(): Promise<void>;
+  /** Gives the memory back, when the device is gone. */
+  unmap(): void;
+}
+
+/** Puts a machine together around a socket that a balloon is served on. */
+export type MakeHardware = (
+  socket: string,
+  attachment: Attachment,
+) => Promise<Hardware>;
+
+/** The model of QEMU. */
+export const modelHardware: MakeHardware = async (socket, { modern }) => {
+  const regions = [LOW, HIGH].map(({ start, size }) =>
+    SharedRegion.create(start, size)
+  );
+  const frontEnd = FrontEnd.connect(socket);
+  const device = await VhostUserPci.realize(
+    frontEnd,
+    VHOST_USER_BALLOON,
+    modern,
+    regions,
+  );
+  return {
+    device,
+    ram: new FakeMemory(regions),
+    allocated: () =>
+      regions.reduce((sum, { fd }) => sum + statFd(fd).blocks * 512, 0),
+    async settle() {
+      await frontEnd.getFeatures();
+    },
+    unmap() {
+      for (const region of regions) region[Symbol.dispose]();
+    },
+  };
+};
 
 /** How the memory of programs lies. */
 const PLACEMENTS: readonly PagePlacement[] = [
@@ -69,8 +116,6 @@ export class VtballoonMachine implements AsyncDisposable {
   readonly attachment: Attachment;
   /** The server under test. */
   readonly server: Server;
-  /** QEMU's device. */
-  readonly device: VhostUserPci;
   /** Verbose boot messages, of all boots. */
   readonly dmesg = new MessageBuffer();
   /** The kernel's memory; a reboot makes it anew. */
@@ -81,24 +126,20 @@ export class VtballoonMachine implements AsyncDisposable {
   driver!: Vtballoon;
   /** Memory of programs, by what is in it: that must stay. */
   readonly programs = new Map<number, KernelBuffer>();
-  readonly #regions: readonly SharedRegion[];
-  readonly #ram: FakeMemory;
+  readonly #hardware: Hardware;
   readonly #directory: TemporaryDirectory;
 
   private constructor(
     profile: VtballoonProfile,
     attachment: Attachment,
     server: Server,
-    device: VhostUserPci,
-    regions: readonly SharedRegion[],
+    hardware: Hardware,
     directory: TemporaryDirectory,
   ) {
     this.profile = profile;
     this.attachment = attachment;
     this.server = server;
-    this.device = device;
-    this.#regions = regions;
-    this.#ram = new FakeMemory(regions);
+    this.#hardware = hardware;
     this.#directory = directory;
     this.powerOn();
   }
@@ -107,7 +148,7 @@ export class VtballoonMachine implements AsyncDisposable {
   static async start(
     profile: VtballoonProfile,
     attachment: Attachment,
-    options: Readonly<Record<string, unknown>> = {},
+    makeHardware: MakeHardware = modelHardware,
   ): Promise<VtballoonMachine> {
     await using undo = new AsyncDisposableStack();
     const directory = undo.use(TemporaryDirectory.make("freebsd"));
@@ -115,28 +156,18 @@ export class VtballoonMachine implements AsyncDisposable {
     const server = undo.use(
       await serve({
         device: new URL("../../../backends/balloon/mod.ts", import.meta.url),
-        options,
         socket,
         signals: false,
         logLevel: "error",
       }),
     );
-    const regions = [LOW, HIGH].map(({ start, size }) =>
-      undo.use(SharedRegion.create(start, size))
-    );
-    const device = await VhostUserPci.realize(
-      FrontEnd.connect(socket),
-      VHOST_USER_BALLOON,
-      attachment.modern,
-      regions,
-    );
+    const hardware = await makeHardware(socket, attachment);
     undo.move();
     return new VtballoonMachine(
       profile,
       attachment,
       server,
-      device,
-      regions,
+      hardware,
       directory,
     );
   }
@@ -146,21 +177,25 @@ export class VtballoonMachine implements AsyncDisposable {
     return this.profile.release;
   }
 
-  /** Space that all memory takes on the host, in bytes. */
+  /** The balloon's device. */
+  get device(): VirtioPciDevice {
+    return this.#hardware.device;
+  }
+
+  /** Space that the memory in use takes on the host, in bytes. */
   get allocated(): number {
-    return this.#regions.reduce(
-      (sum, { fd }) => sum + statFd(fd).blocks * 512,
-      0,
-    );
+    return this.#hardware.allocated();
   }
 
   /** A new kernel, which knows nothing of what was. */
   powerOn(): void {
-    this.memory = new PhysicalMemory(this.#ram, MANAGED);
+    this.memory = new PhysicalMemory(this.#hardware.ram, MANAGED);
     this.bus = new VirtioPci(this, this.attachment);
     this.driver = this.newDriver();
     this.programs.clear();
-    for (const region of this.#regions) region.bytes.fill(0x11);
+    for (const { start, size } of [LOW, HIGH]) {
+      this.#hardware.ram.bytes(start, size).fill(0x11);
+    }
   }
 
   /** `vtballoon0` before it is attached: what `kldload` brings. */
@@ -182,15 +217,20 @@ export class VtballoonMachine implements AsyncDisposable {
     return error;
   }
 
-  /** Asks for a target, on the host: what `ctl` does. */
-  async setTarget(size: string): Promise<number> {
-    await this.server.command("balloon-set", { size });
+  /**
+   * Asks for a balloon of so many bytes, on the host: what `ctl` does.
+   *
+   * @returns its pages
+   */
+  async setBalloon(bytes: number): Promise<number> {
+    const { memory } = (await this.status()).device;
+    await this.server.command("balloon-set", { size: memory - bytes });
     return (await this.status()).device.target / PAGE_SIZE;
   }
 
   /** The server's view, when it has done all that QEMU told it. */
   async status(): Promise<ServerStatus> {
-    await this.device.frontEnd.getFeatures();
+    await this.#hardware.settle();
     return await this.server.status() as unknown as ServerStatus;
   }
 
@@ -213,7 +253,7 @@ export class VtballoonMachine implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.device.close();
     await this.server.stop();
-    for (const region of this.#regions) region[Symbol.dispose]();
+    this.#hardware.unmap();
     this.#directory[Symbol.dispose]();
   }
 }

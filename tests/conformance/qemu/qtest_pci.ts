@@ -15,7 +15,7 @@ import type { Qtest } from "./qtest.ts";
 export const QTEST_SLOT = 4;
 
 const CONFIG_ADDRESS = 0xcf8, CONFIG_DATA = 0xcfc;
-const PCI_COMMAND = 0x04, PCI_BAR0 = 0x10, PCI_BAR1 = 0x14, PCI_BAR4 = 0x20;
+const PCI_COMMAND = 0x04, PCI_BAR0 = 0x10, PCI_BAR1 = 0x14;
 /** I/O, memory, bus master. */
 const COMMAND_ALL = 7;
 /** Where the firmware would have put the BARs. */
@@ -44,17 +44,29 @@ export class QtestPci implements VirtioPciDevice {
   readonly conversation = null;
   readonly #qtest: Qtest;
   readonly #modern: boolean;
+  /** Number of the BAR with the modern structures. */
+  readonly #memoryBar: number;
   /** Interrupts that were taken from the register, but not by the driver yet. */
   #pending = 0;
 
-  private constructor(qtest: Qtest, modern: boolean) {
+  private constructor(qtest: Qtest, modern: boolean, memoryBar: number) {
     this.#qtest = qtest;
     this.#modern = modern;
+    this.#memoryBar = memoryBar;
   }
 
-  /** Does to the device what firmware does. */
-  static async make(qtest: Qtest, modern: boolean): Promise<QtestPci> {
-    const device = new QtestPci(qtest, modern);
+  /**
+   * Does to the device what firmware does.
+   *
+   * @param memoryBar number of the BAR with the modern structures: 4, or 2 where
+   * there is no transitional device of the kind
+   */
+  static async make(
+    qtest: Qtest,
+    modern: boolean,
+    memoryBar: 2 | 4 = 4,
+  ): Promise<QtestPci> {
+    const device = new QtestPci(qtest, modern, memoryBar);
     await device.#assignResources();
     return device;
   }
@@ -249,8 +261,9 @@ export class QtestPci implements VirtioPciDevice {
   async #assignResources(): Promise<void> {
     if (!this.#modern) await this.#writePci(PCI_BAR0, LEGACY);
     await this.#writePci(PCI_BAR1, MSIX);
-    await this.#writePci(PCI_BAR4, MODERN);
-    await this.#writePci(PCI_BAR4 + 4, 0);
+    const memory = PCI_BAR0 + 4 * this.#memoryBar;
+    await this.#writePci(memory, MODERN);
+    await this.#writePci(memory + 4, 0);
     await this.#writePci(PCI_COMMAND, COMMAND_ALL);
   }
 
