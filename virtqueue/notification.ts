@@ -6,21 +6,6 @@
  */
 
 /**
- * Steps from one ring index to a later one (0 to 65535).
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { distance } from "./notification.ts";
- *
- * assertEquals(distance(65535, 2), 3);
- * ```
- */
-export function distance(from: number, to: number): number {
-  return (to - from) & 0xffff;
-}
-
-/**
  * Tells whether the step from index `previous` to index `next` passed the
  * entry `event`, after which the other side asked to be notified.
  *

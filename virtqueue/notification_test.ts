@@ -1,15 +1,8 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { distance, needEvent } from "./notification.ts";
+import { needEvent } from "./notification.ts";
 
 const index = fc.integer({ min: 0, max: 0xffff });
-
-Deno.test("distance() wraps at 2^16", () => {
-  assertEquals(distance(0, 0), 0);
-  assertEquals(distance(3, 10), 7);
-  assertEquals(distance(65535, 0), 1);
-  assertEquals(distance(1, 0), 65535);
-});
 
 Deno.test("needEvent() is true when the step passes the event", () => {
   // A step from 4 to 5 completes entry 4, from 4 to 7 entries 4, 5 and 6.
