@@ -35,8 +35,8 @@ export interface Backend {
   readonly name: string;
   /** Starts it; it listens when the promise resolves. */
   start(disk: Disk): Promise<ChildProcess>;
-  /** More arguments of the load generator. */
-  readonly load?: readonly string[];
+  /** The client has requests in flight tracked. */
+  readonly tracked?: boolean;
 }
 
 /** Arguments that pin a command to a CPU. */

@@ -1,10 +1,16 @@
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { runCommand } from "../support/process.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { serve } from "../../host/serve.ts";
+import { benchArguments, type Load, parseBench } from "./clients.ts";
 import { compare, machineDifferences } from "./compare.ts";
 import { runLoad, STAMP_UNIT, stampImage } from "./load.ts";
-import { median, type Report } from "./report.ts";
+import { median, type Report, table } from "./report.ts";
 
 const BENCH = new URL("./blk.ts", import.meta.url).pathname;
 const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
@@ -31,7 +37,7 @@ Deno.test("bench:blk measures, verifies and writes its report", async () => {
   ]);
   for (const { runs } of report.cases) {
     const [{ requests, errors, iops, p50 }] = runs.vhostd;
-    assert(requests > 0 && iops > 0 && p50 > 0);
+    assert(requests > 0 && iops > 0 && (p50 ?? 0) > 0);
     assertEquals(errors, 0);
   }
   assertEquals(machineDifferences(report, report), []);
@@ -50,6 +56,65 @@ Deno.test("bench:blk names the cases there are", async () => {
     new TextDecoder().decode(output.stderr),
     "null 4k random read QD128, polling client",
   );
+});
+
+Deno.test("figures that a client cannot tell are left out", () => {
+  const run = {
+    ...{ requests: 10, total: 12, seconds: 1, megabytes: 1, errors: 0 },
+    ...{ cpu: 2, rss: 1e6 },
+  };
+  const report: Report = {
+    machine: {},
+    client: "blkio",
+    ...{ date: "", seconds: 1, rounds: 1 },
+    cases: [{
+      name: "case",
+      runs: { ours: [{ ...run, iops: 30 }], peer: [{ ...run, iops: 20 }] },
+    }],
+  };
+  const [, , ours, peer] = table(report).split("\n").map((line) =>
+    line.split("|").map((cell) => cell.trim()).slice(1, -1)
+  );
+  const without = ["", "", ""];
+  assertEquals(ours, [
+    ...["case", "ours", "30", "1", ...without, "2.00", "1", ""],
+  ]);
+  assertEquals(peer, [
+    ...["case", "peer", "20", "1", ...without, "2.00", "1", "1.50"],
+  ]);
+  const own: Report = { ...report, client: undefined };
+  assertEquals(machineDifferences(own, report), [
+    "client: own before, blkio after",
+  ]);
+});
+
+Deno.test("qemu-img strides over each block before it repeats one", () => {
+  const blocks = 256, blockSize = 4096;
+  const load: Load = {
+    ...{ operation: "write", pattern: "scattered", blockSize, depth: 32 },
+    ...{ mode: "sleep", verify: false },
+  };
+  const disk = { socket: "/run/blk,1.sock", size: blocks * blockSize };
+  const args = benchArguments(disk, load, 1000);
+  const stride = Number(args[args.indexOf("-S") + 1]);
+  const seen = new Set<number>();
+  for (let i = 0; i < blocks; i++) seen.add(i * stride % disk.size);
+  assertEquals(seen.size, blocks);
+  assert(args.includes("-w"));
+  assertStringIncludes(args.at(-1)!, "path=/run/blk,,1.sock");
+  const sequential = benchArguments(
+    disk,
+    { ...load, operation: "read", pattern: "sequential" },
+    1000,
+  );
+  assertEquals(sequential[sequential.indexOf("-S") + 1], "4096");
+  assert(!sequential.includes("-w"));
+});
+
+Deno.test("the time that qemu-img prints", () => {
+  assertEquals(parseBench("Sending…\nRun completed in 1.500 seconds.\n"), 1.5);
+  assertEquals(parseBench("Run completed in 0.000 seconds.\n"), 0.0005);
+  assertThrows(() => parseBench("Failed request: Input/output error\n"));
 });
 
 Deno.test("median() is the middle", () => {

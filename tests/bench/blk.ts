@@ -6,29 +6,28 @@
  */
 
 import { parseArgs } from "@std/cli/parse-args";
-import type { ChildProcess } from "../support/process.ts";
-import { runCommand } from "../support/process.ts";
+import { findBlkio } from "../guest/rig/blkio.ts";
+import { type ChildProcess, runCommand } from "../support/process.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import {
   type Backend,
-  CLIENT_CPU,
+  type Disk,
   type Medium,
-  pinned,
   storageDaemon,
   usage,
   vhostd,
 } from "./backends.ts";
-import { type LoadResult, stampImage } from "./load.ts";
+import { blkioClient, type Client, type Load, ownClient } from "./clients.ts";
+import { stampImage } from "./load.ts";
 import {
   type CaseResult,
+  type ClientName,
   machineFacts,
   type Report,
   type Run,
   table,
 } from "./report.ts";
 
-const LOAD = new URL("./load.ts", import.meta.url).pathname;
-const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
 const IMAGE_SIZE = 256 << 20;
 
 /** One row of the benchmark. */
@@ -36,64 +35,72 @@ interface Case {
   readonly name: string;
   /** What the bytes are kept on. */
   readonly medium: Medium;
-  /** Arguments of the load generator. */
-  readonly load: readonly string[];
+  /** What the client does. */
+  readonly load: Load;
 }
 
-const RANDOM_READ = ["--operation=read", "--pattern=random"];
-const RANDOM_WRITE = ["--operation=write", "--pattern=random"];
-
-function random(medium: Medium, depth: number): Case[] {
-  return [["read", RANDOM_READ], ["write", RANDOM_WRITE]].map((
-    [word, load],
-  ) => ({
-    name: `${medium} 4k random ${word} QD${depth}`,
-    medium,
-    load: [...load, `--depth=${depth}`],
-  }));
-}
-
-function sequential(medium: Medium): Case[] {
-  return ["read", "write"].map((word) => ({
-    name: `${medium} 128k sequential ${word} QD16`,
-    medium,
-    load: [
-      `--operation=${word}`,
-      ...["--pattern=sequential", "--block-size=131072", "--depth=16"],
-    ],
-  }));
-}
-
-/** Everything but the medium: no byte is moved, so none is verified. */
-function ringOnly(mode: "sleep" | "poll", depth: number): Case {
+/** One row, named after what it does. */
+function row(
+  medium: Medium,
+  scattered: string,
+  load: Partial<Load> & Pick<Load, "operation" | "depth">,
+  note = "",
+): Case {
+  const whole: Load = {
+    ...{ pattern: "scattered", blockSize: 4096, mode: "sleep", verify: true },
+    ...load,
+  };
+  const { pattern, blockSize, operation, depth } = whole;
+  const where = pattern === "scattered" ? scattered : pattern;
   return {
-    name: `null 4k random read QD${depth}, ${mode}ing client`,
-    medium: "null",
-    load: [
-      ...RANDOM_READ,
-      ...["--no-verify", `--mode=${mode}`, `--depth=${depth}`],
-    ],
+    name: `${medium} ${blockSize >> 10}k ${where} ${operation} ` +
+      `QD${depth}${note}`,
+    medium,
+    load: whole,
   };
 }
 
-const CASES: readonly Case[] = [
-  ...(["cache", "tmpfs", "direct"] as const).flatMap((medium) => [
-    ...[1, 32, 128].flatMap((depth) => random(medium, depth)),
-    ...sequential(medium),
-  ]),
-  ...[32, 128].map((depth): Case => ({
-    name: `memory 4k random write QD${depth}`,
-    medium: "memory",
-    load: [...RANDOM_WRITE, `--depth=${depth}`],
-  })),
-  ...[1, 32, 128].map((depth) => ringOnly("sleep", depth)),
-  ...[1, 128].map((depth) => ringOnly("poll", depth)),
-];
+const OPERATIONS = ["read", "write"] as const;
+
+/** The rows that a client can measure. */
+function casesOf(client: Client): Case[] {
+  const { scattered } = client;
+  /** Everything but the medium: no byte is moved, so none is verified. */
+  const ringOnly = (mode: Load["mode"], depth: number) =>
+    row(
+      "null",
+      scattered,
+      { operation: "read", mode, depth, verify: false },
+      `, ${mode}ing client`,
+    );
+  return [
+    ...(["cache", "tmpfs", "direct"] as const).flatMap((medium) => [
+      ...[1, 32, 128].flatMap((depth) =>
+        OPERATIONS.map((operation) =>
+          row(medium, scattered, { operation, depth })
+        )
+      ),
+      ...OPERATIONS.map((operation) =>
+        row(medium, scattered, {
+          ...{ operation, pattern: "sequential", blockSize: 131_072 },
+          depth: 16,
+        })
+      ),
+    ]),
+    ...[32, 128].map((depth) =>
+      row("memory", scattered, { operation: "write", depth })
+    ),
+    ...[1, 32, 128].map((depth) => ringOnly("sleep", depth)),
+    ...[1, 128].map((depth) => ringOnly("poll", depth)),
+  ].filter(({ load }) => client.can(load.mode));
+}
 
 const HELP = `Usage: deno task bench:blk [OPTION]…
 
 Measures vhostd and qemu-storage-daemon on the same files, in turns.
 
+  --client=NAME   what loads them: own (default), or blkio: qemu-img bench over
+                  libblkio, which strides and verifies nothing
   --rounds=N      rounds of each case (default 5)
   --seconds=N     seconds of one run (default 2)
   --case=TEXT     only cases whose name contains TEXT; may be repeated
@@ -104,23 +111,23 @@ Measures vhostd and qemu-storage-daemon on the same files, in turns.
   --json=FILE     write all results to a file
   --help          print this text and exit`;
 
+/** How all cases are measured. */
+interface Options {
+  readonly client: Client;
+  readonly rounds: number;
+  readonly seconds: number;
+}
+
 async function measure(
   child: ChildProcess,
-  socket: string,
-  load: readonly string[],
-  seconds: number,
+  disk: Disk,
+  load: Load,
+  tracked: boolean,
+  options: Options,
 ): Promise<Run> {
   const before = usage(child.pid);
-  const [program, prefix] = pinned(CLIENT_CPU, Deno.execPath());
-  const { stdout } = await runCommand(program, {
-    args: [
-      ...prefix,
-      ...["run", "--quiet", "--allow-all", `--config=${CONFIG}`, LOAD],
-      ...[`--socket=${socket}`, `--seconds=${seconds}`, ...load],
-    ],
-  });
+  const result = await options.client.run(disk, load, options.seconds, tracked);
   const after = usage(child.pid);
-  const result = JSON.parse(stdout) as LoadResult;
   return {
     ...result,
     cpu: (after.cpu - before.cpu) * 1e6 / result.total,
@@ -131,39 +138,25 @@ async function measure(
 async function runCase(
   one: Case,
   backends: readonly Backend[],
-  options: {
-    rounds: number;
-    seconds: number;
-    image: string;
-    directory: string;
-  },
+  options: Options & { readonly image: string; readonly directory: string },
 ): Promise<CaseResult> {
   const runs: Record<string, Run[]> = {};
-  const started: { backend: Backend; child: ChildProcess; socket: string }[] =
-    [];
+  const started: { disk: Disk; child: ChildProcess }[] = [];
   try {
     for (let round = 0; round < options.rounds; round++) {
       for (const [i, backend] of backends.entries()) {
-        const socket = `${options.directory}/${i}.sock`;
         if (round === 0) {
           const disk = {
             medium: one.medium,
             image: options.image,
             size: IMAGE_SIZE,
-            socket,
+            socket: `${options.directory}/${i}.sock`,
           };
-          started.push({
-            backend,
-            child: await backend.start(disk),
-            socket,
-          });
+          started.push({ disk, child: await backend.start(disk) });
         }
-        const run = await measure(
-          started[i].child,
-          socket,
-          [...one.load, ...backend.load ?? []],
-          options.seconds,
-        );
+        const { disk, child } = started[i];
+        const tracked = backend.tracked === true;
+        const run = await measure(child, disk, one.load, tracked, options);
         (runs[backend.name] ??= []).push(run);
       }
     }
@@ -175,11 +168,12 @@ async function runCase(
 
 async function main(): Promise<number> {
   const args = parseArgs(Deno.args, {
-    string: ["rounds", "seconds", "case", "json", "keys"],
+    string: ["client", "rounds", "seconds", "case", "json", "keys"],
     boolean: ["help", "peers", "polling", "tracking"],
     negatable: ["peers", "polling", "tracking"],
     collect: ["case"],
     default: {
+      client: "own",
       rounds: "5",
       seconds: "2",
       peers: true,
@@ -197,14 +191,21 @@ async function main(): Promise<number> {
     console.error("--rounds takes a number from 1, --seconds one above 0");
     return 2;
   }
+  const name = args.client;
+  if (name !== "own" && name !== "blkio") {
+    console.error(`--client takes own or blkio, not "${name}"`);
+    return 2;
+  }
+  const client = name === "own" ? ownClient : blkioClient(await findBlkio());
+  const all = casesOf(client);
   const wanted = args.case as string[];
-  const cases = CASES.filter(({ name }) =>
+  const cases = all.filter(({ name }) =>
     wanted.length === 0 || wanted.some((text) => name.includes(text))
   );
   if (cases.length === 0) {
     console.error(
       `No case is named like that; there are:\n${
-        CASES.map(({ name }) => `  ${name}`).join("\n")
+        all.map(({ name }) => `  ${name}`).join("\n")
       }`,
     );
     return 2;
@@ -212,11 +213,8 @@ async function main(): Promise<number> {
   const backends = [
     vhostd("vhostd", args.keys),
     ...(args.polling ? [vhostd("vhostd poll=off", "poll=off")] : []),
-    ...(args.tracking
-      ? [{
-        ...vhostd("vhostd tracked", args.keys),
-        load: ["--inflight"],
-      }]
+    ...(args.tracking && client.tracks
+      ? [{ ...vhostd("vhostd tracked", args.keys), tracked: true }]
       : []),
     ...(args.peers
       ? [
@@ -238,19 +236,20 @@ async function main(): Promise<number> {
         await runCommand("sync", { args: [image] });
       }
       const result = await runCase(one, backends, {
+        client,
         rounds,
         seconds,
         image,
         directory: directory.path,
       });
       results.push(result);
-      const partial = report([result], rounds, seconds);
+      const partial = report([result], name, rounds, seconds);
       console.log(table(partial));
     }
   } finally {
     Deno.removeSync(tmpfs, { recursive: true });
   }
-  const whole = report(results, rounds, seconds);
+  const whole = report(results, name, rounds, seconds);
   console.log(`\n${table(whole)}`);
   if (args.json !== undefined) {
     Deno.writeTextFileSync(args.json, JSON.stringify(whole, null, 1) + "\n");
@@ -260,11 +259,13 @@ async function main(): Promise<number> {
 
 function report(
   cases: readonly CaseResult[],
+  client: ClientName,
   rounds: number,
   seconds: number,
 ): Report {
   return {
     machine: machineFacts(),
+    client,
     date: new Date().toISOString(),
     seconds,
     rounds,

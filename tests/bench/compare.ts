@@ -38,13 +38,15 @@ export function compare(old: Report, recent: Report): string[] {
   return lines;
 }
 
-/** Differences between the machines of two reports, for people. */
+/** Differences between machines and clients of two reports, for people. */
 export function machineDifferences(old: Report, recent: Report): string[] {
-  return Object.keys(recent.machine)
-    .filter((key) => old.machine[key] !== recent.machine[key])
-    .map((key) =>
-      `${key}: ${old.machine[key]} before, ${recent.machine[key]} after`
-    );
+  const [before, after] = [old, recent].map(({ machine, client = "own" }) => ({
+    ...machine,
+    client,
+  })) as Record<string, string | number>[];
+  return Object.keys(after)
+    .filter((key) => before[key] !== after[key])
+    .map((key) => `${key}: ${before[key]} before, ${after[key]} after`);
 }
 
 if (import.meta.main) {

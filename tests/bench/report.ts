@@ -6,13 +6,21 @@
 
 import type { LoadResult } from "./load.ts";
 
+/** What every client can tell; figures of some are not to be had of others. */
+export type Measurement =
+  & Pick<
+    LoadResult,
+    "requests" | "total" | "seconds" | "iops" | "megabytes" | "errors"
+  >
+  & Partial<LoadResult>;
+
 /** One run of one back-end. */
-export interface Run extends LoadResult {
+export type Run = Measurement & {
   /** CPU time of the back-end for one request in microseconds. */
   readonly cpu: number;
   /** Resident memory of the back-end in bytes. */
   readonly rss: number;
-}
+};
 
 /** A case with the runs of each back-end, in the order of the rounds. */
 export interface CaseResult {
@@ -20,10 +28,15 @@ export interface CaseResult {
   readonly runs: Readonly<Record<string, readonly Run[]>>;
 }
 
+/** What `--client` takes. */
+export type ClientName = "own" | "blkio";
+
 /** A whole benchmark. */
 export interface Report {
   /** The machine. */
   readonly machine: Readonly<Record<string, string | number>>;
+  /** What loaded the back-ends; `own` in reports without it. */
+  readonly client?: ClientName;
   /** ISO date. */
   readonly date: string;
   /** Seconds of one run, and rounds. */
@@ -41,9 +54,9 @@ export function median(values: readonly number[]): number {
     : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** Medians of the runs of one back-end. */
+/** Medians of the runs of one back-end, of the figures that all have. */
 export function medians(runs: readonly Run[]): Run {
-  const of = (key: keyof Run) => median(runs.map((run) => run[key]));
+  const of = (key: keyof Run) => median(runs.map((run) => run[key] ?? NaN));
   return Object.fromEntries(
     (Object.keys(runs[0]) as (keyof Run)[]).map((key) => [key, of(key)]),
   ) as unknown as Run;
@@ -69,9 +82,7 @@ export function table(report: Report): string {
         backend,
         m.iops.toFixed(0),
         m.megabytes.toFixed(0),
-        m.p50.toFixed(1),
-        m.p99.toFixed(1),
-        m.p999.toFixed(1),
+        ...[m.p50, m.p99, m.p999].map((p) => p?.toFixed(1) ?? ""),
         m.cpu.toFixed(2),
         (m.rss / 1e6).toFixed(0),
         own === ours ? "" : ratio(ours, own).toFixed(2),

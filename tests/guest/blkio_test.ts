@@ -6,11 +6,12 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import type { Report } from "../bench/report.ts";
 import { waitUntil } from "../support/deadline.ts";
+import { type ChildProcess, runCommand } from "../support/process.ts";
 import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { ctl, startVhostd } from "../support/vhostd.ts";
-import type { ChildProcess } from "../support/process.ts";
 import { allocated, makeImage, readImage } from "./disks.ts";
 import {
   type Blkio,
@@ -39,6 +40,9 @@ const tests = skipUnless(
   typeof found !== "string",
   typeof found === "string" ? found : "",
 );
+
+const BENCH = new URL("../bench/blk.ts", import.meta.url).pathname;
+const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
 
 const KIB = 1 << 10, MIB = 1 << 20;
 const SIZE = 16 * MIB;
@@ -376,4 +380,35 @@ tests.test("a client of libblkio that is killed leaves the disk to the next", as
     await disk.free();
   }
   assertEquals((await disk.status()).connections, 6);
+});
+
+tests.test("bench:blk measures over libblkio", async () => {
+  using directory = TemporaryDirectory.make("bench");
+  const path = directory.file("report.json");
+  const names = [
+    "null 4k strided read QD32, sleeping client",
+    "memory 4k strided write QD32",
+  ];
+  await runCommand(Deno.execPath(), {
+    args: [
+      ...["run", "--quiet", "--allow-all", `--config=${CONFIG}`, BENCH],
+      ...["--client=blkio", "--rounds=2", "--seconds=0.1", "--no-polling"],
+      ...[...names.map((name) => `--case=${name}`), `--json=${path}`],
+    ],
+    timeout: 60_000,
+  });
+  const report = JSON.parse(Deno.readTextFileSync(path)) as Report;
+  assertEquals(report.client, "blkio");
+  assertEquals(report.cases.map(({ name }) => name).toSorted(), names.sort());
+  for (const { runs } of report.cases) {
+    assertEquals(Object.keys(runs), [
+      "vhostd",
+      "qemu-storage-daemon",
+      "qsd iothread",
+    ]);
+    for (const run of Object.values(runs).flat()) {
+      assert(run.requests > 0 && run.iops > 0 && run.total >= run.requests);
+      assertEquals([run.errors, run.p50], [0, undefined]);
+    }
+  }
 });

@@ -18,6 +18,7 @@ import { Console, ConsoleError } from "../../support/console.ts";
 import {
   ChildProcess,
   type CommandResult,
+  ProcessError,
   runCommand,
   type RunOptions,
 } from "../../support/process.ts";
@@ -29,7 +30,7 @@ import {
   sysroot,
   type SysrootSpec,
 } from "./packages.ts";
-import { findQemu, QEMU_PACKAGES } from "./qemu.ts";
+import { findQemu, QEMU_PACKAGES, type QemuInstallation } from "./qemu.ts";
 
 const MODULES = "usr/lib/x86_64-linux-gnu/qemu";
 
@@ -106,18 +107,25 @@ function withModule(invocation: Invocation, root: string): Invocation {
 /** Opens a disk that is not there: libblkio says so, if it is there itself. */
 async function requireDriver(
   blkio: Blkio,
-  origin: "system" | "private",
+  origin: QemuInstallation["origin"],
 ): Promise<void> {
-  const { stderr } = await runBlkio(blkio, "qemu-io", [
-    ...["-r", "--image-opts", blkioImage("/nonexistent/blk.sock")],
-    ...["-c", "quit"],
-  ], { anyCode: true });
-  if (stderr.includes("blkio_connect failed")) return;
+  const image = blkioImage("/nonexistent/blk.sock");
+  let said: string;
+  try {
+    const args = ["-r", "--image-opts", image, "-c", "quit"];
+    said = (await runBlkio(blkio, "qemu-io", args, { anyCode: true })).stderr;
+  } catch (error) {
+    if (!(error instanceof ProcessError && error.kind === "not-found")) {
+      throw error;
+    }
+    said = error.message;
+  }
+  if (said.includes("blkio_connect failed")) return;
   throw new RigError(
     "platform",
-    `Cannot load libblkio into QEMU ${blkio.version} (${origin}): it says ` +
-      `"${stderr.trim()}"` +
-      (origin === "system" ? "; its package is qemu-block-extra" : ""),
+    `Cannot load libblkio into QEMU ${blkio.version} (${origin}): ` +
+      said.trim() +
+      (origin === "system" ? "; Debian's package is qemu-block-extra" : ""),
   );
 }
 
@@ -130,7 +138,6 @@ export function blkioImage(socket: string): string {
 /**
  * Runs one of QEMU's programs to its end.
  *
- * @param prefix a command that runs the program, with its arguments: none
  * @throws {ProcessError} as `runCommand`
  */
 export function runBlkio(
@@ -138,11 +145,14 @@ export function runBlkio(
   name: "qemu-io" | "qemu-img",
   args: readonly string[],
   options: RunOptions = {},
-  prefix: readonly string[] = [],
 ): Promise<CommandResult> {
   const { command, args: own, env } = blkio.program(name);
-  const [program, ...words] = [...prefix, command, ...own, ...args];
-  return runCommand(program, { name, env, ...options, args: words });
+  return runCommand(command, {
+    name,
+    env,
+    ...options,
+    args: [...own, ...args],
+  });
 }
 
 /** How {@linkcode QemuIo} opens a disk. */
