@@ -33,8 +33,9 @@ function middleLines(a: readonly string[], b: readonly string[]): Line[] {
   let added: Line[] = [];
   const longerFirst = b.length > a.length;
   const endHunk = (): void => {
-    lines.push(...(longerFirst ? added : removed));
-    lines.push(...(longerFirst ? removed : added));
+    // Not by spreading: there may be more lines than a call takes arguments.
+    for (const line of longerFirst ? added : removed) lines.push(line);
+    for (const line of longerFirst ? removed : added) lines.push(line);
     removed = [];
     added = [];
   };

@@ -302,3 +302,11 @@ Deno.test("fail() and unreachable()", () => {
     "Unreachable: words",
   );
 });
+
+Deno.test("assertEquals() shows a difference of very many lines", () => {
+  const many = Array.from({ length: 200_000 }, (_, i) => i);
+  const message = messageOf(() =>
+    std.assertEquals(many, many.map((i) => i + 0.5))
+  );
+  nodeAssert.ok(message.length > 1e6);
+});
