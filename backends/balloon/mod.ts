@@ -18,18 +18,15 @@ import { resolveBalloonOptions } from "./options.ts";
 import { SYSTEM_PAGES } from "./page_host.ts";
 
 export { BalloonDevice } from "./device.ts";
-export {
-  BALLOON_OPTIONS,
-  BalloonOptionError,
-  type BalloonOptions,
-} from "./options.ts";
+export { OptionError } from "../option_reader.ts";
+export { BALLOON_OPTIONS, type BalloonOptions } from "./options.ts";
 export { BalloonTargetError } from "./target.ts";
 
 /**
  * Makes a balloon: a {@linkcode CreateDevice}.
  *
  * @param options a {@linkcode BalloonOptions}
- * @throws {BalloonOptionError} when an option is wrong
+ * @throws {OptionError} when an option is wrong
  */
 export default function createBalloon(
   options: Readonly<Record<string, unknown>>,

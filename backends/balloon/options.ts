@@ -5,6 +5,7 @@
  */
 
 import { featureMask } from "../../virtqueue/constants.ts";
+import { type GivenOptions, OptionReader, refuse } from "../option_reader.ts";
 import type { OptionSpec } from "../option_schema.ts";
 import {
   BALLOON_PAGE_SIZE,
@@ -96,45 +97,19 @@ export const BALLOON_OPTIONS: readonly OptionSpec[] = [
   },
 ];
 
-/** Options of a balloon that cannot be. */
-export class BalloonOptionError extends Error {
-  /** Stable reason. */
-  readonly kind = "usage";
-  /** Name of the option. */
-  readonly option: string;
-
-  /** Makes an error about an option. */
-  constructor(option: string, value: unknown, right: string) {
-    super(`Cannot use ${option}=${String(value)}: ${right}`);
-    this.name = "BalloonOptionError";
-    this.option = option;
-  }
-}
-
-type Given = Readonly<Record<string, unknown>>;
-
-function flag(options: Given, key: string, option: string): boolean {
-  const value = options[key] ?? true;
-  if (typeof value === "boolean") return value;
-  throw new BalloonOptionError(option, value, "it is on or off");
-}
-
-function integer(options: Given, key: string, option: string): number {
-  const spec = BALLOON_OPTIONS.find(({ name }) => name === option)!;
-  const value = options[key] ?? spec.default;
-  const minimum = spec.minimum!, maximum = spec.maximum!;
-  if (
-    typeof value === "number" && Number.isInteger(value) &&
-    value >= minimum && value <= maximum
-  ) return value;
-  const right = `it is an integer from ${minimum} to ${maximum}`;
-  throw new BalloonOptionError(option, value, right);
-}
+/** The feature that each flag offers. */
+const FEATURE_OF: Readonly<Record<string, number>> = {
+  "stats": VIRTIO_BALLOON_F_STATS_VQ,
+  "page-reporting": VIRTIO_BALLOON_F_PAGE_REPORTING,
+  "page-poison": VIRTIO_BALLOON_F_PAGE_POISON,
+  "deflate-on-oom": VIRTIO_BALLOON_F_DEFLATE_ON_OOM,
+  "must-tell-host": VIRTIO_BALLOON_F_MUST_TELL_HOST,
+};
 
 /**
  * Checks options and fills in defaults.
  *
- * @throws {BalloonOptionError} when a value is not what the option takes
+ * @throws {OptionError} when a value is not what the option takes
  *
  * @example Usage
  * ```ts
@@ -144,23 +119,20 @@ function integer(options: Given, key: string, option: string): number {
  * assertEquals(resolveBalloonOptions({ size: 2 ** 20 }).pages, 256);
  * ```
  */
-export function resolveBalloonOptions(options: Given): ResolvedBalloonOptions {
-  const size = integer(options, "size", "size");
+export function resolveBalloonOptions(
+  given: GivenOptions,
+): ResolvedBalloonOptions {
+  const options = new OptionReader(BALLOON_OPTIONS, given);
+  const size = options.integer("size");
   if (size % BALLOON_PAGE_SIZE !== 0) {
-    throw new BalloonOptionError("size", size, "it is a multiple of 4096");
+    refuse("size", size, `it is a multiple of ${BALLOON_PAGE_SIZE}`);
   }
-  const bits: number[] = [];
-  const offer = (key: string, option: string, bit: number): void => {
-    if (flag(options, key, option)) bits.push(bit);
-  };
-  offer("stats", "stats", VIRTIO_BALLOON_F_STATS_VQ);
-  offer("pageReporting", "page-reporting", VIRTIO_BALLOON_F_PAGE_REPORTING);
-  offer("pagePoison", "page-poison", VIRTIO_BALLOON_F_PAGE_POISON);
-  offer("deflateOnOom", "deflate-on-oom", VIRTIO_BALLOON_F_DEFLATE_ON_OOM);
-  offer("mustTellHost", "must-tell-host", VIRTIO_BALLOON_F_MUST_TELL_HOST);
+  const bits = Object.entries(FEATURE_OF)
+    .filter(([name]) => options.flag(name))
+    .map(([, bit]) => bit);
   return {
     pages: size / BALLOON_PAGE_SIZE,
-    statsInterval: integer(options, "statsInterval", "stats-interval"),
+    statsInterval: options.integer("stats-interval"),
     features: featureMask(...bits),
   };
 }

@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { OptionError } from "../option_reader.ts";
 import {
   BALLOON_OPTIONS,
-  BalloonOptionError,
   MAX_BALLOON_SIZE,
   resolveBalloonOptions,
 } from "./options.ts";
@@ -37,7 +37,7 @@ Deno.test("options that cannot be are refused by name", () => {
     const [value] = Object.values(options);
     const error = assertThrows(
       () => resolveBalloonOptions(options),
-      BalloonOptionError,
+      OptionError,
       `Cannot use ${option}=${value}: ${right}`,
     );
     assertEquals([error.option, error.kind], [option, "usage"]);

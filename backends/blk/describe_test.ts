@@ -5,7 +5,7 @@ import type { CreateDevice } from "../../virtqueue/device.ts";
 import { featureMask } from "../../virtqueue/constants.ts";
 import { StorageError } from "../storage/error.ts";
 import createBlk from "./mod.ts";
-import { BlkOptionError } from "./options.ts";
+import { OptionError } from "../option_reader.ts";
 import {
   CONFIG_SIZE,
   decodeConfig,
@@ -257,7 +257,7 @@ Deno.test("createBlk() is what the host takes for a device module", () => {
 });
 
 Deno.test("createBlk() refuses what is wrong and leaks nothing", () => {
-  assertThrows(() => new BlkBench({ blk: { queues: 0 } }), BlkOptionError);
+  assertThrows(() => new BlkBench({ blk: { queues: 0 } }), OptionError);
   const fds = openFdCount(), mappings = mappingCount();
   for (let i = 0; i < 50; i++) {
     assertThrows(() => new BlkBench({ size: 1000 }), StorageError);

@@ -20,13 +20,14 @@ import { BlkDevice } from "./device.ts";
 import { resolveBlkOptions, type ResolvedBlkOptions } from "./options.ts";
 
 export { BlkDevice } from "./device.ts";
-export { BLK_OPTIONS, BlkOptionError, type BlkOptions } from "./options.ts";
+export { OptionError } from "../option_reader.ts";
+export { BLK_OPTIONS, type BlkOptions } from "./options.ts";
 
 /**
  * Makes a block device: a {@linkcode CreateDevice}.
  *
  * @param options a {@linkcode BlkOptions}
- * @throws {BlkOptionError} when an option is wrong
+ * @throws {OptionError} when an option is wrong
  * @throws {StorageError} when the image cannot be served
  */
 export default function createBlk(

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { type GivenOptions, OptionReader, refuse } from "../option_reader.ts";
 import type { OptionSpec } from "../option_schema.ts";
 import { DEVICE_ID_SIZE } from "./protocol.ts";
 
@@ -213,151 +214,79 @@ export const BLK_OPTIONS: readonly OptionSpec[] = [
   },
 ];
 
-/** Options of a block device that cannot be. */
-export class BlkOptionError extends Error {
-  /** Stable reason. */
-  readonly kind = "usage";
-  /** Name of the option. */
-  readonly option: string;
-
-  /** Makes an error about an option. */
-  constructor(option: string, message: string) {
-    super(message);
-    this.name = "BlkOptionError";
-    this.option = option;
-  }
-}
-
-function wrong(option: string, value: unknown, right: string): never {
-  throw new BlkOptionError(
-    option,
-    `Cannot use ${option}=${String(value)}: ${right}`,
-  );
-}
-
-function flag(
-  options: Readonly<Record<string, unknown>>,
-  key: string,
-  option: string,
-  otherwise: boolean,
-): boolean {
-  const value = options[key] ?? otherwise;
-  return typeof value === "boolean"
-    ? value
-    : wrong(option, value, "it is on or off");
-}
-
-function integer(
-  options: Readonly<Record<string, unknown>>,
-  key: string,
-  option: string,
-): number {
-  const spec = BLK_OPTIONS.find(({ name }) => name === option)!;
-  const value = options[key] ?? spec.default;
-  const minimum = spec.minimum!, maximum = spec.maximum!;
-  return typeof value === "number" && Number.isInteger(value) &&
-      value >= minimum && value <= maximum
-    ? value
-    : wrong(option, value, `it is an integer from ${minimum} to ${maximum}`);
-}
-
-function choice(
-  options: Readonly<Record<string, unknown>>,
-  key: string,
-  option: string,
-): string | undefined {
-  const spec = BLK_OPTIONS.find(({ name }) => name === option)!;
-  const value = options[key] ?? spec.default;
-  if (value === undefined) return undefined;
-  return spec.choices!.includes(String(value))
-    ? String(value)
-    : wrong(option, value, `it is one of ${spec.choices!.join(", ")}`);
-}
-
 /** Refuses what was asked for and can have no effect. */
-function refuseContradictions(
-  options: Readonly<Record<string, unknown>>,
-  storage: string,
-): void {
-  if (options.readonly === true) {
-    const writing = [["discard", "discard"], ["writeZeroes", "write-zeroes"]];
-    for (const [key, option] of writing) {
-      if (options[key] === true) wrong(option, "on", "the disk is read-only");
+function refuseContradictions(options: OptionReader, storage: string): void {
+  if (options.given("readonly") === true) {
+    for (const name of ["discard", "write-zeroes"]) {
+      if (options.given(name) === true) {
+        refuse(name, "on", "the disk is read-only");
+      }
     }
   }
   if (storage === "file") return;
   const meant = `storage=${storage} has no image`;
-  for (const key of ["direct", "share"]) {
-    if (options[key] === true) wrong(key, "on", meant);
+  for (const name of ["direct", "share"]) {
+    if (options.given(name) === true) refuse(name, "on", meant);
   }
-  const engine = options.engine ?? "auto", format = options.format ?? "auto";
-  if (engine !== "auto") wrong("engine", engine, meant);
-  if (format !== "auto") wrong("format", format, meant);
+  for (const name of ["engine", "format"]) {
+    if (options.changed(name)) refuse(name, options.given(name), meant);
+  }
 }
 
 /** Bytes of a disk of nothing, when none are asked for. */
 const NULL_SIZE = 2 ** 40;
 
-function pathOf(
-  { path }: Readonly<Record<string, unknown>>,
-  storage: string,
-): string {
+function pathOf(options: OptionReader, storage: string): string {
+  const path = options.given("path");
   if (storage !== "file") {
     return path === undefined
       ? ""
-      : wrong("path", path, `storage=${storage} has no image`);
+      : refuse("path", path, `storage=${storage} has no image`);
   }
-  if (path === undefined) {
-    throw new BlkOptionError("path", '"path" is missing: add path=PATH');
-  }
+  if (path === undefined) return options.missing("path", "PATH");
   return typeof path === "string" && path !== "" && !path.includes("\0")
     ? path
-    : wrong("path", path ?? "", "it is the path of an image or block device");
+    : refuse("path", path, "it is the path of an image or block device");
 }
 
-function workersOf(
-  options: Readonly<Record<string, unknown>>,
-  storage: string,
-): number {
-  const workers = integer(options, "workers", "workers");
-  const queues = integer(options, "queues", "queues");
+function workersOf(options: OptionReader, storage: string): number {
+  const workers = options.integer("workers");
+  const queues = options.integer("queues");
   if (workers > queues) {
-    wrong("workers", workers, `there are ${queues} queues to share (queues=)`);
+    refuse("workers", workers, `there are ${queues} queues to share (queues=)`);
   }
   if (workers > 1 && storage === "memory") {
-    wrong("workers", workers, "a disk in memory has one");
+    refuse("workers", workers, "a disk in memory has one");
   }
   return workers;
 }
 
 function sizeOf(
-  { size }: Readonly<Record<string, unknown>>,
+  options: OptionReader,
   storage: string,
   blockSize: number,
 ): number {
+  const size = options.given("size");
   if (storage === "file") {
     return size === undefined
       ? 0
-      : wrong("size", size, "an image has the size that it has");
+      : refuse("size", size, "an image has the size that it has");
   }
   const bytes = size ?? (storage === "null" ? NULL_SIZE : undefined);
-  if (
-    typeof bytes !== "number" || !Number.isSafeInteger(bytes) ||
-    bytes < 4096 || bytes % blockSize !== 0
-  ) {
-    wrong(
+  return typeof bytes === "number" && Number.isSafeInteger(bytes) &&
+      bytes >= 4096 && bytes % blockSize === 0
+    ? bytes
+    : refuse(
       "size",
       size ?? "",
       `storage=${storage} takes a multiple of ${blockSize} bytes, at least 4096`,
     );
-  }
-  return bytes;
 }
 
 /**
  * Checks options and fills in defaults.
  *
- * @throws {BlkOptionError} when a value is not what the option takes
+ * @throws {OptionError} when a value is not what the option takes
  *
  * @example Usage
  * ```ts
@@ -367,36 +296,28 @@ function sizeOf(
  * assertEquals(resolveBlkOptions({ path: "disk.img" }).segMax, 126);
  * ```
  */
-export function resolveBlkOptions(
-  options: Readonly<Record<string, unknown>>,
-): ResolvedBlkOptions {
-  const storage = choice(options, "storage", "storage") as
-    | "file"
-    | "memory"
-    | "null";
-  const serial = options.serial ?? "";
-  if (typeof serial !== "string" || !/^[\x20-\x7e]{0,20}$/.test(serial)) {
-    wrong("serial", serial, "it is at most 20 printable ASCII characters");
-  }
-  const blockSize = choice(options, "blockSize", "block-size");
+export function resolveBlkOptions(given: GivenOptions): ResolvedBlkOptions {
+  const options = new OptionReader(BLK_OPTIONS, given);
+  const storage = options.choice("storage") as ResolvedBlkOptions["storage"];
+  const blockSize = options.optionalChoice("block-size");
   refuseContradictions(options, storage);
   return {
     path: pathOf(options, storage),
     storage,
     size: sizeOf(options, storage, Number(blockSize ?? 512)),
-    readOnly: flag(options, "readonly", "readonly", false),
-    queues: integer(options, "queues", "queues"),
+    readOnly: options.flag("readonly"),
+    queues: options.integer("queues"),
     workers: workersOf(options, storage),
-    segMax: integer(options, "segMax", "seg-max"),
-    engine: choice(options, "engine", "engine")!,
-    direct: flag(options, "direct", "direct", false),
-    serial,
+    segMax: options.integer("seg-max"),
+    engine: options.choice("engine"),
+    direct: options.flag("direct"),
+    serial: options.printable("serial"),
     blockSize: blockSize === undefined ? undefined : Number(blockSize),
-    discard: flag(options, "discard", "discard", true),
-    writeZeroes: flag(options, "writeZeroes", "write-zeroes", true),
-    wce: flag(options, "wce", "wce", true),
-    onError: choice(options, "onError", "on-error")!,
-    format: choice(options, "format", "format")!,
-    share: flag(options, "share", "share", false),
+    discard: options.flag("discard", true),
+    writeZeroes: options.flag("write-zeroes", true),
+    wce: options.flag("wce"),
+    onError: options.choice("on-error"),
+    format: options.choice("format"),
+    share: options.flag("share"),
   };
 }

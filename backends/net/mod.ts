@@ -33,13 +33,14 @@ import { Uplink, UplinkBackend } from "./uplink.ts";
 
 export { NetDevice } from "./device.ts";
 export { NetBackendError } from "./error.ts";
-export { NET_OPTIONS, NetOptionError, type NetOptions } from "./options.ts";
+export { OptionError } from "../option_reader.ts";
+export { NET_OPTIONS, type NetOptions } from "./options.ts";
 
 /**
  * Makes a network device: a {@linkcode CreateDevice}.
  *
  * @param options a {@linkcode NetOptions}
- * @throws {NetOptionError} when an option is wrong
+ * @throws {OptionError} when an option is wrong
  * @throws {NetBackendError} when the backend cannot be had
  */
 export default function createNet(

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { type GivenOptions, OptionReader, refuse } from "../option_reader.ts";
 import type { OptionSpec } from "../option_schema.ts";
 import { MAC_SIZE, MAX_PAIRS } from "./protocol.ts";
 
@@ -235,82 +236,10 @@ export const NET_OPTIONS: readonly OptionSpec[] = [
   flagSpec("announce", "ask the driver to announce itself when it moved"),
 ];
 
-/** Options of a network device that cannot be. */
-export class NetOptionError extends Error {
-  /** Stable reason. */
-  readonly kind = "usage";
-  /** Name of the option. */
-  readonly option: string;
-
-  /** Makes an error about an option. */
-  constructor(option: string, message: string) {
-    super(message);
-    this.name = "NetOptionError";
-    this.option = option;
-  }
-}
-
-type Given = Readonly<Record<string, unknown>>;
-
-function wrong(option: string, value: unknown, right: string): never {
-  throw new NetOptionError(
-    option,
-    `Cannot use ${option}=${String(value)}: ${right}`,
-  );
-}
-
-function specOf(option: string): OptionSpec {
-  return NET_OPTIONS.find(({ name }) => name === option)!;
-}
-
-function keyOf(option: string): string {
-  return option.replaceAll(/-(.)/g, (_, letter) => letter.toUpperCase());
-}
-
-function flag(options: Given, option: string): boolean {
-  const value = options[keyOf(option)] ?? true;
-  return typeof value === "boolean"
-    ? value
-    : wrong(option, value, "it is on or off");
-}
-
-function integer(options: Given, option: string, otherwise: number): number {
-  const { minimum, maximum = Number.MAX_SAFE_INTEGER } = specOf(option);
-  const value = options[keyOf(option)];
-  if (value === undefined) return otherwise;
-  return typeof value === "number" && Number.isSafeInteger(value) &&
-      value >= minimum! && value <= maximum
-    ? value
-    : wrong(option, value, `it is an integer from ${minimum} to ${maximum}`);
-}
-
-function text(options: Given, option: string): string {
-  const { default: otherwise = "", maximumLength = 4096 } = specOf(option);
-  const value = options[keyOf(option)] ?? otherwise;
-  return typeof value === "string" && !value.includes("\0") &&
-      value.length <= maximumLength
-    ? value
-    : wrong(option, value, `it is at most ${maximumLength} characters`);
-}
-
-function choice(options: Given, option: string): string {
-  const { choices = [], default: otherwise } = specOf(option);
-  const value = options[keyOf(option)] ?? otherwise;
-  if (value === undefined) {
-    throw new NetOptionError(
-      option,
-      `"${option}" is missing: add ${option}=${choices.join("|")}`,
-    );
-  }
-  return choices.includes(String(value))
-    ? String(value)
-    : wrong(option, value, `it is one of ${choices.join(", ")}`);
-}
-
 /**
  * The bytes of a MAC address.
  *
- * @throws {NetOptionError} unless it is six pairs of hexadecimal digits, and
+ * @throws {OptionError} unless it is six pairs of hexadecimal digits, and
  * the address of one station
  *
  * @example
@@ -323,14 +252,18 @@ function choice(options: Given, option: string): string {
  */
 export function parseMac(mac: unknown): Uint8Array {
   if (typeof mac !== "string" || !/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac)) {
-    wrong("mac", mac, "it is six pairs of hexadecimal digits joined by colons");
+    refuse(
+      "mac",
+      mac,
+      "it is six pairs of hexadecimal digits joined by colons",
+    );
   }
   const bytes = Uint8Array.from(mac.split(":"), (pair) => parseInt(pair, 16));
   if ((bytes[0] & 1) !== 0) {
-    wrong("mac", mac, "it is a group's address: the first byte must be even");
+    refuse("mac", mac, "it is a group's address: the first byte must be even");
   }
   if (bytes.every((byte) => byte === 0)) {
-    wrong("mac", mac, "no station has this address");
+    refuse("mac", mac, "no station has this address");
   }
   return bytes.subarray(0, MAC_SIZE);
 }
@@ -352,26 +285,26 @@ const BELONGS: Readonly<Record<string, string>> = {
   uplink: "switch",
 };
 
-function refuseForeign(options: Given, backend: string): void {
-  for (const [option, owner] of Object.entries(BELONGS)) {
-    const given = options[keyOf(option)];
+function refuseForeign(options: OptionReader, backend: string): void {
+  for (const [name, owner] of Object.entries(BELONGS)) {
     // A default that a parser filled in says nothing.
-    if (given === undefined || given === specOf(option).default) continue;
-    if (owner !== backend) wrong(option, given, `it is for backend=${owner}`);
+    if (owner !== backend && options.changed(name)) {
+      refuse(name, options.given(name), `it is for backend=${owner}`);
+    }
   }
 }
 
-function uplinkOf(options: Given): string {
-  const uplink = text(options, "uplink");
+function uplinkOf(options: OptionReader): string {
+  const uplink = options.text("uplink");
   if (uplink === "") return "";
   const found = /^tap:(.{1,15})$/.exec(uplink);
-  return found?.[1] ?? wrong("uplink", uplink, "it is tap:IFNAME");
+  return found?.[1] ?? refuse("uplink", uplink, "it is tap:IFNAME");
 }
 
 /**
  * Checks options and fills in defaults.
  *
- * @throws {NetOptionError} when a value is not what the option takes
+ * @throws {OptionError} when a value is not what the option takes
  *
  * @example Usage
  * ```ts
@@ -381,48 +314,54 @@ function uplinkOf(options: Given): string {
  * assertEquals(resolveNetOptions({ backend: "switch" }).name, "lan0");
  * ```
  */
-export function resolveNetOptions(options: Given): ResolvedNetOptions {
-  const backend = choice(options, "backend") as ResolvedNetOptions["backend"];
+export function resolveNetOptions(given: GivenOptions): ResolvedNetOptions {
+  const options = new OptionReader(NET_OPTIONS, given);
+  const backend = options.choice("backend") as ResolvedNetOptions["backend"];
   refuseForeign(options, backend);
-  const tapfd = integer(options, "tapfd", -1);
-  const queues = integer(options, "queues", 1);
-  const ctrlVq = flag(options, "ctrl-vq");
+  const tapfd = options.integer("tapfd", -1);
+  const queues = options.integer("queues");
+  const mac = options.given("mac");
+  const ctrlVq = options.flag("ctrl-vq");
   if (queues > 1 && !ctrlVq) {
-    wrong("queues", queues, "several pairs need ctrl-vq=on");
+    refuse("queues", queues, "several pairs need ctrl-vq=on");
   }
   if (queues > 1 && (tapfd >= 0 || backend === "passt")) {
     const what = tapfd >= 0 ? "a descriptor is" : "passt has";
-    wrong("queues", queues, `${what} one queue pair`);
+    refuse("queues", queues, `${what} one queue pair`);
   }
   if (
-    text(options, "passt-socket") !== "" && text(options, "passt-args") !== ""
+    options.text("passt-socket") !== "" && options.text("passt-args") !== ""
   ) {
-    wrong("passt-args", options.passtArgs, "the one on passt-socket runs");
+    refuse(
+      "passt-args",
+      options.given("passt-args"),
+      "the one on passt-socket runs",
+    );
   }
   return {
     backend,
-    ifname: text(options, "ifname"),
+    ifname: options.text("ifname"),
     tapfd,
-    passt: text(options, "passt"),
-    passtSocket: text(options, "passt-socket"),
-    passtArgs: text(options, "passt-args").split(" ").filter(Boolean),
-    name: text(options, "name"),
+    passt: options.text("passt"),
+    passtSocket: options.text("passt-socket"),
+    passtArgs: options.text("passt-args").split(" ").filter(Boolean),
+    name: options.text("name"),
     uplink: uplinkOf(options),
-    pcap: text(options, "pcap"),
-    pcapSize: integer(options, "pcap-size", CAPTURE_SIZE),
+    pcap: options.text("pcap"),
+    pcapSize: options.integer("pcap-size"),
     queues,
-    mac: options.mac === undefined ? null : parseMac(options.mac),
-    mtu: integer(options, "mtu", 0),
-    speed: integer(options, "speed", 0),
-    link: choice(options, "link") === "up",
-    csum: flag(options, "csum"),
-    tso: flag(options, "tso"),
-    ufo: flag(options, "ufo"),
-    guestCsum: flag(options, "guest-csum"),
-    guestTso: flag(options, "guest-tso"),
-    guestUfo: flag(options, "guest-ufo"),
-    mrgRxbuf: flag(options, "mrg-rxbuf"),
+    mac: mac === undefined ? null : parseMac(mac),
+    mtu: options.integer("mtu", 0),
+    speed: options.integer("speed", 0),
+    link: options.choice("link") === "up",
+    csum: options.flag("csum"),
+    tso: options.flag("tso"),
+    ufo: options.flag("ufo"),
+    guestCsum: options.flag("guest-csum"),
+    guestTso: options.flag("guest-tso"),
+    guestUfo: options.flag("guest-ufo"),
+    mrgRxbuf: options.flag("mrg-rxbuf"),
     ctrlVq,
-    announce: flag(options, "announce"),
+    announce: options.flag("announce"),
   };
 }

@@ -1,8 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { OptionError } from "../option_reader.ts";
 import {
   formatMac,
   NET_OPTIONS,
-  NetOptionError,
   parseMac,
   resolveNetOptions,
 } from "./options.ts";
@@ -102,7 +102,7 @@ Deno.test("what cannot be is refused, with what would be right", () => {
   for (const [options, message] of refused) {
     const error = assertThrows(
       () => resolveNetOptions(options),
-      NetOptionError,
+      OptionError,
       message,
     );
     assertEquals(error.kind, "usage");
@@ -116,5 +116,5 @@ Deno.test("parseMac() takes addresses of stations alone", () => {
       ...["", "52:54:00:12:34", "52:54:00:12:34:5g", "525400123456", 5],
       ...["00:00:00:00:00:00", "53:54:00:12:34:56", "ff:ff:ff:ff:ff:ff"],
     ]
-  ) assertThrows(() => parseMac(mac), NetOptionError, "Cannot use mac=");
+  ) assertThrows(() => parseMac(mac), OptionError, "Cannot use mac=");
 });

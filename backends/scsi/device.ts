@@ -229,7 +229,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
    * - `status`: facts of all logical units
    *
    * @throws {ScsiLunError} when the logical unit cannot be that
-   * @throws {ScsiOptionError} when an option is wrong
+   * @throws {OptionError} when an option is wrong
    */
   command(
     name: string,

@@ -18,11 +18,11 @@ import { resolveScsiOptions } from "./options.ts";
 
 export { ScsiLunError } from "./adapter.ts";
 export { ScsiDevice } from "./device.ts";
+export { OptionError } from "../option_reader.ts";
 export {
   LUN_OPTIONS,
   type LunOptions,
   SCSI_OPTIONS,
-  ScsiOptionError,
   type ScsiOptions,
 } from "./options.ts";
 export { mustNotReplay } from "./target/commands.ts";
@@ -31,7 +31,7 @@ export { mustNotReplay } from "./target/commands.ts";
  * Makes a SCSI host: a {@linkcode CreateDevice}.
  *
  * @param options a {@linkcode ScsiOptions}
- * @throws {ScsiOptionError} when an option is wrong
+ * @throws {OptionError} when an option is wrong
  * @throws {StorageError} when an image cannot be served
  */
 export default function createScsi(

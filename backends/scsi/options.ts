@@ -4,6 +4,12 @@
  * @module
  */
 
+import {
+  type GivenOptions,
+  OptionError,
+  OptionReader,
+  refuse,
+} from "../option_reader.ts";
 import type { OptionSpec } from "../option_schema.ts";
 import { MAX_LUN, MAX_TARGET } from "./target/bus.ts";
 
@@ -237,83 +243,36 @@ export const SCSI_OPTIONS: readonly OptionSpec[] = [
   ...MEDIUM_OPTIONS,
 ];
 
-/** Options of a SCSI host that cannot be. */
-export class ScsiOptionError extends Error {
-  /** Stable reason. */
-  readonly kind = "usage";
-  /** Name of the option. */
-  readonly option: string;
-
-  /** Makes an error about an option. */
-  constructor(option: string, message: string) {
-    super(message);
-    this.name = "ScsiOptionError";
-    this.option = option;
-  }
-}
-
-type Values = Readonly<Record<string, unknown>>;
-
-function wrong(option: string, value: unknown, right: string): never {
-  throw new ScsiOptionError(
-    option,
-    `Cannot use ${option}=${String(value)}: ${right}`,
-  );
-}
-
-function flag(values: Values, key: string): boolean | undefined {
-  const value = values[key];
-  if (value === undefined || typeof value === "boolean") return value;
-  return wrong(key, value, "it is on or off");
-}
-
-function keyOf(option: string): string {
-  return option.replace(/-(.)/g, (_, letter) => letter.toUpperCase());
-}
-
-function specOf(option: string): OptionSpec {
-  return [...SCSI_OPTIONS, ...LUN_OPTIONS]
-    .find(({ name }) => name === option)!;
-}
-
-function integer(values: Values, option: string): number {
-  const { minimum, maximum, default: otherwise } = specOf(option);
-  const value = values[keyOf(option)] ?? otherwise;
-  return typeof value === "number" && Number.isInteger(value) &&
-      value >= minimum! && value <= maximum!
-    ? value
-    : wrong(option, value, `it is an integer from ${minimum} to ${maximum}`);
-}
-
-function choice(values: Values, option: string): string | undefined {
-  const { choices, default: otherwise } = specOf(option);
-  const value = values[keyOf(option)] ?? otherwise;
-  if (value === undefined) return undefined;
-  return choices!.includes(String(value))
-    ? String(value)
-    : wrong(option, value, `it is one of ${choices!.join(", ")}`);
-}
-
-function text(values: Values, option: string, otherwise: string): string {
-  const most = specOf(option).maximumLength!;
-  const value = values[keyOf(option)] ?? otherwise;
-  return typeof value === "string" && value.length <= most &&
-      /^[\x20-\x7e]*$/.test(value)
-    ? value
-    : wrong(option, value, `it is at most ${most} printable ASCII characters`);
-}
-
-function wwnOf(values: Values): string {
-  const wwn = text(values, "wwn", "").replace(/^0x/i, "").toLowerCase();
+function wwnOf(options: OptionReader): string {
+  const wwn = options.printable("wwn").replace(/^0x/i, "").toLowerCase();
   return wwn === "" || /^[0-9a-f]{16}$/.test(wwn)
     ? wwn
-    : wrong("wwn", values.wwn, "it is 16 hexadecimal digits");
+    : refuse("wwn", options.given("wwn"), "it is 16 hexadecimal digits");
+}
+
+function pathOf(options: OptionReader, cdrom: boolean): string {
+  const path = options.given("path") ?? "";
+  if (typeof path !== "string" || path.includes("\0")) {
+    return refuse("path", path, "it is the path of an image or block device");
+  }
+  return path === "" && !cdrom ? options.missing("path", "PATH") : path;
+}
+
+function blockSizeOf(
+  options: OptionReader,
+  cdrom: boolean,
+): number | undefined {
+  const asked = options.optionalChoice("block-size");
+  if (!cdrom) return asked === undefined ? undefined : Number(asked);
+  return asked === undefined || asked === "2048"
+    ? 2048
+    : refuse("block-size", asked, "a CD-ROM has blocks of 2048 bytes");
 }
 
 /**
  * Checks the options of a logical unit and fills in defaults.
  *
- * @throws {ScsiOptionError} when a value is not what the option takes
+ * @throws {OptionError} when a value is not what the option takes
  *
  * @example Usage
  * ```ts
@@ -324,39 +283,28 @@ function wwnOf(values: Values): string {
  * assertEquals([blockSize, readOnly], [2048, true]);
  * ```
  */
-export function resolveLun(values: Values): ResolvedLun {
-  const type = choice(values, "type") as "disk" | "cdrom";
+export function resolveLun(given: GivenOptions): ResolvedLun {
+  const options = new OptionReader(LUN_OPTIONS, given);
+  const type = options.choice("type") as ResolvedLun["type"];
   const cdrom = type === "cdrom";
-  const path = values.path ?? "";
-  if (typeof path !== "string" || path.includes("\0")) {
-    wrong("path", path, "it is the path of an image or block device");
-  }
-  if (path === "" && !cdrom) {
-    throw new ScsiOptionError("path", '"path" is missing: add path=PATH');
-  }
-  const asked = choice(values, "block-size");
-  if (cdrom && asked !== undefined && asked !== "2048") {
-    wrong("block-size", asked, "a CD-ROM has blocks of 2048 bytes");
-  }
-  const blockSize = cdrom ? 2048 : asked === undefined ? asked : Number(asked);
   return {
-    target: integer(values, "target"),
-    lun: integer(values, "lun"),
-    path,
-    readOnly: cdrom || (flag(values, "readonly") ?? false),
+    target: options.integer("target"),
+    lun: options.integer("lun"),
+    path: pathOf(options, cdrom),
+    readOnly: cdrom || options.flag("readonly"),
     type,
-    blockSize,
-    serial: text(values, "serial", ""),
-    vendor: text(values, "vendor", "VHOSTD"),
-    product: text(values, "product", cdrom ? "CD-ROM" : "DISK"),
-    wwn: wwnOf(values),
-    rotational: flag(values, "rotational") ?? false,
-    thin: cdrom ? false : flag(values, "thin"),
-    removable: flag(values, "removable") ?? cdrom,
-    direct: flag(values, "direct") ?? false,
-    engine: choice(values, "engine")!,
-    format: choice(values, "format")!,
-    share: flag(values, "share") ?? false,
+    blockSize: blockSizeOf(options, cdrom),
+    serial: options.printable("serial"),
+    vendor: options.printable("vendor"),
+    product: options.printable("product", cdrom ? "CD-ROM" : "DISK"),
+    wwn: wwnOf(options),
+    rotational: options.flag("rotational"),
+    thin: cdrom ? false : options.optionalFlag("thin"),
+    removable: options.flag("removable", cdrom),
+    direct: options.flag("direct"),
+    engine: options.choice("engine"),
+    format: options.choice("format"),
+    share: options.flag("share"),
   };
 }
 
@@ -364,27 +312,31 @@ export function resolveLun(values: Values): ResolvedLun {
  * Checks the options of a SCSI host and fills in defaults. With `path`, its own
  * options describe target 0, LUN 0.
  *
- * @throws {ScsiOptionError} when a value is not what the option takes
+ * @throws {OptionError} when a value is not what the option takes
  */
-export function resolveScsiOptions(values: Values): ResolvedScsiOptions {
-  const listed = values.luns ?? [];
-  if (!Array.isArray(listed)) wrong("luns", listed, "it is a list");
-  const first = values.path !== undefined || values.type === "cdrom"
-    ? [resolveLun({ ...values, target: 0, lun: 0 })]
+export function resolveScsiOptions(given: GivenOptions): ResolvedScsiOptions {
+  const options = new OptionReader(SCSI_OPTIONS, given);
+  const listed = given.luns ?? [];
+  if (!Array.isArray(listed)) refuse("luns", listed, "it is a list");
+  const first = given.path !== undefined || given.type === "cdrom"
+    ? [resolveLun({ ...given, target: 0, lun: 0 })]
     : [];
-  const luns = [...first, ...listed.map((lun: Values) => resolveLun(lun))];
+  const luns = [
+    ...first,
+    ...listed.map((lun: GivenOptions) => resolveLun(lun)),
+  ];
   const taken = new Set<string>();
   for (const { target, lun } of luns) {
     const place = `target=${target},lun=${lun}`;
     if (taken.has(place)) {
-      throw new ScsiOptionError("lun", `Cannot use ${place} twice`);
+      throw new OptionError("lun", `Cannot use ${place} twice`);
     }
     taken.add(place);
   }
   return {
-    queues: integer(values, "queues"),
-    segMax: integer(values, "seg-max"),
-    initiator: text(values, "initiator", ""),
+    queues: options.integer("queues"),
+    segMax: options.integer("seg-max"),
+    initiator: options.printable("initiator"),
     luns,
   };
 }

@@ -1,10 +1,10 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { OptionError } from "../option_reader.ts";
 import {
   LUN_OPTIONS,
   resolveLun,
   resolveScsiOptions,
   SCSI_OPTIONS,
-  ScsiOptionError,
 } from "./options.ts";
 
 Deno.test("resolveScsiOptions fills in defaults", () => {
@@ -65,7 +65,7 @@ Deno.test("options that cannot be are refused with what would be right", () => {
   for (const [values, option, right] of cases) {
     const error = assertThrows(
       () => resolveLun(values),
-      ScsiOptionError,
+      OptionError,
       right,
     );
     assertEquals(error.option, option);
@@ -79,7 +79,7 @@ Deno.test("options that cannot be are refused with what would be right", () => {
     [{ initiator: "a".repeat(65) }, "at most 64"],
   ];
   for (const [values, right] of hosts) {
-    assertThrows(() => resolveScsiOptions(values), ScsiOptionError, right);
+    assertThrows(() => resolveScsiOptions(values), OptionError, right);
   }
 });
 
