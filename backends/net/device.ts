@@ -203,6 +203,13 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
     this.#judged = false;
   }
 
+  start(queue: VirtQueue): void {
+    const { index } = queue;
+    if (index === this.#control || index >= 2 * this.pairs) return;
+    // A frame may come before this ring's first turn: of the other ring, say.
+    if ((index & 1) === 0) this.#rx[index >> 1].queue = queue;
+  }
+
   quiesce(queue: VirtQueue): void {
     const { index } = queue;
     const pair = index >> 1;
@@ -214,6 +221,7 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
     const ring = this.#rx[pair];
     ring.release();
     ring.queue = null;
+    ring.hadBuffers = false;
     this.#countPairs();
   }
 
@@ -401,8 +409,8 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
 
   #receive(queue: VirtQueue, pair: number, budget: number): boolean {
     const ring = this.#rx[pair];
-    if (ring.queue !== queue) {
-      ring.queue = queue;
+    if (!ring.hadBuffers) {
+      ring.hadBuffers = true;
       this.#countPairs();
     }
     if (pair >= this.#usedPairs) return false;
@@ -440,7 +448,7 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
   /** Finds out how many pairs frames can be delivered to. */
   #countPairs(): void {
     let pairs = 0;
-    while (pairs < this.pairs && this.#rx[pairs].queue !== null) pairs++;
+    while (pairs < this.pairs && this.#rx[pairs].hadBuffers) pairs++;
     if (this.#askedPairs > 0) pairs = Math.min(pairs, this.#askedPairs);
     if (!hasFeature(this.negotiated, NetFeature.MQ)) pairs = 1;
     pairs = Math.max(pairs, 1);

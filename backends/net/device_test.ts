@@ -70,6 +70,19 @@ for (const { name, features, size } of LAYOUTS) {
   });
 }
 
+Deno.test("a frame is received by a ring that had no turn yet", () => {
+  using bench = new NetBench({ backend: "echo" });
+  bench.fill(1);
+  const bytes = frame(60);
+  bench.drivers.get(1)!.submit([
+    { readable: virtioHeader() },
+    { readable: bytes },
+  ]);
+  bench.device.serve(bench.queues.get(1)!, 1);
+  assertEquals(bench.received().map(({ bytes }) => bytes), [echoed(bytes)]);
+  assertEquals(bench.count("rxNoBuffer"), 0);
+});
+
 Deno.test("a long frame is spread over buffers, of any size", () => {
   for (const size of [64, 100, 1526, 4096, 65562]) {
     using bench = new NetBench({ backend: "echo" }, { size: 128 });

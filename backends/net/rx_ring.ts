@@ -32,8 +32,10 @@ export interface RxFormat {
 
 /** One receive queue. */
 export class RxRing {
-  /** The queue, while its ring runs and had buffers. */
+  /** The queue, while its ring runs. */
   queue: VirtQueue | null = null;
+  /** The driver has made buffers available since the ring runs. */
+  hadBuffers = false;
   readonly #format: RxFormat;
   readonly #metrics: NetMetrics;
   readonly #header = new Uint8Array(HEADER_SIZE);

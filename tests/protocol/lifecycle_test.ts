@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { UnixSocket } from "../../sys/unix_socket.ts";
 import { FrontEnd } from "../../vhost/testing/front_end.ts";
 import { waitUntil } from "../support/deadline.ts";
@@ -12,6 +12,17 @@ async function idle(disk: ServedDisk): Promise<void> {
     { what: "the server to be without a front-end" },
   );
 }
+
+Deno.test("a front-end leaves while somebody waits for its call", async () => {
+  await using disk = await ServedDisk.start();
+  let waiting: Promise<unknown>;
+  {
+    using guest = await Guest.run(disk.socket);
+    waiting = guest.frontEnd.waitCall(0);
+    waiting.catch(() => {});
+  }
+  await assertRejects(() => waiting, Error, "closed");
+});
 
 Deno.test("front-ends come and go: nothing is left of 1,000 of them", async () => {
   await using disk = await ServedDisk.start();

@@ -481,12 +481,13 @@ export class FrontEnd extends Requester {
   override close(): void {
     this.#channel?.close();
     super.close();
+    // Before the descriptors that somebody may still wait for.
+    if (this.#ownsReactor) this.#reactor.close();
     for (const { kick, call, error } of this.#rings.values()) {
       kick.close();
       call.close();
       error.close();
     }
     this.#rings.clear();
-    if (this.#ownsReactor) this.#reactor.close();
   }
 }

@@ -120,16 +120,15 @@ export class NetBench implements Disposable {
   start(index: number, start = 0): void {
     const driver = new FakeDriver(this.memory, { size: this.#size, start });
     this.drivers.set(index, driver);
-    this.queues.set(
+    const queue = startQueue(driver, {
       index,
-      startQueue(driver, {
-        index,
-        memory: this.#guest,
-        maxSegments: this.device.maxSegments,
-        slots: SLOTS,
-        slotBase: index * SLOTS,
-      }),
-    );
+      memory: this.#guest,
+      maxSegments: this.device.maxSegments,
+      slots: SLOTS,
+      slotBase: index * SLOTS,
+    });
+    this.queues.set(index, queue);
+    this.device.start(queue);
   }
 
   /** Stops a ring; what the driver has submitted is forgotten. */
