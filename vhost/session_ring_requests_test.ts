@@ -98,15 +98,26 @@ Deno.test("what only a stopped ring may be told is refused while it runs", async
   await assertRejects(() => frontEnd.setVringNum(0, 16), FrontEndError);
   await assertRejects(() => frontEnd.setVringBase(0, 1), FrontEndError);
   assertStringIncludes(ring.h.status.lastError!, "ring 0 is running");
-  await assertRejects(
-    () =>
-      frontEnd.set(
-        FrontEndMessage.SET_VRING_ENABLE,
-        encodeVringState({ index: 0, num: 2 }),
-      ),
-    FrontEndError,
-  );
   assertEquals(plane.calls, []);
+});
+
+Deno.test("a ring is enabled with any number but 0", async () => {
+  await using ring = new TestRing();
+  const { frontEnd, plane } = ring.h;
+  const enable = (num: number) =>
+    frontEnd.set(
+      FrontEndMessage.SET_VRING_ENABLE,
+      encodeVringState({ index: 0, num }),
+    );
+  await ring.run();
+  for (const num of [256, 0xffff_ffff, 1]) {
+    await enable(0);
+    plane.takeCalls();
+    await enable(num);
+    assertEquals(plane.takeCalls().map((call) => call.split(" @")[0]), [
+      "startRing 0",
+    ]);
+  }
 });
 
 Deno.test("SET_VRING_BASE takes 16 bits", async () => {

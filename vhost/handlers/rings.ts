@@ -213,14 +213,8 @@ async function setVringEnable(
 ): Promise<void> {
   const { index, num } = decodeVringState(message.request, message.payload);
   const ring = ringAt(state, message.request, index);
-  if (num > 1) {
-    throw new ProtocolError(
-      "value",
-      message.request,
-      `enable value ${num} is neither 0 nor 1`,
-    );
-  }
-  ring.enabled = num === 1;
+  // The protocol has 0 and 1. SPDK before 24.01 enables with the ring's size.
+  ring.enabled = num !== 0;
   if (ring.enabled) await startRings(state, message.request, [ring]);
   else await stopRing(state, ring);
 }

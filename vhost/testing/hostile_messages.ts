@@ -384,13 +384,6 @@ export const HOSTILE_MESSAGES: readonly HostileMessage[] = [
     text: "available index 65536 does not fit 16 bits",
   },
   {
-    name: "SET_VRING_ENABLE with 2",
-    request: M.SET_VRING_ENABLE,
-    payload: state(0, 2),
-    outcome: REFUSED,
-    text: "enable value 2 is neither 0 nor 1",
-  },
-  {
     name: "SET_VRING_ADDR that is not aligned",
     request: M.SET_VRING_ADDR,
     payload: encodeVringAddress({ ...address, used: address.used + 2 }),
