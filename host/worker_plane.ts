@@ -10,6 +10,10 @@
  * devices are activated, all of them, before the first ring runs on any, and
  * deactivated, the first one last, when the last ring has stopped.
  *
+ * Words of the configuration space that a device only looks up lie in memory
+ * that all threads share, and are written here: a Worker that is woken for each
+ * of them costs more than what they are about.
+ *
  * A front-end can fill the counter of an eventfd that it shares with us, so that
  * a Worker blocks when it notifies. When an answer is late, full counters are
  * emptied, and the Worker goes on.
@@ -31,6 +35,7 @@ import {
   VIRTIO_F_INDIRECT_DESC,
   VIRTIO_F_VERSION_1,
 } from "../virtqueue/constants.ts";
+import { writeWords } from "../virtqueue/config_words.ts";
 import type { LogLevel } from "../virtqueue/device.ts";
 import {
   type DeviceError,
@@ -100,6 +105,7 @@ export class WorkerPlane implements DataPlane {
   readonly features: bigint;
   readonly queueCount: number;
   #config: Uint8Array;
+  readonly #driverWords: readonly number[] | null;
   readonly #channels: readonly WorkerChannel[];
   /** The descriptors that Workers may be signalling, by ring that runs. */
   readonly #signalled = new Map<number, Signalled>();
@@ -115,6 +121,7 @@ export class WorkerPlane implements DataPlane {
     this.features = facts.features | transportFeatures(options);
     this.queueCount = facts.queueCount;
     this.#config = facts.config;
+    this.#driverWords = facts.driverWords;
     channels[0].onConfig = (config, notify) => {
       this.#config = config;
       if (notify) this.events?.configChanged();
@@ -154,6 +161,11 @@ export class WorkerPlane implements DataPlane {
         });
         facts ??= answer as DeviceFacts;
         made++;
+        if (facts.driverWords !== null && workers !== 1) {
+          throw new TypeError(
+            `A device that shares words of its configuration space has one Worker, not ${workers}`,
+          );
+        }
       }
       return new WorkerPlane(channels, facts!, options);
     } catch (error) {
@@ -168,7 +180,9 @@ export class WorkerPlane implements DataPlane {
   }
 
   async writeConfig(offset: number, data: Uint8Array): Promise<void> {
-    await this.#tellAll({ type: "write-config", offset, data });
+    if (this.#driverWords === null) {
+      await this.#tellAll({ type: "write-config", offset, data });
+    } else writeWords(this.#config, this.#driverWords, offset, data);
   }
 
   async negotiate(features: bigint): Promise<void> {

@@ -185,6 +185,31 @@ Deno.test("Workers are closed when a later one refuses", async () => {
   assert(Deno.statSync(closed).isFile);
 });
 
+Deno.test("words that the driver writes are there at once, for one Worker", async () => {
+  const options = {
+    module: new URL("../backends/balloon/mod.ts", import.meta.url).href,
+    options: { size: 4096 },
+    log() {},
+  };
+  const plane = await WorkerPlane.start(options);
+  try {
+    const written = plane.writeConfig(0, new Uint8Array(16).fill(7));
+    assertEquals([...plane.config.slice(0, 8)], [1, 0, 0, 0, 7, 7, 7, 7]);
+    await written;
+    const { device } = await plane.status();
+    assertEquals(device.actual, 0x07070707 * 4096);
+    await plane.reset();
+    assertEquals([...plane.config.slice(4)], new Array(12).fill(0));
+  } finally {
+    await plane.close();
+  }
+  await assertRejects(
+    () => WorkerPlane.start({ ...options, workers: 2 }),
+    TypeError,
+    "has one Worker, not 2",
+  );
+});
+
 Deno.test("a Worker ends although its device cannot be closed", async () => {
   const before = openFdCount();
   const plane = await startFailing({ stuck: true });

@@ -230,7 +230,8 @@ export class Epoll implements Disposable {
       if (this.#closed) this.#free();
     }
     if (this.#closed) return 0;
-    this.#waker.drain();
+    // revents, in the upper half.
+    if (this.#words[at + 3] >>> 16 !== 0) this.#waker.drain();
     return this.wait(0);
   }
 

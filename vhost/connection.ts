@@ -17,10 +17,10 @@
  * @module
  */
 
-import { EPOLLIN, EPOLLOUT } from "../sys/epoll.ts";
+import { EPOLLIN, EPOLLONESHOT, EPOLLOUT } from "../sys/epoll.ts";
 import { SystemError } from "../sys/errno.ts";
 import type { OwnedFd } from "../sys/fd.ts";
-import type { Reactor } from "../sys/reactor.ts";
+import type { Reactor, Watch } from "../sys/reactor.ts";
 import type { UnixSocket } from "../sys/unix_socket.ts";
 import {
   MAX_FDS,
@@ -100,6 +100,8 @@ export class Connection implements Disposable {
   readonly reactor: Reactor;
   readonly #socket: UnixSocket;
   readonly #header = new Uint8Array(VHOST_USER_HEADER_SIZE);
+  /** Reports once for each time that it is waited for. */
+  #watch: Watch | null = null;
   #wake: (() => void) | null = null;
   #interrupted = false;
   /** Messages received since others had their turn. */
@@ -234,14 +236,19 @@ export class Connection implements Disposable {
 
   #wait(events: number): Promise<void> {
     this.#inARow = 0;
+    if (this.#watch === null) {
+      const ready = (): void => this.#wake?.();
+      this.#watch = this.reactor.watch(
+        this.#socket.fd,
+        events | EPOLLONESHOT,
+        ready,
+      );
+    } else this.#watch.modify(events | EPOLLONESHOT);
     return new Promise((resolve) => {
-      const wake = (): void => {
-        watch.close();
+      this.#wake = () => {
         this.#wake = null;
         resolve();
       };
-      const watch = this.reactor.watch(this.#socket.fd, events, wake);
-      this.#wake = wake;
     });
   }
 
@@ -254,6 +261,7 @@ export class Connection implements Disposable {
   /** Ends what is under way and closes the socket. */
   close(): void {
     this.interrupt();
+    this.#watch?.close();
     this.#socket.close();
   }
 

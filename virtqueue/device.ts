@@ -97,6 +97,15 @@ export interface VirtioDevice {
    * constant length (0 to 256 bytes).
    */
   readonly config: Uint8Array;
+  /**
+   * Offsets of 32-bit words of {@linkcode VirtioDevice.config} that the driver
+   * writes and that the device reads when it has need of them. The host writes
+   * them in place, from another thread and at any time, without a word to the
+   * device: {@linkcode VirtioDevice.writeConfig} is not called. `config` then
+   * lies in a SharedArrayBuffer, at a multiple of 4, and the device in one Worker.
+   * Default: none.
+   */
+  readonly driverWords?: readonly number[];
 
   /**
    * The driver (or the front-end on its behalf) wrote the configuration space.

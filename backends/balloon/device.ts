@@ -17,6 +17,10 @@
  * the interval is over, or when somebody asks. It is not answered when the ring
  * stops: a ring that goes on brings it again.
  *
+ * `actual` and `poison_val` are written in place, by another thread, and looked up
+ * when they are needed: a driver writes `actual` after each of its requests, which
+ * need not wake this one.
+ *
  * Every answer is notified, because virtio_balloon(4) turns notifications off
  * under MSI-X and waits for them all the same.
  *
@@ -71,9 +75,13 @@ export class BalloonDevice implements VirtioDevice {
   readonly queueCount: number = QUEUE_COUNT;
   readonly maxSegments: number = MAX_SEGMENTS;
   readonly alwaysNotify: boolean = true;
-  readonly config: Uint8Array<ArrayBuffer> = new Uint8Array(CONFIG_SIZE);
+  readonly config: Uint8Array<SharedArrayBuffer> = new Uint8Array(
+    new SharedArrayBuffer(CONFIG_SIZE),
+  );
+  readonly driverWords: readonly number[] = [CONFIG_ACTUAL, CONFIG_POISON_VAL];
   /** What was counted since the device was made. */
   readonly metrics: BalloonMetrics = new BalloonMetrics();
+  readonly #view = new DataView(this.config.buffer);
   readonly #options: ResolvedBalloonOptions;
   readonly #context: DeviceContext;
   readonly #reclaimer: Reclaimer;
@@ -85,6 +93,8 @@ export class BalloonDevice implements VirtioDevice {
   /** Whoever waits for new statistics. */
   #statsWaiters: (() => void)[] = [];
   #features = 0n;
+  /** Whether `poison_val` counts. */
+  #poisons = false;
   /** Where the rings stopped; -1: they run, or never ran. */
   readonly #stopped = new Int32Array(QUEUE_COUNT).fill(-1);
   /** `actual` when the target was set. */
@@ -113,24 +123,9 @@ export class BalloonDevice implements VirtioDevice {
     this.#write(CONFIG_NUM_PAGES, options.pages);
   }
 
-  /**
-   * Takes over `actual` and `poison_val`; front-ends send the whole space, with
-   * old values in fields that are not the driver's.
-   */
-  writeConfig(offset: number, data: Uint8Array): void {
-    for (const field of [CONFIG_ACTUAL, CONFIG_POISON_VAL]) {
-      for (let i = field; i < field + 4; i++) {
-        if (i >= offset && i - offset < data.length) {
-          this.config[i] = data[i - offset];
-        }
-      }
-    }
-    this.#judgeReports();
-  }
-
   negotiate(features: bigint): void {
     this.#features = features;
-    this.#judgeReports();
+    this.#poisons = this.#has(VIRTIO_BALLOON_F_PAGE_POISON);
   }
 
   activate(): void {
@@ -162,6 +157,7 @@ export class BalloonDevice implements VirtioDevice {
       return true;
     }
     const role = this.#roleOf(index);
+    if (role === "report") this.#judgeReports();
     for (let i = 0; i < budget && !this.#requests.busy(index); i++) {
       const chain = queue.take();
       if (chain === null) break;
@@ -172,6 +168,7 @@ export class BalloonDevice implements VirtioDevice {
   }
 
   poll(): number {
+    this.#judgeReports();
     return this.#requests.steps();
   }
 
@@ -192,11 +189,10 @@ export class BalloonDevice implements VirtioDevice {
   }
 
   reset(): void {
-    this.#features = 0n;
+    this.negotiate(0n);
     this.#stopped.fill(-1);
     this.#empty();
     this.#write(CONFIG_POISON_VAL, 0);
-    this.#judgeReports();
   }
 
   logWrites(on: boolean): void {
@@ -290,9 +286,8 @@ export class BalloonDevice implements VirtioDevice {
    * anything but zeros stay (section 5.5.6.7).
    */
   #judgeReports(): void {
-    const poison = decodeConfig(this.config).poisonVal;
-    this.#requests.keepReports = poison !== 0 &&
-      this.#has(VIRTIO_BALLOON_F_PAGE_POISON);
+    this.#requests.keepReports = this.#poisons &&
+      this.#view.getUint32(CONFIG_POISON_VAL, true) !== 0;
   }
 
   #setTarget(size: unknown): Record<string, unknown> {
@@ -379,6 +374,6 @@ export class BalloonDevice implements VirtioDevice {
   }
 
   #write(field: number, value: number): void {
-    new DataView(this.config.buffer).setUint32(field, value, true);
+    this.#view.setUint32(field, value, true);
   }
 }

@@ -127,7 +127,7 @@ Deno.test("a ring that starts where it did not stop is another driver's", () => 
     using bench = new BalloonBench();
     const { device, queues } = bench;
     bench.inflate(256, 257);
-    device.writeConfig(0, space(0, 2, 7));
+    bench.writeConfig(0, space(0, 2, 7));
     device.quiesce(queues[0]);
     const position = reset ? 0 : queues[0].position;
     device.start({ index: 0, position });
@@ -204,7 +204,7 @@ Deno.test("poisoned pages keep what is in them", () => {
     ] as const
   ) {
     using bench = new BalloonBench({ features });
-    bench.device.writeConfig(0, space(0, 0, poison));
+    bench.writeConfig(0, space(0, 0, poison));
     bench.report([256, 1]);
     assertEquals(bench.pages.takePages().length, kept ? 0 : 1);
     bench.inflate(256);
@@ -218,7 +218,7 @@ Deno.test("poisoned pages keep what is in them", () => {
 
 Deno.test("the poison may be written before the features are known", () => {
   using bench = new BalloonBench({ features: 0n });
-  bench.device.writeConfig(12, pfns(0x01010101));
+  bench.writeConfig(12, pfns(0x01010101));
   bench.device.negotiate(REPORTING | STATS | POISON);
   bench.report([256, 1]);
   assertEquals(bench.pages.takePages(), []);
@@ -228,16 +228,16 @@ Deno.test("the poison may be written before the features are known", () => {
 Deno.test("a driver writes actual and poison_val, and nothing else", () => {
   using bench = new BalloonBench({ balloon: { size: 5 * 4096 } });
   const { device } = bench;
-  device.writeConfig(0, space(77, 0x01020304, 6));
+  bench.writeConfig(0, space(77, 0x01020304, 6));
   assertEquals([...new Uint32Array(device.config.buffer)], [
     5,
     0x1020304,
     0,
     6,
   ]);
-  device.writeConfig(0, space(77, 8).subarray(0, 8));
+  bench.writeConfig(0, space(77, 8).subarray(0, 8));
   assertEquals([...new Uint32Array(device.config.buffer)], [5, 8, 0, 6]);
-  device.writeConfig(6, Uint8Array.of(1, 2, 3));
+  bench.writeConfig(6, Uint8Array.of(1, 2, 3));
   assertEquals(new Uint32Array(device.config.buffer)[1], 0x02010008);
   device.reset();
   assertEquals([...new Uint32Array(device.config.buffer)], [5, 0, 0, 0]);

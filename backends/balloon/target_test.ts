@@ -79,7 +79,7 @@ Deno.test("progress is how far the driver came since the target was set", () => 
   using bench = new BalloonBench();
   const { device } = bench;
   const actual = (pages: number): unknown => {
-    device.writeConfig(4, new Uint8Array(Uint32Array.of(pages).buffer));
+    bench.writeConfig(4, new Uint8Array(Uint32Array.of(pages).buffer));
     return device.status().progress;
   };
   assertEquals(device.status().progress, 1);

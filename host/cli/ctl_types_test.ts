@@ -1,8 +1,9 @@
-import { assertEquals, assertMatch } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
 import { parseCommand } from "./command.ts";
 import { CTL } from "./ctl_command.ts";
 import { startVhostd, vhostd } from "./testing/vhostd.ts";
+import { HostError } from "../error.ts";
 import { watchBalloon } from "./watch_balloon.ts";
 
 const READY = "Stop with Ctrl-C";
@@ -75,4 +76,26 @@ Deno.test("watchBalloon() shows how far a balloon is, until it is there", async 
     "\r[##############################] 512 MiB of 512 MiB",
     "",
   ]);
+});
+
+Deno.test("watchBalloon() does not wait for a guest that has left", async () => {
+  const written: string[] = [];
+  const guest = { memory: 1 << 30, actual: 256 << 20, progress: 0.5 };
+  const gone = { memory: 0, actual: 0, progress: 0 };
+  const states = [guest, gone];
+  const ask = () =>
+    Promise.resolve({
+      name: "ball",
+      guestTarget: 0,
+      target: 512 << 20,
+      reclaimed: 0,
+      ...states.shift(),
+    });
+  await assertRejects(
+    () => watchBalloon(ask, { terminal: true, write: (t) => written.push(t) }),
+    HostError,
+    'Cannot wait for "ball" any longer: its guest left before it had 512 MiB in the balloon',
+  );
+  assertEquals(written.length, 2);
+  assertEquals(written[1], "\n");
 });

@@ -262,7 +262,8 @@ function announcement(
     ...(balloon
       ? [
         "The balloon needs QEMU 10.2 or later: leave its two lines out for an older one.",
-        "QEMU ends when the process of the balloon does.",
+        "QEMU cannot connect to it again (no reconnect-ms there), and aborts without its",
+        "process, at the latest when the guest resets.",
         "",
       ]
       : []),

@@ -71,7 +71,8 @@ qemu-system-x86_64 \\
   -device vhost-user-test-device-pci,chardev=balloon,virtio-id=5,num_vqs=5,vq_size=128,config_size=16
 
 The balloon needs QEMU 10.2 or later: leave its two lines out for an older one.
-QEMU ends when the process of the balloon does.
+QEMU cannot connect to it again (no reconnect-ms there), and aborts without its
+process, at the latest when the guest resets.
 
 With reconnect-ms=500 added to -chardev (QEMU 9.2 and later) the virtual machine
 survives a restart of this server. Stop with Ctrl-C.

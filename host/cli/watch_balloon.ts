@@ -4,6 +4,7 @@
  * @module
  */
 
+import { HostError } from "../error.ts";
 import { Balloon } from "../management/type_methods.ts";
 import { describeSize } from "../options/parse.ts";
 
@@ -29,6 +30,7 @@ const STDERR: ProgressOutput = {
  *
  * @param ask the status of the balloon
  * @returns the last status
+ * @throws {HostError} of kind `device` when the guest has left
  */
 export async function watchBalloon(
   ask: () => Promise<unknown>,
@@ -37,8 +39,17 @@ export async function watchBalloon(
   let shown = "";
   for (;;) {
     const result = await ask();
-    const { actual, target, progress } = Balloon.parse(result);
+    const { name, memory, actual, target, progress } = Balloon.parse(result);
     const done = actual === target;
+    if (!done && memory === 0) {
+      if (output.terminal) output.write("\n");
+      throw new HostError(
+        "device",
+        `Cannot wait for "${name}" any longer: its guest left before it had ${
+          describeSize(target)
+        } in the balloon`,
+      );
+    }
     const line = bar(done ? 1 : progress, actual, target);
     if (output.terminal && line !== shown) output.write(`\r${line}`);
     shown = line;

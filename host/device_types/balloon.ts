@@ -39,6 +39,7 @@ export const BALLOON: DeviceType = {
   ],
   describe: () => "a memory balloon",
   writtenFiles: () => [],
-  alone: "QEMU ends when its back-end does, so nothing else may end it",
+  alone:
+    "QEMU does not survive the end of its process, so nothing else may end it",
   program: { type: "balloon", options: [], pairs: () => [] },
 };

@@ -128,8 +128,14 @@ async function create(
     throw error;
   }
   devices.set(number, hosted);
-  const { deviceId, features, queueCount, config } = hosted.device;
-  return { deviceId, features, queueCount, config: config.slice() };
+  const { deviceId, features, queueCount, driverWords } = hosted.device;
+  return {
+    deviceId,
+    features,
+    queueCount,
+    config: configOf(hosted.device),
+    driverWords: driverWords ?? null,
+  };
 }
 
 async function createDevice(
@@ -230,8 +236,13 @@ function postConfig(
   device: VirtioDevice,
   notify: boolean,
 ): void {
-  const config = device.config.slice();
+  const config = configOf(device);
   scope.postMessage({ type: "config-changed", device: number, config, notify });
+}
+
+/** The configuration space as it is now; where it is shared, itself. */
+function configOf({ config, driverWords }: VirtioDevice): Uint8Array {
+  return driverWords === undefined ? config.slice() : config;
 }
 
 function answer(id: number, value: unknown): void {

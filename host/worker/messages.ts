@@ -98,8 +98,10 @@ export interface DeviceFacts {
   readonly features: bigint;
   /** Number of virtqueues. */
   readonly queueCount: number;
-  /** Configuration space. */
+  /** Configuration space: a copy, or the shared one where there are words. */
   readonly config: Uint8Array;
+  /** See `VirtioDevice.driverWords`. */
+  readonly driverWords: readonly number[] | null;
 }
 
 /** What a ring looks like from outside. */

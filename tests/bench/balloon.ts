@@ -81,8 +81,8 @@ async function driverCases(
 /** Measures both balloons in guests, in turns. */
 async function guestCases(rounds: number): Promise<BalloonCase[]> {
   const ours: GuestRun[] = [], theirs: GuestRun[] = [];
-  // The guests are what takes long to start: two of each, in turns.
-  const parts = [Math.ceil(rounds / 2), Math.floor(rounds / 2)];
+  // The guests are what takes long to start: two or three of each, in turns.
+  const parts = [0, 1, 2].map((i) => Math.floor((rounds + i) / 3));
   for (const part of parts.filter((n) => n > 0)) {
     ours.push(...await measureOurs(part));
     theirs.push(...await measureQemu(part));

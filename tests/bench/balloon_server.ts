@@ -16,7 +16,6 @@ const server = await serve({
   options: JSON.parse(options),
   socket,
   logLevel: "error",
-  poll: "off",
 });
 const decoder = new TextDecoder();
 let rest = "";

@@ -5,7 +5,7 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { BalloonGuest, FIRST_PAGE, PAGE, pages } from "../protocol/balloon.ts";
-import { COMMAND_ARGUMENTS } from "../support/vhostd.ts";
+import { COMMAND_ARGUMENTS, ctl } from "../support/vhostd.ts";
 import { runCommand } from "../support/process.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { LIMIT, Server } from "./server.ts";
@@ -35,6 +35,52 @@ Deno.test("a disk that dies does not disturb a balloon", async () => {
     );
   }
   assertEquals(guest.allocated, full - 3 * 256 * PAGE);
+});
+
+/** A driver that puts pages into the balloon, and takes them out, as it is asked. */
+async function drive(guest: BalloonGuest, changes: number): Promise<void> {
+  let actual = 0;
+  for (let i = 0; i < changes; i++) {
+    await guest.frontEnd.configChange();
+    for (;;) {
+      const [target] = await guest.config();
+      const step = Math.max(-256, Math.min(target - actual, 256));
+      if (step > 0) await guest.inflate(pages(FIRST_PAGE + actual, step));
+      else if (step < 0) {
+        await guest.deflate(pages(FIRST_PAGE + actual + step, -step));
+      } else break;
+      actual += step;
+      await guest.writeActual(actual);
+    }
+  }
+}
+
+Deno.test("ctl balloon set --wait comes back when the guest has what it is to have", async () => {
+  using directory = TemporaryDirectory.make("procs");
+  const socket = directory.file("ball.sock");
+  await using _server = await Server.start({
+    directory,
+    disks: {},
+    args: [`--balloon=id=ball,socket=${socket}`],
+  });
+  using guest = await BalloonGuest.run(socket);
+  const full = guest.allocated;
+  const driver = drive(guest, 2);
+  const set = (size: string): Promise<string> =>
+    ctl(directory.file("management"), "balloon", "set", size, "--wait");
+  // The memory of the rings counts, too: 24 MiB in all.
+  assertEquals(
+    await set("-25%"),
+    "ball: the guest has 18 MiB of 24 MiB, it is to have 18 MiB (100 % of the way)\n" +
+      "  reclaimed: 6 MiB\n",
+  );
+  assertEquals(guest.allocated, full - 1536 * PAGE);
+  assertEquals(
+    await set("24M"),
+    "ball: the guest has 24 MiB of 24 MiB, it is to have 24 MiB (100 % of the way)\n" +
+      "  reclaimed: 0 bytes\n",
+  );
+  await driver;
 });
 
 Deno.test("a balloon shares its process with nobody", async () => {

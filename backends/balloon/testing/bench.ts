@@ -5,6 +5,7 @@
  */
 
 import type { DeviceContext } from "../../../virtqueue/device.ts";
+import { writeWords } from "../../../virtqueue/config_words.ts";
 import { GuestMemory } from "../../../virtqueue/memory.ts";
 import { SplitQueue } from "../../../virtqueue/split_queue.ts";
 import { queueOptions } from "../../../virtqueue/testing/queue.ts";
@@ -150,6 +151,12 @@ export class BalloonBench implements Disposable {
       byteOffset: offset,
       ...(fd >= 0 ? { backing: { fd, offset, pageSize } } : {}),
     });
+  }
+
+  /** Writes the configuration space, as a driver does. */
+  writeConfig(offset: number, data: Uint8Array): void {
+    const { config, driverWords } = this.device;
+    writeWords(config, driverWords, offset, data);
   }
 
   /** Serves every queue once and publishes. */
