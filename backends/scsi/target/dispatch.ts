@@ -10,6 +10,7 @@
 
 import {
   type CommandSpec,
+  fieldMask,
   UNIT_ABSENT,
   UNIT_CDROM,
   UNIT_DISK,
@@ -120,9 +121,8 @@ function refuseUnknown(task: Task): void {
 function refuseField(task: Task, byte: number): void {
   const { fields, forbidden } = task.command!;
   const wrong = task.cdb[byte] & forbidden[byte];
-  for (const [, at, bit, bits] of fields) {
-    const mask = ((1 << bits) - 1) << (bit - bits + 1);
-    if (at === byte && (wrong & mask) !== 0) {
+  for (const [, at, bit, bits, zero] of fields) {
+    if (zero && at === byte && (wrong & fieldMask(bit, bits)) !== 0) {
       return task.illegalField(byte, bit);
     }
   }

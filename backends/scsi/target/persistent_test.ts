@@ -83,9 +83,60 @@ bad("PERSISTENT RESERVE OUT: REGISTER", {}, [
   ["length", cdb(0, 0, 23), { key: 5, asc: 0x1a00 }, {
     out: new Uint8Array(23),
   }],
-  ["SPEC_I_PT", cdb(0), parameter(20, 3), { out: list(NONE, A, 8) }],
-  ["ALL_TG_PT", cdb(0), parameter(20, 2), { out: list(NONE, A, 4) }],
+  ["a list of nothing", cdb(0, 0, 28), { key: 5, asc: 0x1a00 }, {
+    out: new Uint8Array(28),
+  }],
+  ["SPEC_I_PT alone", cdb(0), { key: 5, asc: 0x1a00 }, {
+    out: list(NONE, A, 8),
+  }],
+  ["SPEC_I_PT without a key", cdb(0), parameter(20, 3), {
+    out: list(NONE, NONE, 8),
+  }],
+  ["APTPL, and nowhere to keep it", cdb(0), parameter(20, 0), {
+    out: list(NONE, A, 1),
+  }],
 ]);
+
+/** A parameter list that registers others as well. */
+function listOf(...transportIds: Uint8Array[]): Uint8Array {
+  return Uint8Array.from([
+    ...list(NONE, A, 8),
+    ...be(24 * transportIds.length, 4),
+    ...transportIds.flatMap((id) => [...id]),
+  ]);
+}
+
+Deno.test("SPEC_I_PT registers others that are there, or nobody", () => {
+  using bench = new TargetBench();
+  const { first } = bench;
+  const second = bench.join("second"), third = bench.join("third");
+  const [own, two, three] = [first, second, third]
+    .map(({ nexus }) => nexus.initiator.transportId);
+  const run = (out: Uint8Array) => first.run(cdb(0, 0, out.length), { out });
+  const stranger = new Uint8Array(24).fill(9);
+  assertEquals(run(listOf(two, stranger)).sense, parameter(28 + 24));
+  assertEquals(run(listOf(two).slice(0, 40)).sense, { key: 5, asc: 0x1a00 });
+  assertEquals(readIn(first, 0).slice(4), be(0, 4));
+  register(third, B);
+  // Oneself and whoever is registered already are left as they are.
+  assertEquals(run(listOf(own, two, two, three)).status, 0);
+  assertEquals(readIn(first, 0), [
+    ...be(2, 4),
+    ...be(24, 4),
+    ...[B, A, A].flatMap((key) => [...unhex(key)]),
+  ]);
+  assertEquals(out(second, 1, A, NONE, WE), 0);
+  // Whoever is registered has nobody else registered.
+  const again = Uint8Array.from([...unhex(A), ...listOf(two).slice(8)]);
+  assertEquals(run(again).sense, parameter(20, 3));
+});
+
+Deno.test("ALL_TG_PT says what is so: there is one target port", () => {
+  using bench = new TargetBench();
+  assertEquals(out(bench.first, 0, NONE, A, 0, 4), 0);
+  assertEquals(out(bench.first, 6, NONE, B, 0, 4), 0);
+  assertEquals(readIn(bench.first, 0).slice(8), [...unhex(B)]);
+});
 
 good(
   "PERSISTENT RESERVE OUT: REGISTER AND IGNORE EXISTING KEY",
@@ -333,7 +384,14 @@ bad("PERSISTENT RESERVE IN: READ RESERVATION", {}, [
   ["NACA", [0x5e, 1, 0, 0, 0, 0, 0, 1, 0, 4], field(9, 2)],
 ]);
 good("PERSISTENT RESERVE IN: REPORT CAPABILITIES", {}, (bench) => {
-  assertEquals(readIn(bench.first, 2), [0, 8, 1, 0x90, 0xea, 1, 0, 0]);
+  // SIP_C and ATP_C.
+  assertEquals(readIn(bench.first, 2), [0, 8, 0x0c, 0x90, 0xea, 1, 0, 0]);
+  using directory = TemporaryDirectory.make("aptpl");
+  const store = new ReservationFile(directory.file("reservations"));
+  using kept = new TargetBench({ unit: { store } });
+  assertEquals(out(kept.first, 0, NONE, A, 0, 1), 0);
+  // PTPL_C and PTPL_A, too.
+  assertEquals(readIn(kept.first, 2), [0, 8, 0x0d, 0x91, 0xea, 1, 0, 0]);
 });
 bad("PERSISTENT RESERVE IN: REPORT CAPABILITIES", {}, [
   ["NACA", [0x5e, 2, 0, 0, 0, 0, 0, 1, 0, 4], field(9, 2)],
