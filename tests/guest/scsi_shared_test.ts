@@ -96,7 +96,7 @@ async function persistent(alpha: LinuxGuest, beta: LinuxGuest): Promise<void> {
   assertEquals(await write(alpha), "0");
   // Moved to beta, which is then the one that writes, and back.
   await alpha.check(
-    `${out} --register-move --param-rk=0xb --param-sark=0xc ` +
+    `sg_persist --out --register-move --param-rk=0xb --param-sark=0xc ` +
       `--relative-target-port=1 --param-aptpl ` +
       `--transport-id=${transportId("beta")} /dev/sda`,
   );

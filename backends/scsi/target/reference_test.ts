@@ -98,7 +98,7 @@ Deno.test("every independent check is run in a Linux guest", () => {
     .flatMap(({ name }) =>
       Deno.readTextFileSync(new URL(name, folder)).split("\n")
     )
-    .map((line) => line.trim().split(/[ ;="$()]+/));
+    .map((line) => line.trim().split(/[ ;="`$()]+/));
   for (const { name, tool } of COMMANDS) {
     if (tool === undefined) continue;
     const words = tool.split(/[ =]/);
