@@ -103,7 +103,6 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   readonly #adapter: Adapter;
   readonly #events: EventQueue;
   readonly #requests: (ScsiRequest | null)[];
-  readonly #lun = new Uint8Array(8);
   /** The queues that run, as far as they were served. */
   readonly #queues: (VirtQueue | null)[];
   #features = 0n;
@@ -251,13 +250,13 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
       case "lun-add":
         return this.#addCommand(parameters);
       case "lun-remove":
-        return this.#removeCommand(this.#find(parameters));
+        return this.#removeCommand(this.#lunOf(parameters));
       case "lun-resize":
-        return this.#adapter.resize(this.#find(parameters));
+        return this.#adapter.resize(this.#lunOf(parameters));
       case "resize":
         return this.#adapter.resizeAll();
       case "change-medium":
-        return this.#mediumCommand(this.#find(parameters), parameters);
+        return this.#mediumCommand(this.#lunOf(parameters), parameters);
       case "status":
         return this.status();
       default:
@@ -328,9 +327,8 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   #start(chain: DescriptorChain): void {
     const { slot } = chain;
     const request = this.#requests[slot] ??= new ScsiRequest(slot, this);
-    const lun = this.#lun;
-    if (!request.read(chain, lun)) return this.#refuseRequest(request);
-    const nexus = this.#find8(lun, request);
+    if (!request.read(chain)) return this.#refuseRequest(request);
+    const nexus = this.#find(request);
     if (nexus !== null) {
       return chain.resubmitted && mustNotReplay(request.cdb)
         ? request.disown(nexus)
@@ -342,17 +340,18 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   }
 
   /** What the eight bytes of a LUN field name, or `null`. */
-  #find8(field: Uint8Array, request: ScsiRequest): Nexus | null {
+  #find(request: ScsiRequest): Nexus | null {
     const { bus } = this;
-    if (field[0] === 1) {
-      const target = bus.target(field[1]);
+    const first = request.lunByte(0), second = request.lunByte(1);
+    if (first === 1) {
+      const target = bus.target(second);
       if (target === null) return null;
-      const lun = decodeLun(field[2], field[3]);
+      const lun = decodeLun(request.lunByte(2), request.lunByte(3));
       request.lun = lun;
       return bus.find(target, lun);
     }
     request.lun = 0;
-    return field[0] === 0xc1 && field[1] === 1 ? bus.wellKnown : null;
+    return first === 0xc1 && second === 1 ? bus.wellKnown : null;
   }
 
   #answer(request: ScsiRequest, response: number): void {
@@ -392,7 +391,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     return added;
   }
 
-  #find(parameters: Readonly<Record<string, unknown>>): Lun {
+  #lunOf(parameters: Readonly<Record<string, unknown>>): Lun {
     const { target = 0, lun = 0 } = parameters;
     return this.#adapter.find(Number(target), Number(lun));
   }

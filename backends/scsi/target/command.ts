@@ -96,6 +96,8 @@ export interface CommandSpec extends CommandOptions {
   readonly usage: Uint8Array;
   /** For each byte of the CDB the bits that must be 0. */
   readonly forbidden: Uint8Array;
+  /** The same as four words of a CDB of 16 bytes. */
+  readonly forbiddenWords: Uint32Array;
   /** Index of the service action's byte, or -1. */
   readonly serviceActionByte: number;
 }
@@ -104,6 +106,8 @@ export interface CommandSpec extends CommandOptions {
 const NACA = 0x04;
 /** What must be 0 in the CONTROL byte: all but the vendor specific bits. */
 const CONTROL_ZERO = 0x3f;
+/** Bytes of the longest CDB. */
+const LONGEST = 16;
 /** SERVICE ACTION, in byte 1. */
 const SERVICE_ACTION = 0x1f;
 /**
@@ -144,7 +148,33 @@ export function defineCommand(options: CommandOptions): CommandSpec {
   const serviceActionByte = serviceAction === undefined ? -1 : 1;
   if (serviceAction !== undefined) usage[1] |= serviceAction;
   usage[length - 1] |= NACA;
-  return { ...options, usage, forbidden, serviceActionByte };
+  const whole = new Uint8Array(LONGEST);
+  whole.set(forbidden);
+  // All have the same shape: they are looked at for each command.
+  return {
+    name: options.name,
+    opcode,
+    serviceAction,
+    length,
+    fields,
+    ignored,
+    units: options.units,
+    access: options.access,
+    always: options.always ?? false,
+    ignoresAttention: options.ignoresAttention ?? false,
+    needsMedium: options.needsMedium ?? false,
+    writes: options.writes ?? false,
+    exclusive: options.exclusive ?? false,
+    once: options.once ?? false,
+    thin: options.thin ?? false,
+    run: options.run,
+    source: options.source,
+    tool: options.tool,
+    usage,
+    forbidden,
+    forbiddenWords: new Uint32Array(whole.buffer),
+    serviceActionByte,
+  };
 }
 
 /** Fields that several commands share. */
