@@ -15,13 +15,13 @@ import type { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { openStorage } from "../storage/open.ts";
 import type { Storage, StorageCompletion } from "../storage/storage.ts";
 import type { ResolvedLun } from "./options.ts";
-import { SharedUnit } from "./shared_units.ts";
+import { SharedUnit, type UnitPlace, type UnitUser } from "./shared_units.ts";
 import { lunField } from "./events.ts";
 import { Bus, encodeLun } from "./target/bus.ts";
 import { join } from "./target/bytes.ts";
 import { UNIT_CDROM } from "./target/command.ts";
 import { Asc } from "./target/constants.ts";
-import { Initiator, type Nexus } from "./target/nexus.ts";
+import { Initiator, MediaEvent, type Nexus } from "./target/nexus.ts";
 
 /** A logical unit of an adapter. */
 export interface Lun {
@@ -29,16 +29,24 @@ export interface Lun {
   readonly lun: number;
   readonly nexus: Nexus;
   readonly shared: SharedUnit;
+  /** What the shared one knows of this adapter. */
+  readonly user: UnitUser;
   /** What it is served with. */
   options: ResolvedLun;
   /** Whether this adapter holds its lock. */
   locked: boolean;
 }
 
+/** Sizes in bytes. */
+export interface Resized {
+  readonly capacity: number;
+  readonly previousCapacity: number;
+}
+
 /** A logical unit that cannot be added, changed or removed. */
 export class ScsiLunError extends Error {
   /** Stable reason. */
-  readonly kind: "exists" | "missing" | "shared" | "fixed";
+  readonly kind: "exists" | "missing" | "fixed";
 
   /** Makes an error. */
   constructor(kind: ScsiLunError["kind"], message: string) {
@@ -119,9 +127,15 @@ export class Adapter {
       );
     }
     const storage = this.#open(options);
+    const user: UnitUser = {
+      place: { initiator: this.bus.initiator.name, target, lun },
+      open: (path) => this.#open({ ...added.options, path }),
+      replace: (path, storage) => this.#replace(added, path, storage),
+    };
     let shared: SharedUnit | null = null;
+    let added: Lun;
     try {
-      shared = SharedUnit.of(options, storage);
+      shared = SharedUnit.of(options, storage, user);
       const { unit } = shared;
       const twin = this.luns.find((one) => one.nexus.unit === unit);
       if (twin !== undefined) {
@@ -135,11 +149,11 @@ export class Adapter {
       const nexus = this.bus.add(target, lun, unit);
       this.#connect(nexus, storage);
       const locked = this.#active;
-      const added = { target, lun, nexus, shared, options, locked };
+      added = { target, lun, nexus, shared, user, options, locked };
       this.luns.push(added);
       return added;
     } catch (error) {
-      shared?.leave();
+      shared?.leave(user);
       storage?.close();
       throw error;
     }
@@ -154,58 +168,52 @@ export class Adapter {
     if (this.#leaving.delete(lun)) this.#dismiss(lun);
   }
 
-  /** Looks at the size of an image again. */
-  resize({ nexus }: Lun): void {
-    const { unit } = nexus;
+  /** Looks at the size of an image again, and tells all whom a new one concerns. */
+  resize({ nexus: { unit, storage } }: Lun): Resized {
+    const before = unit.capacity;
     for (const other of unit.nexuses) other.storage?.refresh();
-    unit.describeMedium(nexus.storage);
+    unit.describeMedium(storage);
+    if (unit.capacity !== before) {
+      for (const nexus of unit.nexuses) {
+        nexus.raise(Asc.CAPACITY_DATA_HAS_CHANGED);
+        nexus.notify(Asc.CAPACITY_DATA_HAS_CHANGED);
+      }
+    }
+    return {
+      capacity: unit.capacity * unit.blockSize,
+      previousCapacity: before * unit.blockSize,
+    };
   }
 
-  /** Puts another image, or none, into a logical unit. */
-  async changeMedium(lun: Lun, options: ResolvedLun): Promise<void> {
-    const { nexus, shared } = lun;
-    const { unit } = nexus;
-    if (!unit.options.removable) {
+  /** Looks at the sizes of all images again; what they are together. */
+  resizeAll(): Resized {
+    let capacity = 0, previousCapacity = 0;
+    for (const lun of this.luns) {
+      const resized = this.resize(lun);
+      capacity += resized.capacity;
+      previousCapacity += resized.previousCapacity;
+    }
+    return { capacity, previousCapacity };
+  }
+
+  /**
+   * Puts another image, or none, into a logical unit, for all who serve it.
+   *
+   * @returns where they do
+   */
+  async changeMedium(
+    { target, lun, nexus, shared, options }: Lun,
+    path: string,
+  ): Promise<UnitPlace[]> {
+    if (!nexus.unit.options.removable) {
       throw new ScsiLunError(
         "fixed",
-        `Cannot change the medium of target ${lun.target}, LUN ${lun.lun}: ` +
+        `Cannot change the medium of target ${target}, LUN ${lun}: ` +
           "it is not removable",
       );
     }
-    if (shared.users > 1) {
-      throw new ScsiLunError(
-        "shared",
-        `Cannot change the medium of target ${lun.target}, LUN ${lun.lun}: ` +
-          "another host adapter serves it",
-      );
-    }
-    const storage = this.#open(options);
-    if (storage !== null && storage.blockSize !== unit.blockSize) {
-      storage.close();
-      throw new ScsiLunError(
-        "fixed",
-        `Cannot change to "${options.path}": its blocks have ` +
-          `${storage.blockSize} bytes, not ${unit.blockSize}`,
-      );
-    }
-    // From now on there is no medium, and what is there ends.
-    unit.loaded = false;
-    await unit.tasks.settled(nexus);
-    try {
-      shared.changeMedium(options);
-    } catch (error) {
-      storage?.close();
-      unit.describeMedium(nexus.storage);
-      throw error;
-    }
-    this.#disconnect(nexus);
-    this.#connect(nexus, storage);
-    unit.describeMedium(storage);
-    unit.ejected = false;
-    unit.stopped = false;
-    unit.loads++;
-    lun.options = options;
-    unit.raise(Asc.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED);
+    await shared.changeMedium({ ...options, path });
+    return Array.from(shared.users, ({ place }) => place);
   }
 
   /** Locks all images. */
@@ -235,7 +243,7 @@ export class Adapter {
       nexus.unit.loseNexus(nexus, () => {});
       nexus.clearAttention();
       nexus.raise(Asc.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED);
-      if (shared.users > 1) continue;
+      if (shared.users.size > 1) continue;
       nexus.unit.mode.reset();
       nexus.unit.ejected = false;
       nexus.unit.stopped = false;
@@ -261,7 +269,7 @@ export class Adapter {
         loaded: unit.loaded && !unit.ejected,
         cache: unit.mode.writeCache ? "writeback" : "writethrough",
         thin: unit.options.thin,
-        adapters: shared.users,
+        adapters: shared.users.size,
         commands: unit.tasks.count,
         registrations: registrations.length,
         reservationType: reservation?.type ?? 0,
@@ -316,6 +324,20 @@ export class Adapter {
     this.storages.push(storage);
   }
 
+  /** The medium is another one. */
+  #replace(lun: Lun, path: string, storage: Storage | null): void {
+    const { nexus } = lun;
+    this.#disconnect(nexus);
+    this.#connect(nexus, storage);
+    lun.options = { ...lun.options, path };
+    nexus.mediaEvent = storage === null
+      ? MediaEvent.MEDIA_REMOVAL
+      : MediaEvent.NEW_MEDIA;
+    const asc = Asc.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED;
+    nexus.raise(asc);
+    nexus.notify(asc);
+  }
+
   #disconnect(nexus: Nexus): void {
     const { storage } = nexus;
     nexus.storage = null;
@@ -327,7 +349,7 @@ export class Adapter {
   #dismiss(lun: Lun): void {
     this.#disconnect(lun.nexus);
     unlock(lun);
-    lun.shared.leave();
+    lun.shared.leave(lun.user);
   }
 }
 

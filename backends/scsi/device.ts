@@ -76,6 +76,12 @@ const COMMANDS_PER_LUN = 128;
 /** 2 GiB in sectors. */
 const MAX_SECTORS = 0x40_0000;
 
+/** Fields of the configuration space that a driver chose. */
+interface KeptSizes {
+  readonly cdbSize: number;
+  readonly senseSize: number;
+}
+
 /** A virtio SCSI host adapter. */
 export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   readonly deviceId: number = VIRTIO_ID_SCSI;
@@ -97,7 +103,6 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   readonly #adapter: Adapter;
   readonly #events: EventQueue;
   readonly #requests: (ScsiRequest | null)[];
-  readonly #lun = new Uint8Array(8);
   /** The queues that run, as far as they were served. */
   readonly #queues: (VirtQueue | null)[];
   #features = 0n;
@@ -142,6 +147,9 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
       this.close();
       throw error;
     }
+    const kept = context.kept as Partial<KeptSizes> | null | undefined;
+    this.cdbSize = kept?.cdbSize ?? DEFAULT_CDB_SIZE;
+    this.senseSize = kept?.senseSize ?? DEFAULT_SENSE_SIZE;
     this.#describe();
   }
 
@@ -157,6 +165,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     const cdbSize = view.getUint32(CONFIG_CDB_SIZE, true);
     if (senseSize <= MAX_SENSE_SIZE) this.senseSize = senseSize;
     if (cdbSize > 0 && cdbSize <= MAX_CDB_SIZE) this.cdbSize = cdbSize;
+    this.#keepSizes();
     this.#describe();
   }
 
@@ -212,6 +221,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     this.#features = 0n;
     this.cdbSize = DEFAULT_CDB_SIZE;
     this.senseSize = DEFAULT_SENSE_SIZE;
+    this.#keepSizes();
     this.subscriptions.clear();
     this.#events.reset();
     this.#adapter.reset();
@@ -224,7 +234,8 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
    *
    * - `lun-add`: adds one; takes a {@linkcode LunOptions}
    * - `lun-remove`: takes it away; resolves when its last command has ended
-   * - `lun-resize` (or `resize`): looks at the size of its image again
+   * - `lun-resize`: looks at the size of its image again
+   * - `resize`: looks at the sizes of all images again
    * - `change-medium`: puts the image `path` into it, or with none takes it out
    * - `status`: facts of all logical units
    *
@@ -239,18 +250,19 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
       case "lun-add":
         return this.#addCommand(parameters);
       case "lun-remove":
-        return this.#removeCommand(this.#find(parameters));
+        return this.#removeCommand(this.#lunOf(parameters));
       case "lun-resize":
+        return this.#adapter.resize(this.#lunOf(parameters));
       case "resize":
-        return this.#resizeCommand(this.#find(parameters));
+        return this.#adapter.resizeAll();
       case "change-medium":
-        return this.#mediumCommand(this.#find(parameters), parameters);
+        return this.#mediumCommand(this.#lunOf(parameters), parameters);
       case "status":
         return this.status();
       default:
         throw new Error(
           `Cannot do "${name}": a SCSI host has the commands lun-add, ` +
-            "lun-remove, lun-resize, change-medium and status",
+            "lun-remove, lun-resize, resize, change-medium and status",
         );
     }
   }
@@ -315,9 +327,8 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   #start(chain: DescriptorChain): void {
     const { slot } = chain;
     const request = this.#requests[slot] ??= new ScsiRequest(slot, this);
-    const lun = this.#lun;
-    if (!request.read(chain, lun)) return this.#refuseRequest(request);
-    const nexus = this.#find8(lun, request);
+    if (!request.read(chain)) return this.#refuseRequest(request);
+    const nexus = this.#find(request);
     if (nexus !== null) {
       return chain.resubmitted && mustNotReplay(request.cdb)
         ? request.disown(nexus)
@@ -329,17 +340,18 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   }
 
   /** What the eight bytes of a LUN field name, or `null`. */
-  #find8(field: Uint8Array, request: ScsiRequest): Nexus | null {
+  #find(request: ScsiRequest): Nexus | null {
     const { bus } = this;
-    if (field[0] === 1) {
-      const target = bus.target(field[1]);
+    const first = request.lunByte(0), second = request.lunByte(1);
+    if (first === 1) {
+      const target = bus.target(second);
       if (target === null) return null;
-      const lun = decodeLun(field[2], field[3]);
+      const lun = decodeLun(request.lunByte(2), request.lunByte(3));
       request.lun = lun;
       return bus.find(target, lun);
     }
     request.lun = 0;
-    return field[0] === 0xc1 && field[1] === 1 ? bus.wellKnown : null;
+    return first === 0xc1 && second === 1 ? bus.wellKnown : null;
   }
 
   #answer(request: ScsiRequest, response: number): void {
@@ -379,7 +391,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     return added;
   }
 
-  #find(parameters: Readonly<Record<string, unknown>>): Lun {
+  #lunOf(parameters: Readonly<Record<string, unknown>>): Lun {
     const { target = 0, lun = 0 } = parameters;
     return this.#adapter.find(Number(target), Number(lun));
   }
@@ -407,49 +419,40 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     return { target, lun };
   }
 
-  #resizeCommand(found: Lun): unknown {
-    const { unit } = found.nexus;
-    const before = unit.capacity;
-    this.#adapter.resize(found);
-    if (unit.capacity !== before) {
-      for (const nexus of unit.nexuses) {
-        nexus.raise(Asc.CAPACITY_DATA_HAS_CHANGED);
-        nexus.notify(Asc.CAPACITY_DATA_HAS_CHANGED);
-      }
-    }
-    return {
-      capacity: unit.capacity * unit.blockSize,
-      previousCapacity: before * unit.blockSize,
-    };
-  }
-
   async #mediumCommand(
     found: Lun,
     parameters: Readonly<Record<string, unknown>>,
   ): Promise<unknown> {
-    const { target, lun, nexus, options } = found;
+    const { target, lun, nexus } = found;
     const path = parameters.path ?? "";
     if (typeof path !== "string") {
       throw new TypeError(`Cannot use path=${String(path)}: it is a path`);
     }
-    await this.#adapter.changeMedium(found, { ...options, path });
-    const subscribed = this.subscriptions.get(nexus) ?? 0;
-    if ((subscribed & ASYNC_MEDIA_CHANGE) !== 0) {
-      const field = lunField(target, lun);
-      this.#events.raise(Event.ASYNC_NOTIFY, field, ASYNC_MEDIA_CHANGE);
-    }
-    if (nexus.unit.kind !== UNIT_CDROM) {
-      nexus.notify(Asc.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED);
-    }
+    const places = await this.#adapter.changeMedium(found, path);
     const { capacity, blockSize } = nexus.unit;
-    return { target, lun, path, capacity: capacity * blockSize };
+    return { target, lun, path, capacity: capacity * blockSize, places };
   }
 
-  /** Tells the driver that parameters of a logical unit changed. */
-  #changed({ target, lun }: Lun, asc: number): void {
+  /** Tells the driver that parameters of a logical unit, or its medium, changed. */
+  #changed({ target, lun, nexus }: Lun, asc: number): void {
+    if (asc === Asc.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED) {
+      const subscribed = this.subscriptions.get(nexus) ?? 0;
+      if ((subscribed & ASYNC_MEDIA_CHANGE) !== 0) {
+        const field = lunField(target, lun);
+        this.#events.raise(Event.ASYNC_NOTIFY, field, ASYNC_MEDIA_CHANGE);
+      }
+      // Linux asks CD-ROMs again and again, and has no use for this event.
+      if (nexus.unit.kind === UNIT_CDROM) return;
+    }
     if (!hasFeature(this.#features, VIRTIO_SCSI_F_CHANGE)) return;
     const reason = asc >> 8 | (asc & 0xff) << 8;
     this.#events.raise(Event.PARAMETER_CHANGE, lunField(target, lun), reason);
+  }
+
+  /** Requests in flight have these sizes, whoever serves them. */
+  #keepSizes(): void {
+    const { cdbSize, senseSize } = this;
+    this.#context.keep?.({ cdbSize, senseSize });
   }
 
   #describe(): void {

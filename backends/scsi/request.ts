@@ -33,20 +33,33 @@ export interface RequestHost {
   ended(request: ScsiRequest): void;
 }
 
-const head = new Uint8Array(REQUEST_HEAD_SIZE);
+/** Where the CDB is in the memory of a request: aligned, the rest before it. */
+const CDB_AT = 20;
+const HEAD_AT = CDB_AT - REQUEST_HEAD_SIZE;
+/** Places in that memory. */
+const LUN_AT = HEAD_AT, TAG_AT = HEAD_AT + 8, ATTRIBUTE_AT = HEAD_AT + 16;
+
+/** The response that is being written, without its sense data. */
+const head = new Uint8Array(RESPONSE_HEAD_SIZE);
 const headView = new DataView(head.buffer);
 
 /** A command of a driver. */
 export class ScsiRequest extends Task {
   readonly #host: RequestHost;
+  /** The first bytes of the request, read once. */
+  readonly #head: Uint8Array<ArrayBuffer>;
+  readonly #view: DataView<ArrayBuffer>;
   #chain: DescriptorChain | null = null;
   #requestSize = 0;
   #responseSize = 0;
 
   /** Makes an object for the commands of a slot. */
   constructor(slot: number, host: RequestHost) {
-    super(slot);
+    const bytes = new Uint8Array(CDB_AT + CDB_SIZE);
+    super(slot, bytes.subarray(CDB_AT));
     this.#host = host;
+    this.#head = bytes;
+    this.#view = new DataView(bytes.buffer);
   }
 
   /** The chain of the command that this is now. */
@@ -62,10 +75,9 @@ export class ScsiRequest extends Task {
   /**
    * Reads the request.
    *
-   * @param lun receives the eight bytes of the LUN field
    * @returns false when it is too short, or has both directions of data
    */
-  read(chain: DescriptorChain, lun: Uint8Array): boolean {
+  read(chain: DescriptorChain): boolean {
     const { cdbSize, senseSize } = this.#host;
     this.#chain = chain;
     this.#requestSize = REQUEST_HEAD_SIZE + cdbSize;
@@ -75,19 +87,18 @@ export class ScsiRequest extends Task {
       chain.writableLength < this.#responseSize ||
       (this.dataInLength > 0 && this.dataOutLength > 0)
     ) return false;
-    chain.read(0, head, 0, REQUEST_HEAD_SIZE);
-    for (let i = 0; i < 8; i++) lun[i] = head[i];
-    this.tagLow = headView.getUint32(8, true);
-    this.tagHigh = headView.getUint32(12, true);
-    this.attribute = head[16];
     if (cdbSize < CDB_SIZE) this.cdb.fill(0, cdbSize);
-    chain.read(
-      REQUEST_HEAD_SIZE,
-      this.cdb,
-      0,
-      cdbSize < CDB_SIZE ? cdbSize : CDB_SIZE,
-    );
+    const size = REQUEST_HEAD_SIZE + (cdbSize < CDB_SIZE ? cdbSize : CDB_SIZE);
+    chain.read(0, this.#head, HEAD_AT, size);
+    this.tagLow = this.#view.getUint32(TAG_AT, true);
+    this.tagHigh = this.#view.getUint32(TAG_AT + 4, true);
+    this.attribute = this.#head[ATTRIBUTE_AT];
     return true;
+  }
+
+  /** A byte of the LUN field, 0 to 7, as it was read. */
+  lunByte(index: number): number {
+    return this.#head[LUN_AT + index];
   }
 
   override get dataInLength(): number {
@@ -163,11 +174,12 @@ export class ScsiRequest extends Task {
       ? this.senseLength
       : (ok ? senseSize : 0);
     const moved = ok ? this.transferred : 0;
-    chain.writeUint32(0, sense);
-    chain.writeUint32(4, this.dataInLength + this.dataOutLength - moved);
-    chain.writeUint16(8, 0);
-    chain.writeUint8(10, ok ? this.status : 0);
-    chain.writeUint8(11, response);
+    headView.setUint32(0, sense, true);
+    const residual = this.dataInLength + this.dataOutLength - moved;
+    headView.setUint32(4, residual, true);
+    head[10] = ok ? this.status : 0;
+    head[11] = response;
+    chain.write(0, head, 0, RESPONSE_HEAD_SIZE);
     if (sense > 0) chain.write(RESPONSE_HEAD_SIZE, this.sense, 0, sense);
     return this.#responseSize + (this.dataInLength > 0 ? moved : 0);
   }

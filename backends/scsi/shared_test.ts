@@ -1,5 +1,5 @@
-import { assertEquals, assertThrows } from "@std/assert";
-import { ScsiBench, type SendOptions } from "./testing/bench.ts";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { lunField, ScsiBench, type SendOptions } from "./testing/bench.ts";
 
 const TUR = [0, 0, 0, 0, 0, 0];
 const CONFLICT = 0x18;
@@ -128,6 +128,116 @@ Deno.test("adapters that share agree on what they share", () => {
   // The refused ones left nothing behind.
   using second = new ScsiBench({ scsi: { path } });
   assertEquals(second.device.bus.initiator.name, "hba-1");
+});
+
+/** Two host adapters with one CD-ROM. */
+function cdroms(): Pick<Pair, "first" | "second"> & Disposable {
+  const images = new ScsiBench();
+  const path = images.image("cd.iso");
+  const scsi = { type: "cdrom", path };
+  const first = new ScsiBench({ scsi }), second = new ScsiBench({ scsi });
+  first.clearAttentions();
+  second.clearAttentions();
+  return {
+    first,
+    second,
+    [Symbol.dispose]: () => {
+      for (const bench of [second, first, images]) bench[Symbol.dispose]();
+    },
+  };
+}
+
+const CAPACITY = [0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const MEDIA_EVENTS = [0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8, 0];
+
+Deno.test("a new medium is one for all who share the drive", async () => {
+  using pair = cdroms();
+  const { first, second } = pair;
+  const larger = first.image("larger.iso", 2 ** 21);
+  for (const bench of [first, second]) {
+    const subscribe = new Uint8Array(16);
+    subscribe.set([2, 0, 0, 0, ...lunField(0, 0), 0x10]);
+    assertEquals([...bench.control(subscribe, 5)], [0x10, 0, 0, 0, 0]);
+    bench.provideEvents(1);
+  }
+  const capacity = (bench: ScsiBench) => bench.run(CAPACITY, { room: 8 });
+  const places = ["hba-1", "hba-2"]
+    .map((initiator) => ({ initiator, target: 0, lun: 0 }));
+  const change = async (path: string) =>
+    await first.device.command("change-medium", { path });
+  assertEquals(await change(larger), {
+    ...{ target: 0, lun: 0, path: larger, capacity: 2 ** 21, places },
+  });
+  for (const bench of [first, second]) {
+    assertEquals(bench.events().map(({ event }) => event), [2]);
+    const media = bench.run(MEDIA_EVENTS, { room: 8 });
+    assertEquals([...media.data.subarray(4, 6)], [2, 2]);
+    assertEquals(capacity(bench).sense, { key: 6, asc: 0x2800 });
+    assertEquals([...capacity(bench).data], [0, 0, 3, 255, 0, 0, 8, 0]);
+    const block = bench.run(read(200), { room: 2048 });
+    assertEquals(block.data, Deno.readFileSync(larger).slice(409600, 411648));
+  }
+  await change("");
+  for (const bench of [first, second]) {
+    assertEquals(bench.run(MEDIA_EVENTS, { room: 8 }).data[4], 3);
+    assertEquals(bench.run(TUR).sense, { key: 6, asc: 0x2800 });
+    assertEquals(bench.run(TUR).sense, { key: 2, asc: 0x3a00 });
+  }
+  // They still have one drive: the next medium is for both.
+  await change(larger);
+  for (const bench of [first, second]) {
+    bench.clearAttentions();
+    assertEquals(bench.run(TUR).status, 0);
+  }
+});
+
+Deno.test("a medium is changed when all who share the drive are done", async () => {
+  using pair = cdroms();
+  const { first, second } = pair;
+  const storage = second.fake();
+  second.send(read(1), { room: 2048 });
+  second.turn();
+  assertEquals(storage.pending.length, 1);
+  const path = first.image("larger.iso", 2 ** 21);
+  let changed = false;
+  const change = async (from: ScsiBench, path: string) =>
+    await from.device.command("change-medium", { path });
+  const changing = change(first, path).then(() => changed = true);
+  await Promise.resolve();
+  assertEquals([changed, storage.closed], [false, false]);
+  assertEquals(first.run(TUR).sense, { key: 2, asc: 0x3a00 });
+  await assertRejects(() => change(second, path), Error, "is being changed");
+  storage.complete(0);
+  await changing;
+  assertEquals([...second.reap().values()].length, 0);
+  second.turn();
+  assertEquals([...second.reap().values()][0].status, 0);
+  assertEquals(storage.closed, true);
+});
+
+Deno.test("a medium that one of them cannot have changes nothing", async () => {
+  using pair = cdroms();
+  const { first, second } = pair;
+  const change = async (path: string) =>
+    await first.device.command("change-medium", { path });
+  await assertRejects(() => change("/nonexistent"), Error, "/nonexistent");
+  const other = second.image("other.iso");
+  using third = new ScsiBench({ scsi: { type: "cdrom", path: other } });
+  await assertRejects(
+    () => change(other),
+    Error,
+    "another logical unit serves it",
+  );
+  third.clearAttentions();
+  for (const bench of [first, second, third]) {
+    assertEquals(bench.run(TUR).status, 0);
+    assertEquals(bench.run(read(3), { room: 2048 }).status, 0);
+  }
+  // The same medium again is a change like any other.
+  await change(third.image("fresh.iso"));
+  await change(third.image("fresh.iso"));
+  assertEquals(second.run(TUR).sense, { key: 6, asc: 0x2800 });
+  assertEquals(second.run(TUR).status, 0);
 });
 
 Deno.test("the last adapter that leaves closes the logical unit", () => {

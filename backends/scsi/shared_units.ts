@@ -23,12 +23,35 @@ import { LogicalUnit, type UnitOptions } from "./target/unit.ts";
 
 const known = new Map<string, SharedUnit>();
 
+/** Where an initiator finds a logical unit. */
+export interface UnitPlace {
+  /** Name of the initiator. */
+  readonly initiator: string;
+  readonly target: number;
+  readonly lun: number;
+}
+
+/** A host adapter that serves a logical unit. */
+export interface UnitUser {
+  /** Where. */
+  readonly place: UnitPlace;
+  /**
+   * Opens an image as this adapter serves them; `null` without a path.
+   *
+   * @throws {StorageError} when it cannot be served
+   */
+  open(path: string): Storage | null;
+  /** Takes a storage in the place of the one that is there, and tells its driver. */
+  replace(path: string, storage: Storage | null): void;
+}
+
 /** A logical unit, and who uses it. */
 export class SharedUnit {
   /** The logical unit. */
   readonly unit: LogicalUnit;
   /** Host adapters that serve it. */
-  users = 0;
+  readonly users: Set<UnitUser> = new Set();
+  #changing = false;
   #key: string;
   #file: DataFile | null;
   #lock: ImageLock | null;
@@ -50,9 +73,14 @@ export class SharedUnit {
    * The logical unit of an image: the one that is there, or a new one.
    *
    * @param storage the image as it is going to be served, or `null`
+   * @param user the adapter that is going to serve it
    * @throws {Error} when the one that is there is of another kind
    */
-  static of(options: ResolvedLun, storage: Storage | null): SharedUnit {
+  static of(
+    options: ResolvedLun,
+    storage: Storage | null,
+    user: UnitUser,
+  ): SharedUnit {
     const { path, readOnly, share } = options;
     const file = path === "" ? null : DataFile.open(path, { readOnly });
     try {
@@ -60,14 +88,15 @@ export class SharedUnit {
       const there = known.get(key);
       if (there !== undefined) {
         checkSame(there.unit.options, options, storage!);
+        there.#refuseChange();
         file?.close();
-        there.users++;
+        there.users.add(user);
         return there;
       }
       const unit = new LogicalUnit(describe(options, storage));
       unit.describeMedium(storage);
       const shared = new SharedUnit(unit, key, file, share);
-      shared.users = 1;
+      shared.users.add(user);
       if (key !== "") known.set(key, shared);
       return shared;
     } catch (error) {
@@ -89,14 +118,73 @@ export class SharedUnit {
   }
 
   /**
-   * Puts another image in the place of the one that is there; for a logical
-   * unit with one user.
+   * Puts another image, or none, in the place of the one that is there, for all
+   * who serve it; resolves when what they had in flight has ended.
+   *
+   * @throws {StorageError} when one of them cannot serve it: nothing changed
+   * @throws {Error} when another logical unit serves it, or it has blocks of
+   * another size, or is locked: nothing changed
    */
-  changeMedium(options: ResolvedLun): void {
-    const { path, readOnly, share } = options;
-    const file = path === "" ? null : DataFile.open(path, { readOnly });
+  async changeMedium(options: ResolvedLun): Promise<void> {
+    const { path } = options;
+    const { unit } = this;
+    this.#refuseChange();
+    const opened = new Map<UnitUser, Storage | null>();
+    this.#changing = true;
     try {
-      const key = file === null ? "" : keyOf(file);
+      for (const user of this.users) {
+        const storage = user.open(path);
+        opened.set(user, storage);
+        if (storage !== null) checkBlockSize(path, storage, unit);
+      }
+      // From now on there is no medium, and what is there ends.
+      unit.loaded = false;
+      await unit.tasks.allSettled();
+      this.#takeFile(options);
+    } catch (error) {
+      for (const storage of opened.values()) storage?.close();
+      const [{ storage = null } = {}] = unit.nexuses;
+      unit.describeMedium(storage);
+      throw error;
+    } finally {
+      this.#changing = false;
+    }
+    const [described = null] = opened.values();
+    unit.describeMedium(described);
+    unit.ejected = false;
+    unit.stopped = false;
+    unit.loads++;
+    for (const [user, storage] of opened) {
+      if (this.users.has(user)) user.replace(path, storage);
+      // It left meanwhile.
+      else storage?.close();
+    }
+  }
+
+  /** One adapter less uses it; the last one closes it. */
+  leave(user: UnitUser): void {
+    this.users.delete(user);
+    if (this.users.size === 0) this.#forget();
+  }
+
+  #refuseChange(): void {
+    if (!this.#changing) return;
+    throw new Error(
+      "Cannot do that now: the medium of this logical unit is being changed",
+    );
+  }
+
+  /** Takes an image over: its identity and its lock. */
+  #takeFile({ path, readOnly, share }: ResolvedLun): void {
+    const file = path === "" ? null : DataFile.open(path, { readOnly });
+    const key = file === null ? "" : keyOf(file);
+    try {
+      if (key !== "" && (known.get(key) ?? this) !== this) {
+        throw new Error(
+          `Cannot change to "${path}": another logical unit serves it`,
+        );
+      }
+      if (key !== "" && key === this.#key) return file?.close();
       const lock = file === null ? null : new ImageLock(file, share);
       if (this.#holders > 0) lock?.acquire();
       this.#forget();
@@ -106,11 +194,6 @@ export class SharedUnit {
       file?.close();
       throw error;
     }
-  }
-
-  /** One adapter less uses it; the last one closes it. */
-  leave(): void {
-    if (--this.users === 0) this.#forget();
   }
 
   #forget(): void {
@@ -124,6 +207,18 @@ export class SharedUnit {
 function keyOf(file: DataFile): string {
   const { dev, ino } = file.identity();
   return `${dev}:${ino}`;
+}
+
+function checkBlockSize(
+  path: string,
+  { blockSize }: Storage,
+  unit: LogicalUnit,
+): void {
+  if (blockSize === unit.blockSize) return;
+  throw new Error(
+    `Cannot change to "${path}": its blocks have ${blockSize} bytes, ` +
+      `not ${unit.blockSize}`,
+  );
 }
 
 function checkSame(
@@ -163,7 +258,8 @@ function describe(options: ResolvedLun, storage: Storage | null): UnitOptions {
     thin: !options.readOnly && (options.thin ?? storage?.canDiscard ?? false),
     removable: options.removable,
     readOnly: options.readOnly,
-    store: path === "" || options.readOnly
+    // Not of media that come and go: they are beside the image.
+    store: path === "" || options.readOnly || options.removable
       ? null
       : new ReservationFile(`${path}.reservations`),
   };

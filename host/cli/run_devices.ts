@@ -71,6 +71,7 @@ function managedHere(host: DeviceHost): ManagedDevice {
   return {
     name: host.name,
     type: host.spec.type,
+    process: null,
     // Nothing starts it again.
     amend: () => {},
     status: async () => ({

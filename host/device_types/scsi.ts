@@ -35,7 +35,7 @@ export const SCSI: DeviceType = {
     2: "CHANGE",
     3: "T10_PI",
   }),
-  commands: ["lun-add", "lun-remove", "lun-resize", "change-medium"],
+  commands: ["lun-add", "lun-remove", "lun-resize", "resize", "change-medium"],
   qemu: (id, { queues }) => [
     ["-device", [
       ["vhost-user-scsi-pci", null],

@@ -10,6 +10,7 @@ function device(
   return {
     name,
     type: "blk",
+    process: null,
     amend: () => {},
     status: () =>
       Promise.resolve({

@@ -15,6 +15,8 @@ export interface ManagedDevice {
   readonly name: string;
   /** Name of its type. */
   readonly type: string;
+  /** Name of the process that it shares with others, or `null`. */
+  readonly process: string | null;
   /** Facts and counters: a JSON object. */
   status(): Promise<Record<string, unknown>>;
   /** A command of the device; returns a JSON value. */

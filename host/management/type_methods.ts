@@ -53,6 +53,18 @@ export const Lun = z.looseObject({
   lun: z.int(),
 });
 
+/** What a change of a medium returns: where the logical unit is to be found. */
+const Places = z.looseObject({
+  places: z._default(
+    z.array(z.object({
+      initiator: z.string(),
+      target: z.int(),
+      lun: z.int(),
+    })),
+    [],
+  ),
+});
+
 /** Registers the methods for these devices. */
 export function registerTypeMethods(
   methods: Methods,
@@ -131,11 +143,36 @@ function registerLuns(
     params: { target: number; lun: number },
   ): Promise<z.infer<typeof Lun>> => {
     const device = selectOne(devices, "scsi", name);
-    const result = await device.command(command, params) as object;
+    const { places, ...result } = Places.parse(
+      await device.command(command, params),
+    );
     // A process that is started again has the units of now.
     device.amend((options) => amendLuns(options, command, params));
+    if (places.length > 1) await amendOthers(device, command, params, places);
     const { target, lun } = params;
     return Lun.parse({ target, lun, ...result, name: device.name });
+  };
+  /** Other hosts of the process that serve the same logical unit. */
+  const amendOthers = async (
+    device: ManagedDevice,
+    command: string,
+    params: object,
+    places: z.infer<typeof Places>["places"],
+  ): Promise<void> => {
+    const others = devices.filter((other) =>
+      other !== device && other.type === device.type &&
+      other.process !== null && other.process === device.process
+    );
+    for (const other of others) {
+      const { device: facts } = await other.status();
+      const { initiator } = facts as { initiator?: string };
+      for (const { initiator: name, ...place } of places) {
+        if (name !== initiator) continue;
+        other.amend((options) =>
+          amendLuns(options, command, { ...params, ...place })
+        );
+      }
+    }
   };
   methods.register("lun.add", {
     summary: "Adds a logical unit to a SCSI host",

@@ -165,6 +165,11 @@ export class SupervisedDevice {
     return this.#socket.spec.type;
   }
 
+  /** Name of the process that it shares with others, or `null`. */
+  get process(): string | null {
+    return this.#process;
+  }
+
   /** Changes the options with which the device is started again. */
   amend(
     change: (options: DeviceSpec["options"]) => DeviceSpec["options"],

@@ -21,6 +21,8 @@ export interface Disk {
   readonly size: number;
   /** The socket. */
   readonly socket: string;
+  /** What a driver sees (default virtio-blk). */
+  readonly device?: "blk" | "scsi";
 }
 
 /**
@@ -37,6 +39,8 @@ export interface Backend {
   start(disk: Disk): Promise<ChildProcess>;
   /** The client has requests in flight tracked. */
   readonly tracked?: boolean;
+  /** What a driver sees (default virtio-blk). */
+  readonly device?: Disk["device"];
 }
 
 /** Arguments that pin a command to a CPU. */
@@ -85,6 +89,28 @@ export function vhostd(name = "vhostd", keys = ""): Backend {
         "--management=off",
         "--log-level=error",
         `--blk=${options.join(",")}`,
+      ]);
+    },
+  };
+}
+
+/** vhostd with a SCSI host; `keys` go to `--scsi`. */
+export function vhostdScsi(name = "vhostd scsi", keys = ""): Backend {
+  return {
+    name,
+    device: "scsi",
+    start: ({ medium, image, socket }) => {
+      const options = [
+        `path=${image},share,direct=${medium === "direct" ? "on" : "off"}`,
+        `socket=${socket}`,
+        ...(keys === "" ? [] : [keys]),
+      ];
+      return start(name, socket, Deno.execPath(), [
+        ...COMMAND_ARGUMENTS,
+        "serve",
+        "--management=off",
+        "--log-level=error",
+        `--scsi=${options.join(",")}`,
       ]);
     },
   };

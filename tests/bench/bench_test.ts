@@ -44,6 +44,33 @@ Deno.test("bench:blk measures, verifies and writes its report", async () => {
   assertStringIncludes(compare(report, report).join("\n"), "| 1.00 |");
 });
 
+Deno.test("bench:scsi measures SCSI beside virtio-blk, and verifies", async () => {
+  using directory = TemporaryDirectory.make("bench");
+  const path = directory.file("report.json");
+  const script = new URL("./scsi.ts", import.meta.url).pathname;
+  await runCommand(Deno.execPath(), {
+    args: [
+      ...["run", "--quiet", "--allow-all", `--config=${CONFIG}`, script],
+      ...["--rounds=1", "--seconds=0.2", `--json=${path}`],
+      ...[
+        "--case=cache 4k random read QD32",
+        "--case=128k",
+        "--case=write QD1",
+      ],
+    ],
+    timeout: 100_000,
+  });
+  const report = JSON.parse(Deno.readTextFileSync(path)) as Report;
+  assertEquals(report.cases.length, 8);
+  for (const { runs } of report.cases) {
+    assertEquals(Object.keys(runs), ["scsi", "blk"]);
+    for (const [{ requests, errors }] of Object.values(runs)) {
+      assert(requests > 0);
+      assertEquals(errors, 0);
+    }
+  }
+});
+
 Deno.test("bench:blk names the cases there are", async () => {
   const output = await new Deno.Command(Deno.execPath(), {
     args: [

@@ -28,10 +28,11 @@ import {
   table,
 } from "./report.ts";
 
-const IMAGE_SIZE = 256 << 20;
+/** Bytes of the disks that are measured. */
+export const IMAGE_SIZE: number = 256 << 20;
 
 /** One row of the benchmark. */
-interface Case {
+export interface Case {
   readonly name: string;
   /** What the bytes are kept on. */
   readonly medium: Medium;
@@ -40,7 +41,7 @@ interface Case {
 }
 
 /** One row, named after what it does. */
-function row(
+export function row(
   medium: Medium,
   scattered: string,
   load: Partial<Load> & Pick<Load, "operation" | "depth">,
@@ -112,7 +113,7 @@ Measures vhostd and qemu-storage-daemon on the same files, in turns.
   --help          print this text and exit`;
 
 /** How all cases are measured. */
-interface Options {
+export interface Options {
   readonly client: Client;
   readonly rounds: number;
   readonly seconds: number;
@@ -135,7 +136,8 @@ async function measure(
   };
 }
 
-async function runCase(
+/** Measures the back-ends in turns, round by round. */
+export async function runCase(
   one: Case,
   backends: readonly Backend[],
   options: Options & { readonly image: string; readonly directory: string },
@@ -151,6 +153,7 @@ async function runCase(
             image: options.image,
             size: IMAGE_SIZE,
             socket: `${options.directory}/${i}.sock`,
+            device: backend.device,
           };
           started.push({ disk, child: await backend.start(disk) });
         }

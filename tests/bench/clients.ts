@@ -64,7 +64,7 @@ export const ownClient: Client = {
   scattered: "random",
   tracks: true,
   can: () => true,
-  run: async ({ socket }, load, seconds, tracked) => {
+  run: async ({ socket, device, size }, load, seconds, tracked) => {
     const [program, prefix] = pinned(CLIENT_CPU, Deno.execPath());
     const { stdout } = await runCommand(program, {
       args: [
@@ -77,6 +77,7 @@ export const ownClient: Client = {
         `--mode=${load.mode}`,
         ...(load.verify ? [] : ["--no-verify"]),
         ...(tracked ? ["--inflight"] : []),
+        ...(device === "scsi" ? ["--device=scsi", `--size=${size}`] : []),
       ],
     });
     return JSON.parse(stdout) as LoadResult;

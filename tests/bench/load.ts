@@ -1,7 +1,7 @@
 /**
  * The load generator: a guest's driver without a guest. It connects to a
- * vhost-user-blk socket, keeps a queue full of verified requests and reports
- * what it measured as one line of JSON.
+ * vhost-user-blk or vhost-user-scsi socket, keeps a queue full of verified
+ * requests and reports what it measured as one line of JSON.
  *
  * Every 4 KiB of the disk start with their own number ({@linkcode stampImage}),
  * reads are checked against it and writes keep it.
@@ -20,6 +20,7 @@ import {
 } from "../../virtqueue/constants.ts";
 import { Histogram } from "./histogram.ts";
 import { LoadDriver, memoryFor } from "./load_driver.ts";
+import { BLK_FORMAT, SCSI_FORMAT } from "./request_format.ts";
 
 /** Unit of the stamps in bytes. */
 export const STAMP_UNIT = 4096;
@@ -31,6 +32,10 @@ const SAMPLE = 16;
 export interface LoadOptions {
   /** The socket. */
   readonly socket: string;
+  /** What kind of disk it is (default virtio-blk). */
+  readonly device?: "blk" | "scsi";
+  /** Bytes of the disk; without it, what the configuration space of blk tells. */
+  readonly size?: number;
   /** Read or write. */
   readonly operation: "read" | "write";
   /** Where. */
@@ -94,38 +99,39 @@ export function stampImage(path: string, bytes: number): void {
 /** Runs a load, blocking this thread while it measures. */
 export async function runLoad(options: LoadOptions): Promise<LoadResult> {
   const { blockSize, depth } = options;
+  const format = options.device === "scsi" ? SCSI_FORMAT : BLK_FORMAT;
   using frontEnd = FrontEnd.connect(options.socket);
   let features = ~0n;
   if (!options.eventIdx) features &= ~(1n << BigInt(VIRTIO_F_EVENT_IDX));
   if (!options.indirect) features &= ~(1n << BigInt(VIRTIO_F_INDIRECT_DESC));
   await frontEnd.handshake({ features });
-  const config = await frontEnd.getConfig(0, 8);
-  const sectors = Number(
-    new DataView(config.buffer, config.byteOffset).getBigUint64(0, true),
-  );
+  const size = options.size ?? await capacityOf(frontEnd);
   const eventIdx =
     (frontEnd.features >> BigInt(VIRTIO_F_EVENT_IDX) & 1n) !== 0n;
   const indirect =
     (frontEnd.features >> BigInt(VIRTIO_F_INDIRECT_DESC) & 1n) !==
       0n;
-  const memory = Math.ceil(memoryFor(depth, blockSize) / 4096) * 4096;
+  const memory = Math.ceil(memoryFor(depth, blockSize, format) / 4096) * 4096;
   using region = SharedRegion.create(0x10_0000, memory);
   const driver = new LoadDriver(region, {
     depth,
     blockSize,
     eventIdx,
     indirect,
+    write: options.operation === "write",
+    format,
   });
+  const { ring, rings } = format;
   using area = options.inflight
-    ? await InflightMemory.get(frontEnd, 1, driver.size)
+    ? await InflightMemory.get(frontEnd, rings, driver.size)
     : null;
   await area?.set(frontEnd);
-  await frontEnd.start([region], new Map([[0, driver]]));
-  const { kick, call } = frontEnd.events(0);
+  await frontEnd.start([region], new Map([[ring, driver]]));
+  const { kick, call } = frontEnd.events(ring);
   const load = new Load(
     driver,
     options,
-    Math.floor(sectors * SECTOR / blockSize),
+    Math.floor(size / blockSize),
     {
       kick: () => kick.signal(),
       callFd: call.fd,
@@ -137,6 +143,12 @@ export async function runLoad(options: LoadOptions): Promise<LoadResult> {
   load.drain();
   await frontEnd.stop();
   return result;
+}
+
+async function capacityOf(frontEnd: FrontEnd): Promise<number> {
+  const config = await frontEnd.getConfig(0, 8);
+  const view = new DataView(config.buffer, config.byteOffset);
+  return Number(view.getBigUint64(0, true)) * SECTOR;
 }
 
 class Load {
@@ -249,7 +261,7 @@ class Load {
   }
 
   #submit(slot: number, now: number): void {
-    const { operation, pattern, blockSize } = this.#options;
+    const { operation, pattern } = this.#options;
     let block: number;
     if (pattern === "random") {
       let x = this.#random;
@@ -264,9 +276,8 @@ class Load {
     }
     this.#blockOf[slot] = block;
     this.#since[slot] = now;
-    const write = operation === "write";
-    if (write) this.#stamp(slot);
-    this.#driver.submit(slot, write, block * (blockSize / SECTOR));
+    if (operation === "write") this.#stamp(slot);
+    this.#driver.submit(slot, block);
   }
 
   /** Where the first stamp of a block is; at or beyond its end: it has none. */
@@ -302,7 +313,7 @@ class Load {
 
 if (import.meta.main) {
   const args = parseArgs(Deno.args, {
-    string: ["socket", "operation", "pattern", "mode"],
+    string: ["socket", "device", "operation", "pattern", "mode"],
     boolean: ["event-idx", "indirect", "inflight", "verify", "every-latency"],
     negatable: ["event-idx", "indirect", "verify"],
     default: {
@@ -316,6 +327,8 @@ if (import.meta.main) {
   });
   const result = await runLoad({
     socket: args.socket!,
+    device: args.device === "scsi" ? "scsi" : "blk",
+    size: args.size === undefined ? undefined : Number(args.size),
     operation: args.operation === "write" ? "write" : "read",
     pattern: args.pattern === "sequential" ? "sequential" : "random",
     blockSize: Number(args["block-size"] ?? 4096),

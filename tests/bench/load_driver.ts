@@ -1,16 +1,17 @@
 /**
- * A driver of one virtio-blk ring that is made for load: everything is laid out
+ * A driver of one ring of a disk that is made for load: everything is laid out
  * once, and submitting or reaping a request allocates nothing.
  *
  * Theory of operation. Slot i of the queue depth owns descriptor i of the ring,
- * which points to its own indirect table of three: header, data, status. To
- * submit, the sector and the type are written into the header and the head
- * into the available ring. Heads are therefore slots, and a used element tells
- * the slot at once.
+ * which points to its own indirect table of three: header, data, answer (in the
+ * order that the {@linkcode RequestFormat} wants). To submit, the place on the
+ * disk is written into the header and the head into the available ring. Heads are
+ * therefore slots, and a used element tells the slot at once.
  *
  * @module
  */
 
+import type { RequestFormat } from "./request_format.ts";
 import {
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
@@ -24,7 +25,7 @@ import type {
 } from "../../vhost/testing/front_end.ts";
 
 const TABLE_BYTES = 48;
-const HEADER_BYTES = 16;
+const SECTOR = 512;
 
 /** What a {@linkcode LoadDriver} is made with. */
 export interface LoadDriverOptions {
@@ -32,6 +33,10 @@ export interface LoadDriverOptions {
   readonly depth: number;
   /** Bytes of one request. */
   readonly blockSize: number;
+  /** Whether requests write. */
+  readonly write: boolean;
+  /** What requests look like. */
+  readonly format: RequestFormat;
   /** Whether VIRTIO_F_EVENT_IDX was negotiated. */
   readonly eventIdx: boolean;
   /** Whether VIRTIO_F_INDIRECT_DESC was negotiated. */
@@ -39,8 +44,12 @@ export interface LoadDriverOptions {
 }
 
 /** Bytes of memory that a driver needs, generously. */
-export function memoryFor(depth: number, blockSize: number): number {
-  const perSlot = TABLE_BYTES + HEADER_BYTES + 16 + blockSize;
+export function memoryFor(
+  depth: number,
+  blockSize: number,
+  { headerBytes, answerBytes }: RequestFormat,
+): number {
+  const perSlot = TABLE_BYTES + headerBytes + answerBytes + 16 + blockSize;
   return 4 * 4096 + ringEntries(depth, false) * 64 + depth * perSlot;
 }
 
@@ -67,22 +76,27 @@ export class LoadDriver implements RingLayout {
   readonly #mask: number;
   readonly #headers: number;
   readonly #data: number;
-  readonly #statuses: number;
+  readonly #answers: number;
+  readonly #format: RequestFormat;
+  readonly #headerBytes: number;
+  readonly #answerBytes: number;
   readonly #heads: Uint16Array;
   readonly #slots: Uint16Array;
-  /** Offset of the flags of each slot's data descriptor. */
-  readonly #dataFlags: Int32Array;
   #next = 0;
   #kicked = 0;
   #reaped = 0;
 
   /** Lays everything out at the start of a region. */
   constructor(region: SharedRegion, options: LoadDriverOptions) {
-    const { depth, blockSize, eventIdx, indirect } = options;
+    const { depth, blockSize, eventIdx, indirect, write, format } = options;
+    const { headerBytes, answerBytes } = format;
     const size = ringEntries(depth, indirect);
     this.size = size;
     this.depth = depth;
     this.#blockSize = blockSize;
+    this.#format = format;
+    this.#headerBytes = headerBytes;
+    this.#answerBytes = answerBytes;
     this.#eventIdx = eventIdx;
     this.#mask = size - 1;
     this.#bytes = region.bytes;
@@ -99,8 +113,8 @@ export class LoadDriver implements RingLayout {
     const available = place(6 + 2 * size, 64);
     const used = place(6 + 8 * size, 64);
     const tables = place(TABLE_BYTES * depth, 64);
-    this.#headers = place(HEADER_BYTES * depth, 64);
-    this.#statuses = place(depth, 64);
+    this.#headers = place(headerBytes * depth, 64);
+    this.#answers = place(answerBytes * depth, 64);
     this.#data = place(blockSize * depth, 4096);
     const base = region.guestAddress;
     this.descriptorTable = base + table;
@@ -121,21 +135,29 @@ export class LoadDriver implements RingLayout {
       this.#slots[head] = slot;
       const chain = indirect ? tables + slot * TABLE_BYTES : table + head * 16;
       const first = indirect ? 0 : head;
-      this.#describe(chain, base + this.#headers + slot * HEADER_BYTES, {
-        length: HEADER_BYTES,
-        flags: VIRTQ_DESC_F_NEXT,
-        next: first + 1,
-      });
-      this.#describe(chain + 16, base + this.#data + slot * blockSize, {
+      const header = this.#headers + slot * headerBytes;
+      format.prepare(this.#view, header, write, blockSize);
+      const data = {
+        at: this.#data + slot * blockSize,
         length: blockSize,
-        flags: VIRTQ_DESC_F_NEXT,
-        next: first + 2,
-      });
-      this.#describe(chain + 32, base + this.#statuses + slot, {
-        length: 1,
+        flags: write ? 0 : VIRTQ_DESC_F_WRITE,
+      };
+      const answer = {
+        at: this.#answers + slot * answerBytes,
+        length: answerBytes,
         flags: VIRTQ_DESC_F_WRITE,
-        next: 0,
-      });
+      };
+      const pieces = [
+        { at: header, length: headerBytes, flags: 0 },
+        ...(write || !format.dataLast ? [data, answer] : [answer, data]),
+      ];
+      pieces.forEach(({ at, length, flags }, i) =>
+        this.#describe(chain + 16 * i, base + at, {
+          length,
+          flags: i < 2 ? flags | VIRTQ_DESC_F_NEXT : flags,
+          next: i < 2 ? first + i + 1 : 0,
+        })
+      );
       if (indirect) {
         this.#describe(table + head * 16, base + chain, {
           length: TABLE_BYTES,
@@ -144,9 +166,6 @@ export class LoadDriver implements RingLayout {
         });
       }
     }
-    this.#dataFlags = new Int32Array(depth).map((_, slot) =>
-      (indirect ? tables + slot * TABLE_BYTES : table + slot * 48) + 16 + 12
-    );
   }
 
   #describe(
@@ -171,17 +190,13 @@ export class LoadDriver implements RingLayout {
   }
 
   /** Makes a request available, not published yet. */
-  submit(slot: number, write: boolean, sector: number): void {
-    const header = this.#headers + slot * HEADER_BYTES;
-    this.#view.setUint32(header, write ? 1 : 0, true);
-    this.#view.setUint32(header + 8, sector, true);
-    this.#view.setUint32(header + 12, sector / 4294967296, true);
-    this.#view.setUint16(
-      this.#dataFlags[slot],
-      write ? VIRTQ_DESC_F_NEXT : VIRTQ_DESC_F_NEXT | VIRTQ_DESC_F_WRITE,
-      true,
+  submit(slot: number, block: number): void {
+    this.#format.submit(
+      this.#view,
+      this.#headers + slot * this.#headerBytes,
+      this.#answers + slot * this.#answerBytes,
+      block * this.#blockSize / SECTOR,
     );
-    this.#bytes[this.#statuses + slot] = 0xff;
     this.#available[2 + (this.#next & this.#mask)] = this.#heads[slot];
     this.#next = (this.#next + 1) & 0xffff;
   }
@@ -206,9 +221,10 @@ export class LoadDriver implements RingLayout {
     return this.#slots[head];
   }
 
-  /** Status byte of a slot. */
+  /** Status of a slot: 0 is good. */
   status(slot: number): number {
-    return this.#bytes[this.#statuses + slot];
+    const at = this.#answers + slot * this.#answerBytes;
+    return this.#format.status(this.#view, at);
   }
 
   /** Asks for an interrupt; true when there is something to reap already. */

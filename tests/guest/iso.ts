@@ -1,14 +1,19 @@
 /**
- * An ISO 9660 image with one file.
+ * An ISO 9660 image with one file, bootable if it is to be.
  *
- * Source: ECMA-119.
+ * Source: ECMA-119; El Torito Bootable CD-ROM Format Specification 1.0.
  *
  * @module
  */
 
 const BLOCK = 2048;
-const DESCRIPTOR = 16, TERMINATOR = 17, PATH_TABLE = 18, ROOT = 20, FILE = 21;
+const DESCRIPTOR = 16, BOOT_RECORD = 17, TERMINATOR = 18, PATH_TABLE = 19;
+const ROOT = 21, CATALOG = 22, BOOT = 23, FILE = 24;
 const BLOCKS = 64;
+/** The first block of the file. */
+export const FILE_BLOCK: number = FILE;
+/** Sectors of 512 bytes in a block. */
+const SECTORS = 4;
 
 function both16(view: DataView, at: number, value: number): void {
   view.setUint16(at, value, true);
@@ -37,14 +42,36 @@ function record(name: string, block: number, size: number, flags: number) {
   return bytes;
 }
 
+/** A boot record and a catalog with one program, started without emulation. */
+function makeBootable(image: Uint8Array, program: Uint8Array): void {
+  const record = BOOT_RECORD * BLOCK;
+  image.set([0, ...new TextEncoder().encode("CD001"), 1], record);
+  image.set(new TextEncoder().encode("EL TORITO SPECIFICATION"), record + 7);
+  const view = new DataView(image.buffer, image.byteOffset);
+  view.setUint32(record + 71, CATALOG, true);
+  const catalog = CATALOG * BLOCK;
+  image[catalog] = 1;
+  image.set([0x55, 0xaa], catalog + 30);
+  let sum = 0;
+  for (let at = 0; at < 32; at += 2) sum += view.getUint16(catalog + at, true);
+  // All words of the entry add up to nothing.
+  view.setUint16(catalog + 28, -sum & 0xffff, true);
+  image[catalog + 32] = 0x88;
+  view.setUint16(catalog + 38, SECTORS, true);
+  view.setUint32(catalog + 40, BOOT, true);
+  image.set(program, BOOT * BLOCK);
+}
+
 /**
  * An image of 128 KiB.
  *
  * @param name of the file: upper case, as ISO 9660 wants it
+ * @param program what a PC boots: one block at most
  */
 export function isoImage(
   name: string,
   content: string,
+  program?: Uint8Array,
 ): Uint8Array<ArrayBuffer> {
   const image = new Uint8Array(BLOCKS * BLOCK);
   const data = new TextEncoder().encode(content);
@@ -78,5 +105,14 @@ export function isoImage(
     at += entry.length;
   }
   image.set(data, FILE * BLOCK);
+  if (program !== undefined) makeBootable(image, program);
+  else {
+    // No boot record: the terminator comes next.
+    image.copyWithin(
+      BOOT_RECORD * BLOCK,
+      TERMINATOR * BLOCK,
+      (TERMINATOR + 1) * BLOCK,
+    );
+  }
   return image;
 }

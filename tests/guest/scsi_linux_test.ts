@@ -1,11 +1,12 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { serve } from "../../host/serve.ts";
+import { serve, type Server } from "../../host/serve.ts";
 import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { allocated, makeImage } from "./disks.ts";
 import { runLinuxGuest, startLinuxGuest } from "./rig/linux_guest.ts";
 import { prepareOrReason } from "./rig/prepare.ts";
 import { isoImage } from "./iso.ts";
+import { vhostUserScsi } from "./scsi.ts";
 
 const reason = await prepareOrReason();
 const guests = skipUnless(reason === null, reason ?? "");
@@ -17,7 +18,7 @@ const MODULE = new URL("../../backends/scsi/mod.ts", import.meta.url);
 function serveScsi(
   socket: string,
   options: Readonly<Record<string, unknown>>,
-): Promise<Awaited<ReturnType<typeof serve>>> {
+): Promise<Server> {
   return serve({
     device: MODULE,
     options,
@@ -28,14 +29,10 @@ function serveScsi(
   });
 }
 
-/** Arguments of a host adapter that a back-end serves on `socket`. */
-function vhostUserScsi(socket: string, options = ""): string[] {
-  return [
-    "-chardev",
-    `socket,id=scsi,path=${socket}`,
-    "-device",
-    `vhost-user-scsi-pci,chardev=scsi${options}`,
-  ];
+/** How often each queue was kicked. */
+async function kicksOf(server: Server): Promise<number[]> {
+  const { rings } = await server.status();
+  return (rings as { kicks: number }[]).map(({ kicks }) => kicks);
 }
 
 guests.test("Linux: sg3-utils, file system, trim, CD-ROM, 2 queues", async () => {
@@ -44,7 +41,7 @@ guests.test("Linux: sg3-utils, file system, trim, CD-ROM, 2 queues", async () =>
   const [image, cd] = [directory.file("disk.img"), directory.file("cd.iso")];
   makeImage(image, 128 * MIB);
   Deno.writeFileSync(cd, isoImage("HELLO.TXT", "hello from the disc\n"));
-  await using _server = await serveScsi(socket, {
+  await using server = await serveScsi(socket, {
     queues: 2,
     luns: [
       { path: image, serial: "vhostd-serial", wwn: "5000123456789abc" },
@@ -52,6 +49,7 @@ guests.test("Linux: sg3-utils, file system, trim, CD-ROM, 2 queues", async () =>
     ],
   });
   const marks: number[] = [];
+  const kicks: Promise<number[]>[] = [];
   const { values, checks, output } = await runLinuxGuest({
     smp: 2,
     memory: 512,
@@ -59,6 +57,7 @@ guests.test("Linux: sg3-utils, file system, trim, CD-ROM, 2 queues", async () =>
     devices: vhostUserScsi(socket, ",num_queues=2"),
     onLine: (line) => {
       if (line === "MEASURE") marks.push(allocated(image));
+      if (line === "QUEUES") kicks.push(kicksOf(server));
     },
     script: `
       say DISKS $(ls /sys/class/scsi_disk | tr '\\n' ' ')
@@ -90,11 +89,16 @@ guests.test("Linux: sg3-utils, file system, trim, CD-ROM, 2 queues", async () =>
       check sync-16 sg_sync --16 /dev/sda
       check fetch-10 sg_seek --10 --pre-fetch --num-blocks=8 --lba=100 /dev/sda
       check fetch-16 sg_seek --pre-fetch --num-blocks=8 --lba=100 /dev/sda
+      check defects-12 sg_raw -r 8 /dev/sda b7 18 00 00 00 00 00 00 00 08 00 00
+      check verify-12 sg_raw /dev/sda af 00 00 00 00 00 00 00 00 08 00 00
       check defects sg_raw -r 4 /dev/sda 37 00 18 00 00 00 00 00 04 00
       check stop sg_start --stop /dev/sda
       check start sg_start --start /dev/sda
       check zeroes sg_write_same --16 -l 0 -n 64 --in=/dev/zero -x 512 /dev/sda
       check same-10 sg_write_same --10 -l 64 -n 64 --in=/dev/zero -x 512 /dev/sda
+      dd if=/dev/zero of=/tmp/ones bs=512 count=1 2>/dev/null
+      check same-unmap sg_write_same --16 --unmap -l 128 -n 64 -i /tmp/ones -x 512 /dev/sda
+      check same-ndob sg_write_same --16 --ndob -l 192 -n 64 /dev/sda
       dd if=/dev/urandom of=/tmp/blocks bs=512 count=64 2>/dev/null
       for size in 6 10 12 16; do
         check dd-write-$size sg_dd if=/tmp/blocks of=/dev/sda bs=512 count=64 seek=4096 cdbsz=$size
@@ -114,6 +118,7 @@ guests.test("Linux: sg3-utils, file system, trim, CD-ROM, 2 queues", async () =>
       check verify-data sg_verify -l 0 -c 1 -n 512 -i /tmp/new /dev/sda
       check verify-16 sg_verify --16 -l 0 -c 1 /dev/sda
       check write-verify-16 sg_write_verify --16 -l 9 -n 1 -i /tmp/new /dev/sda
+      check write-verify-12 sg_raw -s 512 -i /tmp/new /dev/sda ae 02 00 00 00 0a 00 00 00 01 00 00
       check write-verify sg_write_verify -l 8 -n 1 -i /tmp/new /dev/sda
       check register sg_persist --out --register --param-sark=0xabc /dev/sda
       check reserve sg_persist --out --reserve --param-rk=0xabc --prout-type=1 /dev/sda
@@ -136,6 +141,11 @@ guests.test("Linux: sg3-utils, file system, trim, CD-ROM, 2 queues", async () =>
       check wce-on sg_wr_mode --page=8 --contents=08,12,04,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00 /dev/sda
       check wce-six sg_wr_mode --six --page=8 --contents=08,12,04,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00 /dev/sda
 
+      echo QUEUES; sleep 0.2
+      for cpu in 1 2; do
+        taskset $cpu dd if=/dev/sda of=/dev/null bs=64k count=64 iflag=direct 2>/dev/null
+      done
+      echo QUEUES; sleep 0.2
       mkfs.ext4 -q -F /dev/sda
       mount /dev/sda /mnt
       dd if=/dev/urandom of=/tmp/data bs=1M count=32 2>/dev/null
@@ -182,6 +192,9 @@ guests.test("Linux: sg3-utils, file system, trim, CD-ROM, 2 queues", async () =>
   assertEquals(values.HELLO, "hello from the disc");
   assertEquals(values.ERRORS, "0");
   assert(checks.includes("verify-file") && checks.includes("cd-load"));
+  // Each of the two processors has a queue, and uses it.
+  const [before, after] = await Promise.all(kicks);
+  for (const queue of [2, 3]) assert(after[queue] > before[queue]);
   const [full, trimmed] = marks;
   assert(full > 32 * MIB, `${full} bytes allocated with 32 MiB in it`);
   assert(trimmed < full - 30 * MIB, `${full}, then ${trimmed} after the trim`);

@@ -59,6 +59,11 @@ export interface CommandOptions {
   readonly length: number;
   /** The fields of the CDB besides operation code, service action and control. */
   readonly fields: readonly CdbField[];
+  /**
+   * Bits that may be set and are read over: hints, and what once had a meaning.
+   * All others that no field covers are reserved, and must be 0.
+   */
+  readonly ignored?: readonly CdbField[];
   /** A set of `UNIT_*`. */
   readonly units: number;
   /** One of `ACCESS_*`. */
@@ -91,36 +96,85 @@ export interface CommandSpec extends CommandOptions {
   readonly usage: Uint8Array;
   /** For each byte of the CDB the bits that must be 0. */
   readonly forbidden: Uint8Array;
+  /** The same as four words of a CDB of 16 bytes. */
+  readonly forbiddenWords: Uint32Array;
   /** Index of the service action's byte, or -1. */
   readonly serviceActionByte: number;
 }
 
 /** NACA of the CONTROL byte: there is no auto contingent allegiance here. */
 const NACA = 0x04;
+/** What must be 0 in the CONTROL byte: all but the vendor specific bits. */
+const CONTROL_ZERO = 0x3f;
+/** Bytes of the longest CDB. */
+const LONGEST = 16;
+/** SERVICE ACTION, in byte 1. */
+const SERVICE_ACTION = 0x1f;
+/**
+ * The logical unit number that SCSI-2 had in byte 1. Drivers put it there until
+ * they know that a logical unit is younger than that: FreeBSD's do.
+ */
+const OLD_LUN = 0xe0;
 
 /** Length of a CDB by its operation code. Source: SPC-5. */
 export function cdbLength(opcode: number): number {
   return [6, 10, 10, 0, 16, 12, 0, 0][opcode >> 5];
 }
 
+/** Adds the bits of a field to a mask. */
+function cover(mask: Uint8Array, [, byte, bit, bits]: CdbField): void {
+  if (bits > 8) mask.fill(0xff, byte, byte + bits / 8);
+  else mask[byte] |= fieldMask(bit, bits);
+}
+
+/** The bits of a field of at most eight. */
+export function fieldMask(bit: number, bits: number): number {
+  return ((1 << bits) - 1) << (bit - bits + 1);
+}
+
 /** Makes the masks of a command. */
 export function defineCommand(options: CommandOptions): CommandSpec {
-  const { opcode, length, fields, serviceAction } = options;
-  const usage = new Uint8Array(length), forbidden = new Uint8Array(length);
-  for (const [, byte, bit, bits, zero] of fields) {
-    if (bits > 8) usage.fill(0xff, byte, byte + bits / 8);
-    else {
-      const mask = ((1 << bits) - 1) << (bit - bits + 1);
-      usage[byte] |= mask;
-      if (zero) forbidden[byte] |= mask;
-    }
-  }
+  const { opcode, length, fields, ignored = [], serviceAction } = options;
+  const usage = new Uint8Array(length);
+  for (const field of fields) cover(usage, field);
+  const known = usage.slice();
+  for (const field of ignored) cover(known, field);
+  known[1] |= OLD_LUN | (serviceAction === undefined ? 0 : SERVICE_ACTION);
+  known[length - 1] |= ~CONTROL_ZERO;
+  const forbidden = known.map((mask) => ~mask);
+  forbidden[0] = 0;
+  for (const field of fields) if (field[4]) cover(forbidden, field);
   usage[0] = opcode;
   const serviceActionByte = serviceAction === undefined ? -1 : 1;
   if (serviceAction !== undefined) usage[1] |= serviceAction;
   usage[length - 1] |= NACA;
-  forbidden[length - 1] |= NACA;
-  return { ...options, usage, forbidden, serviceActionByte };
+  const whole = new Uint8Array(LONGEST);
+  whole.set(forbidden);
+  // All have the same shape: they are looked at for each command.
+  return {
+    name: options.name,
+    opcode,
+    serviceAction,
+    length,
+    fields,
+    ignored,
+    units: options.units,
+    access: options.access,
+    always: options.always ?? false,
+    ignoresAttention: options.ignoresAttention ?? false,
+    needsMedium: options.needsMedium ?? false,
+    writes: options.writes ?? false,
+    exclusive: options.exclusive ?? false,
+    once: options.once ?? false,
+    thin: options.thin ?? false,
+    run: options.run,
+    source: options.source,
+    tool: options.tool,
+    usage,
+    forbidden,
+    forbiddenWords: new Uint32Array(whole.buffer),
+    serviceActionByte,
+  };
 }
 
 /** Fields that several commands share. */

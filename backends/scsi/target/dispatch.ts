@@ -10,6 +10,7 @@
 
 import {
   type CommandSpec,
+  fieldMask,
   UNIT_ABSENT,
   UNIT_CDROM,
   UNIT_DISK,
@@ -75,7 +76,7 @@ export function servesActions(unit: LogicalUnit, opcode: number): boolean {
 /** Runs a command whose time has come, or says why not. */
 export function startTask(task: Task): void {
   if (task.cancelled !== 0) return task.end();
-  const { nexus, command, cdb } = task;
+  const { nexus, command } = task;
   const { unit } = nexus;
   if (
     nexus.attentionCount > 0 &&
@@ -91,10 +92,11 @@ export function startTask(task: Task): void {
     unit.reservations.active &&
     unit.reservations.conflicts(nexus.initiator, command)
   ) return task.conflict();
-  const { forbidden } = command;
-  for (let i = 1; i < forbidden.length; i++) {
-    if ((cdb[i] & forbidden[i]) !== 0) return refuseField(task, i);
-  }
+  const { cdbWords } = task, { forbiddenWords } = command;
+  if (
+    (cdbWords[0] & forbiddenWords[0] | cdbWords[1] & forbiddenWords[1] |
+      cdbWords[2] & forbiddenWords[2] | cdbWords[3] & forbiddenWords[3]) !== 0
+  ) return refuseField(task);
   if (
     command.needsMedium === true &&
     (!unit.loaded || unit.ejected || unit.stopped || nexus.storage === null)
@@ -117,12 +119,12 @@ function refuseUnknown(task: Task): void {
 }
 
 /** A bit is set that must not be: points to the field it lies in. */
-function refuseField(task: Task, byte: number): void {
+function refuseField(task: Task): void {
   const { fields, forbidden } = task.command!;
+  const byte = forbidden.findIndex((mask, i) => (task.cdb[i] & mask) !== 0);
   const wrong = task.cdb[byte] & forbidden[byte];
-  for (const [, at, bit, bits] of fields) {
-    const mask = ((1 << bits) - 1) << (bit - bits + 1);
-    if (at === byte && (wrong & mask) !== 0) {
+  for (const [, at, bit, bits, zero] of fields) {
+    if (zero && at === byte && (wrong & fieldMask(bit, bits)) !== 0) {
       return task.illegalField(byte, bit);
     }
   }

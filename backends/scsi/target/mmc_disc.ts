@@ -18,6 +18,7 @@ import {
   ZERO,
 } from "./command.ts";
 import { Op } from "./constants.ts";
+import { MediaEvent } from "./nexus.ts";
 import type { Task } from "./task.ts";
 import type { LogicalUnit } from "./unit.ts";
 
@@ -152,8 +153,10 @@ function getEventStatus(task: Task): void {
   }
   const status = (unit.ejected ? TRAY_OPEN : 0) |
     (unit.loaded && !unit.ejected ? MEDIA_PRESENT : 0);
+  const event = nexus.mediaEvent;
+  nexus.mediaEvent = MediaEvent.NO_CHANGE;
   task.reply(
-    Uint8Array.of(0, 6, MEDIA_CLASS, supported, 0, status, 0, 0),
+    Uint8Array.of(0, 6, MEDIA_CLASS, supported, event, status, 0, 0),
     allocation,
   );
 }

@@ -15,6 +15,13 @@ export const TRANSPORT_ID_SIZE = 24;
 /** PROTOCOL IDENTIFIER of Serial Attached SCSI. */
 const PROTOCOL_SAS = 6;
 
+/** What happened to a medium: media events. Source: MMC-6. */
+export const MediaEvent = {
+  NO_CHANGE: 0,
+  NEW_MEDIA: 2,
+  MEDIA_REMOVAL: 3,
+} as const;
+
 /** An initiator port, known by its name. */
 export class Initiator {
   /** Name, the same after a restart. */
@@ -60,6 +67,8 @@ export class Nexus {
   notify: (asc: number) => void = () => {};
   /** Whether the initiator wants the medium to stay where it is. */
   preventsRemoval = false;
+  /** A media event that the initiator has not been told of: a {@linkcode MediaEvent}. */
+  mediaEvent: number = MediaEvent.NO_CHANGE;
   readonly #attentions: number[] = [];
 
   /** Connects an initiator with a logical unit. */

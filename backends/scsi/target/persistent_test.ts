@@ -1,69 +1,30 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { TemporaryDirectory } from "../../../tests/support/temporary_directory.ts";
 import { ReservationFile } from "./aptpl.ts";
 import { unhex } from "./names.ts";
-import { TargetBench, type TestInitiator } from "./testing/bench.ts";
+import { TargetBench } from "./testing/bench.ts";
 import { bad, be, data, field, good, parameter } from "./testing/cases.ts";
 import { COMMANDS, mustNotReplay } from "./commands.ts";
-
-const ROOM = { room: 4096 };
-const A = "00000000000000aa", B = "00000000000000bb", NONE = "0000000000000000";
-const CONFLICT = 0x18;
-const WE = 1, EA = 3, WERO = 5, EARO = 6, WEAR = 7, EAAR = 8;
-const TUR = [0, 0, 0, 0, 0, 0];
-const READ = [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0];
-const WRITE = [0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0];
-
-/** A parameter list: keys and byte 20. */
-function list(key: string, action: string, flags = 0): Uint8Array {
-  return Uint8Array.from([
-    ...unhex(key),
-    ...unhex(action),
-    ...[0, 0, 0, 0, flags, 0, 0, 0],
-  ]);
-}
-
-function cdb(action: number, type = 0, length = 24): number[] {
-  return [0x5f, action, type, 0, 0, ...be(length, 4), 0];
-}
-
-/** Runs a service action; its status. */
-function out(
-  initiator: TestInitiator,
-  action: number,
-  key: string,
-  actionKey: string,
-  type = 0,
-  flags = 0,
-): number {
-  const list24 = list(key, actionKey, flags);
-  return initiator.run(cdb(action, type), { out: list24 }).status;
-}
-
-function register(initiator: TestInitiator, key: string): void {
-  assertEquals(out(initiator, 6, NONE, key), 0);
-}
-
-function readIn(initiator: TestInitiator, action: number): number[] {
-  return [...data(initiator.run(
-    [0x5e, action, 0, 0, 0, 0, 0, ...be(4096, 2), 0],
-    ROOM,
-  ))];
-}
-
-/** Statuses of TEST UNIT READY, READ and WRITE. */
-function access(initiator: TestInitiator): number[] {
-  return [
-    initiator.run(TUR).status,
-    initiator.run(READ, { room: 512 }).status,
-    initiator.run(WRITE, { out: new Uint8Array(512) }).status,
-  ];
-}
-
-/** The unit attention condition that an initiator has, or 0. */
-function attention(initiator: TestInitiator): number {
-  return initiator.run(TUR).sense?.asc ?? 0;
-}
+import {
+  A,
+  access,
+  attention,
+  B,
+  cdb,
+  CONFLICT,
+  EA,
+  EAAR,
+  EARO,
+  list,
+  NONE,
+  out,
+  READ,
+  readIn,
+  register,
+  WE,
+  WEAR,
+  WERO,
+} from "./testing/persistent.ts";
 
 good("PERSISTENT RESERVE OUT: REGISTER", {}, (bench) => {
   const { first } = bench;
@@ -83,8 +44,18 @@ bad("PERSISTENT RESERVE OUT: REGISTER", {}, [
   ["length", cdb(0, 0, 23), { key: 5, asc: 0x1a00 }, {
     out: new Uint8Array(23),
   }],
-  ["SPEC_I_PT", cdb(0), parameter(20, 3), { out: list(NONE, A, 8) }],
-  ["ALL_TG_PT", cdb(0), parameter(20, 2), { out: list(NONE, A, 4) }],
+  ["a list of nothing", cdb(0, 0, 28), { key: 5, asc: 0x1a00 }, {
+    out: new Uint8Array(28),
+  }],
+  ["SPEC_I_PT alone", cdb(0), { key: 5, asc: 0x1a00 }, {
+    out: list(NONE, A, 8),
+  }],
+  ["SPEC_I_PT without a key", cdb(0), parameter(20, 3), {
+    out: list(NONE, NONE, 8),
+  }],
+  ["APTPL, and nowhere to keep it", cdb(0), parameter(20, 0), {
+    out: list(NONE, A, 1),
+  }],
 ]);
 
 good(
@@ -333,7 +304,14 @@ bad("PERSISTENT RESERVE IN: READ RESERVATION", {}, [
   ["NACA", [0x5e, 1, 0, 0, 0, 0, 0, 1, 0, 4], field(9, 2)],
 ]);
 good("PERSISTENT RESERVE IN: REPORT CAPABILITIES", {}, (bench) => {
-  assertEquals(readIn(bench.first, 2), [0, 8, 1, 0x90, 0xea, 1, 0, 0]);
+  // SIP_C and ATP_C.
+  assertEquals(readIn(bench.first, 2), [0, 8, 0x0c, 0x90, 0xea, 1, 0, 0]);
+  using directory = TemporaryDirectory.make("aptpl");
+  const store = new ReservationFile(directory.file("reservations"));
+  using kept = new TargetBench({ unit: { store } });
+  assertEquals(out(kept.first, 0, NONE, A, 0, 1), 0);
+  // PTPL_C and PTPL_A, too.
+  assertEquals(readIn(kept.first, 2), [0, 8, 0x0d, 0x91, 0xea, 1, 0, 0]);
 });
 bad("PERSISTENT RESERVE IN: REPORT CAPABILITIES", {}, [
   ["NACA", [0x5e, 2, 0, 0, 0, 0, 0, 1, 0, 4], field(9, 2)],
@@ -419,68 +397,6 @@ Deno.test("START STOP UNIT and PREVENT are judged by what they ask for", () => {
   assertEquals(second.run([0x1b, 0, 0, 0, 0, 0]).status, CONFLICT);
   assertEquals(second.run([0x1e, 0, 0, 0, 0, 0]).status, 0);
   assertEquals(second.run([0x1e, 0, 0, 0, 1, 0]).status, CONFLICT);
-});
-
-Deno.test("APTPL keeps registrations and the reservation, in one step", () => {
-  using directory = TemporaryDirectory.make("aptpl");
-  const path = directory.file("disk.img.pr");
-  const unit = { store: new ReservationFile(path) };
-  {
-    using bench = new TargetBench({ unit });
-    assertEquals(out(bench.first, 6, NONE, A), 0);
-    assertEquals(out(bench.first, 1, A, NONE, WE), 0);
-    // Without APTPL nothing is kept.
-    assertThrows(() => Deno.statSync(path), Deno.errors.NotFound);
-    assertEquals(out(bench.first, 6, NONE, A, 0, 1), 0);
-    const second = bench.join("second");
-    assertEquals(out(second, 6, NONE, B, 0, 1), 0);
-    assertEquals(readIn(second, 2)[3], 0x91);
-  }
-  const names = () =>
-    Array.from(Deno.readDirSync(directory.path), ({ name }) => name);
-  assertEquals(names(), ["disk.img.pr"]);
-  {
-    using bench = new TargetBench({ unit });
-    const second = bench.join("second");
-    assertEquals(readIn(second, 0).slice(4), [
-      ...be(16, 4),
-      ...unhex(A),
-      ...unhex(B),
-    ]);
-    assertEquals(access(second), [0, 0, CONFLICT]);
-    assertEquals(access(bench.first), [0, 0, 0]);
-    // The last one to leave takes the file along.
-    assertEquals(out(bench.first, 3, A, NONE), 0);
-  }
-  assertEquals(names(), []);
-});
-
-Deno.test("APTPL that cannot be kept changes nothing", () => {
-  using directory = TemporaryDirectory.make("aptpl");
-  const path = directory.file("missing/disk.img.pr");
-  using bench = new TargetBench({ unit: { store: new ReservationFile(path) } });
-  const answer = bench.run(cdb(6), { out: list(NONE, A, 1) });
-  assertEquals(answer.sense, { key: 5, asc: 0x5504 });
-  assertEquals(readIn(bench.first, 0), [...be(0, 4), ...be(0, 4)]);
-});
-
-Deno.test("a file that holds no reservations is refused", () => {
-  using directory = TemporaryDirectory.make("aptpl");
-  const path = directory.file("disk.img.pr");
-  for (
-    const text of [
-      "",
-      "{}",
-      '{"format":"vhostd persistent reservations","version":2}',
-      '{"format":"vhostd persistent reservations","version":1,"generation":1,' +
-      '"registrations":[{"initiator":"a","key":"xyz"}],"reservation":null,' +
-      '"persistent":true}',
-    ]
-  ) {
-    Deno.writeTextFileSync(path, text);
-    const error = assertThrows(() => new ReservationFile(path).load(), Error);
-    assert(error.message.startsWith(`Cannot use "${path}"`));
-  }
 });
 
 Deno.test("commands that must not be done twice are known by their CDB", () => {

@@ -116,6 +116,11 @@ export class Reservations {
     this.#note();
   }
 
+  /** Whether the state can survive the loss of power. */
+  get canPersist(): boolean {
+    return this.#store !== null;
+  }
+
   /** The persistent state. */
   get state(): ReservationState {
     return this.#state;

@@ -14,6 +14,7 @@ import {
   ACCESS_READ,
   ACCESS_WRITE,
   type CdbField,
+  type CommandOptions,
   type CommandSpec,
   defineCommand,
   field,
@@ -73,13 +74,14 @@ const FIELDS_16: readonly CdbField[] = [
   immed,
   field.lba64,
   ["NUMBER OF LOGICAL BLOCKS", 10, 7, 32],
-  ["GROUP NUMBER", 14, 4, 5],
+  ["GROUP NUMBER", 14, 5, 6],
 ];
 const SYNCHRONIZE = {
+  ignored: [["SYNC_NV", 1, 2, 1]],
   access: ACCESS_WRITE,
   needsMedium: true,
   run: synchronize,
-} as const;
+} satisfies Partial<CommandOptions>;
 const PRE_FETCH = {
   units: UNIT_DISK,
   access: ACCESS_READ,

@@ -66,6 +66,7 @@ export const CAPACITY_COMMANDS: readonly CommandSpec[] = [
     opcode: Op.READ_CAPACITY_10,
     length: 10,
     fields: [],
+    ignored: [["RELADR", 1, 0, 1], field.lba32, ["PMI", 8, 0, 1]],
     units: UNIT_MEDIA,
     access: ACCESS_ANY,
     always: true,
@@ -80,6 +81,7 @@ export const CAPACITY_COMMANDS: readonly CommandSpec[] = [
     serviceAction: 0x10,
     length: 16,
     fields: [field.allocation16],
+    ignored: [field.lba64, ["PMI", 14, 0, 1]],
     units: UNIT_DISK,
     access: ACCESS_ANY,
     always: true,
@@ -117,5 +119,6 @@ export const CAPACITY_COMMANDS: readonly CommandSpec[] = [
     needsMedium: true,
     run: readDefectData,
     source: "SBC-4",
+    tool: "sg_raw b7",
   }),
 ];

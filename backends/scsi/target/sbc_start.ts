@@ -14,6 +14,7 @@ import {
   UNIT_MEDIA,
 } from "./command.ts";
 import { Asc, Op, SenseKey } from "./constants.ts";
+import { MediaEvent } from "./nexus.ts";
 import { prepareRange, type Script, scripted } from "./script.ts";
 import { failStorage } from "./storage_sense.ts";
 import type { Task } from "./task.ts";
@@ -46,14 +47,19 @@ function* startStop(task: Task): Script {
       const result = yield STORAGE_FLUSH;
       if (result < 0) return failStorage(task, true, -result);
     }
-    if (eject) unit.ejected = true;
-    else unit.stopped = true;
+    if (eject) {
+      unit.ejected = true;
+      for (const each of unit.nexuses) {
+        each.mediaEvent = MediaEvent.MEDIA_REMOVAL;
+      }
+    } else unit.stopped = true;
     return task.good();
   }
   if (eject && unit.ejected) {
     unit.ejected = false;
     unit.loads++;
     unit.raise(Asc.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED, nexus);
+    for (const each of unit.nexuses) each.mediaEvent = MediaEvent.NEW_MEDIA;
   }
   if (unit.stopped) unit.starts++;
   unit.stopped = false;

@@ -143,12 +143,21 @@ const FIELDS: Readonly<Record<number, readonly CdbField[]>> = {
   ],
 };
 
+/** RARC, FUA_NV, RELADR; a duration limit; STREAMING of MMC. */
+const IGNORED: Readonly<Record<number, readonly CdbField[]>> = {
+  6: [],
+  10: [["RARC FUA_NV RELADR", 1, 2, 3]],
+  12: [["RARC FUA_NV RELADR", 1, 2, 3], ["STREAMING", 10, 7, 1]],
+  16: [["RARC FUA_NV DLD2", 1, 2, 3], ["DLD1 DLD0", 14, 7, 2]],
+};
+
 function reading(length: number, opcode: number, source: string): CommandSpec {
   return defineCommand({
     name: `READ (${length})`,
     opcode,
     length,
     fields: FIELDS[length],
+    ignored: IGNORED[length],
     units: UNIT_MEDIA,
     access: ACCESS_READ,
     needsMedium: true,
@@ -164,6 +173,7 @@ function writing(length: number, opcode: number, source: string): CommandSpec {
     opcode,
     length,
     fields: FIELDS[length],
+    ignored: IGNORED[length],
     units: UNIT_DISK,
     access: ACCESS_WRITE,
     needsMedium: true,

@@ -168,13 +168,20 @@ const FIELDS: Readonly<Record<number, readonly CdbField[]>> = {
     bytchk,
     field.lba64,
     ["LENGTH", 10, 7, 32],
-    ["GROUP NUMBER", 14, 4, 5],
+    ["GROUP NUMBER", 14, 5, 6],
   ],
 };
 
-/** sg3-utils has the 10-byte and the 16-byte commands. */
-function toolOf(program: string, length: number): string | undefined {
-  if (length === 12) return undefined;
+/** RELADR; a bit of MMC. */
+const IGNORED: Readonly<Record<number, readonly CdbField[]>> = {
+  10: [["RELADR", 1, 0, 1]],
+  12: [["RELADR", 1, 0, 1], ["restricted for MMC", 10, 7, 1]],
+  16: [],
+};
+
+/** sg3-utils has programs for the 10-byte and the 16-byte commands. */
+function toolOf(program: string, length: number, opcode: number): string {
+  if (length === 12) return `sg_raw ${opcode.toString(16)}`;
   return length === 16 ? `${program} --16` : program;
 }
 
@@ -188,12 +195,13 @@ function verifying(
     opcode,
     length,
     fields: FIELDS[length],
+    ignored: IGNORED[length],
     units: length === 16 ? UNIT_DISK : UNIT_MEDIA,
     access: ACCESS_READ,
     needsMedium: true,
     run: scripted(verify),
     source,
-    tool: toolOf("sg_verify", length),
+    tool: toolOf("sg_verify", length, opcode),
   });
 }
 
@@ -203,13 +211,14 @@ function writing(length: number, opcode: number, source: string): CommandSpec {
     opcode,
     length,
     fields: FIELDS[length],
+    ignored: IGNORED[length],
     units: UNIT_DISK,
     access: ACCESS_WRITE,
     needsMedium: true,
     writes: true,
     run: scripted(writeAndVerify),
     source,
-    tool: toolOf("sg_write_verify", length),
+    tool: toolOf("sg_write_verify", length, opcode),
   });
 }
 

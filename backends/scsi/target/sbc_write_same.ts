@@ -131,7 +131,7 @@ export const WRITE_SAME_COMMANDS: readonly CommandSpec[] = [
       ["NDOB", 1, 0, 1],
       field.lba64,
       ["NUMBER OF LOGICAL BLOCKS", 10, 7, 32],
-      ["GROUP NUMBER", 14, 4, 5],
+      ["GROUP NUMBER", 14, 5, 6],
     ],
     source: "SBC-4",
   }),

@@ -161,6 +161,7 @@ const SELECT = {
 } as const;
 const SELECT_FIELDS: readonly CdbField[] = [
   ["PF", 1, 4, 1],
+  ["RTD", 1, 1, 1, ZERO],
   ["SP", 1, 0, 1, ZERO],
 ];
 
@@ -182,6 +183,7 @@ export const MODE_COMMANDS: readonly CommandSpec[] = [
     opcode: Op.MODE_SENSE_10,
     length: 10,
     fields: [...PAGE_FIELDS, field.allocation10],
+    ignored: [["LLBAA", 1, 4, 1]],
     source: "SPC-5",
   }),
   defineCommand({

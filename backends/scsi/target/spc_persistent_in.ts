@@ -24,6 +24,8 @@ import type { Task } from "./task.ts";
 /** TMV; ALLOW COMMANDS 001b; PTPL_A is added. */
 const TYPE_MASK_VALID = 0x90;
 const PERSISTENT = 0x01;
+/** SIP_C and ATP_C: SPEC_I_PT and ALL_TG_PT are served. */
+const CAPABLE = 0x0c;
 /** PTPL_C. */
 const CAN_PERSIST = 0x01;
 /** WR_EX_AR, EX_AC_RO, WR_EX_RO, EX_AC, WR_EX; EX_AC_AR. */
@@ -56,10 +58,10 @@ function readReservation(task: Task): void {
 }
 
 function reportCapabilities(task: Task): void {
-  const { state } = task.nexus.unit.reservations;
+  const { state, canPersist } = task.nexus.unit.reservations;
   const data = new Uint8Array(8);
   putU16(data, 0, data.length);
-  data[2] = CAN_PERSIST;
+  data[2] = CAPABLE | (canPersist ? CAN_PERSIST : 0);
   data[3] = TYPE_MASK_VALID | (state.persistent ? PERSISTENT : 0);
   data[4] = TYPES;
   data[5] = MORE_TYPES;

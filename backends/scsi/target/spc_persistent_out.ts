@@ -20,7 +20,7 @@ import {
 } from "./command.ts";
 import { Asc, Op, SenseKey } from "./constants.ts";
 import { hex } from "./names.ts";
-import { type Nexus, transportIdOf } from "./nexus.ts";
+import { type Nexus, TRANSPORT_ID_SIZE, transportIdOf } from "./nexus.ts";
 import {
   isAllRegistrants,
   isForRegistrants,
@@ -33,7 +33,7 @@ import { OUTCOME_ABORTED, type Task } from "./task.ts";
 
 /** Length of the parameter list, of all service actions but one. */
 const LIST_SIZE = 24;
-const SPEC_I_PT = 0x08, ALL_TG_PT = 0x04, APTPL = 0x01, UNREG = 0x02;
+const SPEC_I_PT = 0x08, APTPL = 0x01, UNREG = 0x02;
 
 /** What a service action works on. */
 interface Request {
@@ -58,11 +58,12 @@ function action(
 ): (task: Task) => void {
   return (task) => {
     const { cdb, nexus } = task;
-    const moving = cdb[1] === MOVE;
+    const serviceAction = cdb[1] & 0x1f;
     const length = u32(cdb, 5);
-    if (moving ? length < LIST_SIZE : length !== LIST_SIZE) {
-      return task.illegal(Asc.PARAMETER_LIST_LENGTH_ERROR);
-    }
+    if (
+      length < LIST_SIZE ||
+      length > LIST_SIZE && serviceAction !== MOVE && serviceAction !== REGISTER
+    ) return task.illegal(Asc.PARAMETER_LIST_LENGTH_ERROR);
     if (length > 0x1_0000) return task.illegalField(5);
     const list = task.parameters(length);
     if (list === null) return;
@@ -85,7 +86,7 @@ function action(
   };
 }
 
-const MOVE = 7;
+const REGISTER = 0, MOVE = 7;
 
 /** Replaces the state; false when it could not be saved: the command has ended. */
 function commit(
@@ -123,14 +124,28 @@ function nextGeneration({ generation }: ReservationState): number {
   return (generation + 1) >>> 0;
 }
 
+/**
+ * There is one target port, so ALL_TG_PT says nothing new. SPEC_I_PT registers
+ * the initiators of TransportIDs as well, those that are there.
+ */
 function register(ignoreKey: boolean): (request: Request) => void {
   return (request) => {
     const { task, nexus, state, own, key, actionKey, list } = request;
-    if (nexus.unit.reservations.legacy !== null) return task.conflict();
+    const { reservations } = nexus.unit;
+    const named = (list[20] & SPEC_I_PT) !== 0;
+    if (!named && list.length > LIST_SIZE) {
+      return task.illegal(Asc.PARAMETER_LIST_LENGTH_ERROR);
+    }
+    if (reservations.legacy !== null) return task.conflict();
     if (!ignoreKey && key !== (own?.key ?? NO_KEY)) return task.conflict();
-    if ((list[20] & SPEC_I_PT) !== 0) return task.illegalParameter(20, 3);
-    if ((list[20] & ALL_TG_PT) !== 0) return task.illegalParameter(20, 2);
+    // Others are registered together with oneself, or not at all.
+    if (named && (ignoreKey || own !== undefined || actionKey === NO_KEY)) {
+      return task.illegalParameter(20, 3);
+    }
     const persistent = (list[20] & APTPL) !== 0;
+    if (persistent && !reservations.canPersist) {
+      return task.illegalParameter(20, 0);
+    }
     const { name } = nexus.initiator;
     const others = state.registrations
       .filter(({ initiator }) => initiator !== name);
@@ -138,14 +153,63 @@ function register(ignoreKey: boolean): (request: Request) => void {
       if (own === undefined) return task.good();
       return unregister(request, others, persistent);
     }
+    const added = named ? namedInitiators(request) : [];
+    if (added === null) return;
+    const taken = new Set(others.map(({ initiator }) => initiator));
     const next = {
       ...state,
       generation: nextGeneration(state),
-      registrations: [...others, { initiator: name, key: actionKey }],
+      registrations: [
+        ...others,
+        { initiator: name, key: actionKey },
+        ...added.filter((one) => one !== name && !taken.has(one))
+          .map((initiator) => ({ initiator, key: actionKey })),
+      ],
       persistent,
     };
     if (commit(request, next)) task.good();
   };
+}
+
+/**
+ * The initiators whose TransportIDs the parameter list has.
+ *
+ * @returns `null` when one is wrong: the command has ended
+ */
+function namedInitiators({ task, nexus, state, list }: Request):
+  | string[]
+  | null {
+  const start = LIST_SIZE + 4;
+  const length = list.length < start ? -1 : u32(list, LIST_SIZE);
+  if (length !== list.length - start) {
+    task.illegal(Asc.PARAMETER_LIST_LENGTH_ERROR);
+    return null;
+  }
+  const names = new Set<string>();
+  for (let at = start; at < list.length; at += TRANSPORT_ID_SIZE) {
+    const id = list.subarray(at, at + TRANSPORT_ID_SIZE);
+    const name = initiatorOf(nexus, state, id);
+    if (name === undefined) {
+      task.illegalParameter(at);
+      return null;
+    }
+    names.add(name);
+  }
+  return [...names];
+}
+
+/** The initiator that a TransportID names, of all that are or were there. */
+function initiatorOf(
+  { unit }: Nexus,
+  { registrations }: ReservationState,
+  transportId: Uint8Array,
+): string | undefined {
+  const wanted = hex(transportId);
+  const known = [
+    ...Array.from(unit.nexuses, ({ initiator }) => initiator.name),
+    ...registrations.map(({ initiator }) => initiator),
+  ];
+  return known.find((name) => hex(transportIdOf(name)) === wanted);
 }
 
 /** An initiator leaves; what it holds is released. */
@@ -280,13 +344,12 @@ function move(request: Request): void {
     return task.illegal(Asc.PARAMETER_LIST_LENGTH_ERROR);
   }
   if (u16(list, 18) !== 1) return task.illegalParameter(18);
-  const wanted = hex(list.subarray(LIST_SIZE));
-  const known = new Set([
-    ...Array.from(nexus.unit.nexuses, ({ initiator }) => initiator.name),
-    ...registrations.map(({ initiator }) => initiator),
-  ]);
+  const persistent = (list[17] & APTPL) !== 0;
+  if (persistent && !reservations.canPersist) {
+    return task.illegalParameter(17, 0);
+  }
   const { name } = nexus.initiator;
-  const target = [...known].find((one) => hex(transportIdOf(one)) === wanted);
+  const target = initiatorOf(nexus, state, list.subarray(LIST_SIZE));
   if (target === undefined || target === name) {
     return task.illegalParameter(LIST_SIZE);
   }
@@ -299,7 +362,7 @@ function move(request: Request): void {
     generation: nextGeneration(state),
     registrations: [...others, { initiator: target, key: actionKey }],
     reservation: { ...reservation, holder: target },
-    persistent: (list[17] & APTPL) !== 0,
+    persistent,
   };
   if (commit(request, next)) task.good();
 }
@@ -331,7 +394,12 @@ function service(
 
 /** Service actions of PERSISTENT RESERVE OUT. */
 export const PERSISTENT_OUT_COMMANDS: readonly CommandSpec[] = [
-  service("REGISTER", 0, action(register(false), false, false), "register"),
+  service(
+    "REGISTER",
+    REGISTER,
+    action(register(false), false, false),
+    "register",
+  ),
   service("RESERVE", 1, action(reserve, true, true), "reserve"),
   service("RELEASE", 2, action(release, true, true), "release"),
   service("CLEAR", 3, action(clear, true, false), "clear"),
@@ -352,5 +420,6 @@ export const PERSISTENT_OUT_COMMANDS: readonly CommandSpec[] = [
     "REGISTER AND MOVE",
     MOVE,
     action(move, true, false),
+    "register-move",
   ),
 ];

@@ -26,8 +26,8 @@ const SERVACTV = 0x01, CTDP = 0x02;
 /** SUPPORT: not, as the standard says. */
 const NOT_SUPPORTED = 1, SUPPORTED = 3;
 const ALL = 0, BY_OPCODE = 1, BY_SERVICE_ACTION = 2, BY_EITHER = 3;
-/** All eight task management functions. */
-const FUNCTIONS = 0xfe, MORE_FUNCTIONS = 0x07;
+/** ATS, ATSS, CACAS, CTSS, LURS, QTS; QTSS, ITNRS: the eight that virtio has. */
+const FUNCTIONS = 0xfc, MORE_FUNCTIONS = 0x03;
 
 /** A command timeouts descriptor that tells of no timeouts. */
 function timeouts(): Uint8Array {

@@ -40,10 +40,21 @@ const FIELDS: readonly CdbField[] = [
   ["3RDPTY", 1, 4, 1, ZERO],
   ["EXTENT", 1, 0, 1, ZERO],
 ];
+/** What only third parties and extents had a use for. */
+const IGNORED_6: readonly CdbField[] = [
+  ["THIRD PARTY DEVICE ID", 1, 3, 3],
+  ["RESERVATION IDENTIFICATION", 2, 7, 8],
+  ["PARAMETER LIST LENGTH", 3, 7, 16],
+];
+const FIELDS_10: readonly CdbField[] = [...FIELDS, ["LONGID", 1, 1, 1, ZERO]];
+const IGNORED_10: readonly CdbField[] = [
+  ["RESERVATION IDENTIFICATION", 2, 7, 8],
+  ["THIRD PARTY DEVICE ID", 3, 7, 8],
+  ["PARAMETER LIST LENGTH", 7, 7, 16],
+];
 const COMMON = {
   units: UNIT_MEDIA,
   access: ACCESS_OWN,
-  fields: FIELDS,
 } as const;
 
 /** RESERVE and RELEASE of both lengths. */
@@ -53,6 +64,8 @@ export const RESERVE_COMMANDS: readonly CommandSpec[] = [
     name: "RESERVE (6)",
     opcode: Op.RESERVE_6,
     length: 6,
+    fields: FIELDS,
+    ignored: IGNORED_6,
     once: true,
     run: reserve,
     source: "SPC-2",
@@ -63,6 +76,8 @@ export const RESERVE_COMMANDS: readonly CommandSpec[] = [
     name: "RELEASE (6)",
     opcode: Op.RELEASE_6,
     length: 6,
+    fields: FIELDS,
+    ignored: IGNORED_6,
     always: true,
     once: true,
     run: release,
@@ -74,6 +89,8 @@ export const RESERVE_COMMANDS: readonly CommandSpec[] = [
     name: "RESERVE (10)",
     opcode: Op.RESERVE_10,
     length: 10,
+    fields: FIELDS_10,
+    ignored: IGNORED_10,
     once: true,
     run: reserve,
     source: "SPC-2",
@@ -84,6 +101,8 @@ export const RESERVE_COMMANDS: readonly CommandSpec[] = [
     name: "RELEASE (10)",
     opcode: Op.RELEASE_10,
     length: 10,
+    fields: FIELDS_10,
+    ignored: IGNORED_10,
     always: true,
     once: true,
     run: release,

@@ -1,6 +1,6 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { COMMANDS } from "./commands.ts";
-import { UNIT_DISK } from "./command.ts";
+import { type CommandSpec, fieldMask, UNIT_DISK } from "./command.ts";
 import { CDROM, TargetBench } from "./testing/bench.ts";
 import {
   bad,
@@ -337,7 +337,7 @@ bad("REPORT SUPPORTED OPERATION CODES", {}, [
 ]);
 good("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", {}, (bench) => {
   const short = data(bench.run(maintenance(0x0d, []), ROOM));
-  assertEquals([...short], [0xfe, 7, 0, 0]);
+  assertEquals([...short], [0xfc, 3, 0, 0]);
   assertEquals(data(bench.run(maintenance(0x0d, [0x80]), ROOM)).length, 16);
 });
 bad("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", {}, [
@@ -374,6 +374,62 @@ Deno.test("every command refuses NACA, and fields that must be 0", () => {
       assertEquals(sense, field(byte, bit), `${command.name} byte ${byte}`);
     }
   }
+});
+
+/** A bit of a CDB that no field covers. */
+interface SpareBit {
+  readonly byte: number;
+  readonly bit: number;
+}
+
+/** The bits of a command that its fields do not cover, CONTROL left out. */
+function spareBits(command: CommandSpec): SpareBit[] {
+  const { fields, ignored = [], length, serviceAction } = command;
+  const spare: SpareBit[] = [];
+  for (let byte = 1; byte < length - 1; byte++) {
+    for (let bit = 0; bit < 8; bit++) {
+      const covered = [...fields, ...ignored].some(([, at, top, bits]) =>
+        bits > 8
+          ? byte >= at && byte < at + bits / 8
+          : byte === at && bit <= top && bit > top - bits
+      );
+      const action = byte === 1 && bit < 5 && serviceAction !== undefined;
+      if (!covered && !action) spare.push({ byte, bit });
+    }
+  }
+  return spare;
+}
+
+Deno.test("every command refuses reserved bits, and reads over old ones", () => {
+  let reserved = 0;
+  for (const command of COMMANDS) {
+    const disk = (command.units & UNIT_DISK) !== 0;
+    using bench = new TargetBench({ unit: disk ? {} : CDROM });
+    const run = (byte: number, bit: number, value = 1 << bit) => {
+      const cdb = new Array<number>(command.length).fill(0);
+      cdb[0] = command.opcode;
+      cdb[1] = command.serviceAction ?? 0;
+      cdb[byte] |= value;
+      return bench.run(cdb, ROOM).sense;
+    };
+    for (const { byte, bit } of spareBits(command)) {
+      const what = `${command.name}: byte ${byte}, bit ${bit}`;
+      const sense = run(byte, bit);
+      // Where SCSI-2 had the logical unit number.
+      if (byte === 1 && bit >= 5) assertNotEquals(sense, field(1, bit), what);
+      else assertEquals(sense, field(byte, bit), what);
+      reserved++;
+    }
+    const last = command.length - 1;
+    assertEquals(run(last, 5), field(last, 5), command.name);
+    assertEquals(run(last, 0), field(last, 0), command.name);
+    for (const [name, byte, bit, bits] of command.ignored ?? []) {
+      const mask = bits > 8 ? 0xff : fieldMask(bit, bits);
+      const sense = run(byte, bit, mask);
+      assertNotEquals(sense?.field?.byte, byte, `${command.name}: ${name}`);
+    }
+  }
+  assert(reserved > 1000);
 });
 
 Deno.test("an unknown operation code is refused, and nothing else happens", () => {

@@ -20,8 +20,8 @@ import type { Script } from "./script.ts";
 import type { Scratch } from "./scratch.ts";
 import { encodeSense, type Sense, SENSE_SIZE } from "./sense.ts";
 
-/** Bytes of a CDB that are looked at. */
-export const CDB_SIZE = 32;
+/** Bytes of a CDB that are looked at: no command has more. */
+export const CDB_SIZE = 16;
 
 /** The command ended with {@linkcode Task.status}. */
 export const OUTCOME_STATUS = 0;
@@ -59,7 +59,9 @@ export abstract class Task {
   /** Number of this object among all of its transport. */
   readonly slot: number;
   /** The command descriptor block, filled up with zeroes. */
-  readonly cdb: Uint8Array<ArrayBuffer> = new Uint8Array(CDB_SIZE);
+  readonly cdb: Uint8Array<ArrayBuffer>;
+  /** The same memory as words, in the order of bytes of the machine. */
+  readonly cdbWords: Uint32Array<ArrayBuffer>;
   /** First logical block and number of blocks, of commands that have those. */
   readonly range: Float64Array<ArrayBuffer> = new Float64Array(2);
   /** Sense data. */
@@ -111,9 +113,18 @@ export abstract class Task {
   waiters: AbortWaiter[] | null = null;
   #nexus: Nexus | null = null;
 
-  /** Makes an object for commands of a transport. */
-  constructor(slot: number) {
+  /**
+   * Makes an object for commands of a transport.
+   *
+   * @param cdb memory for the CDB: {@linkcode CDB_SIZE} bytes, aligned for words
+   */
+  constructor(
+    slot: number,
+    cdb: Uint8Array<ArrayBuffer> = new Uint8Array(CDB_SIZE),
+  ) {
     this.slot = slot;
+    this.cdb = cdb;
+    this.cdbWords = new Uint32Array(cdb.buffer, cdb.byteOffset, CDB_SIZE / 4);
   }
 
   /** Bytes of the Data-In Buffer. */

@@ -129,10 +129,19 @@ export class TaskSet {
 
   /** Resolves when all commands that a nexus has here now have ended. */
   settled(nexus: Nexus): Promise<void> {
+    return this.#settled(nexus);
+  }
+
+  /** Resolves when all commands that are here now have ended. */
+  allSettled(): Promise<void> {
+    return this.#settled(null);
+  }
+
+  #settled(nexus: Nexus | null): Promise<void> {
     return new Promise((resolve) => {
       const waiter: AbortWaiter = { left: 1, done: resolve };
       for (let task = this.#oldest; task !== null; task = task.newer) {
-        if (task.nexus !== nexus) continue;
+        if (nexus !== null && task.nexus !== nexus) continue;
         waiter.left++;
         (task.waiters ??= []).push(waiter);
       }

@@ -229,11 +229,16 @@ export class ScsiBench implements Disposable {
     return this;
   }
 
+  /** Waits for asynchronous I/O, if there is any; whether some has ended. */
+  wait(): boolean {
+    return this.#ring.wait();
+  }
+
   /** Serves every queue once, and publishes. */
   turn(): void {
     for (const queue of this.queues) this.device.serve(queue, 8);
     this.device.poll();
-    while (this.#ring.wait()) this.device.poll();
+    while (this.wait()) this.device.poll();
     for (const queue of this.queues) queue.publish();
   }
 

@@ -10,6 +10,8 @@
  * the isa-debug-exit device at port 0x501, whose exit status is 2 v + 1 for
  * the value v written.
  *
+ * From a CD-ROM the same program, without what writes, prints `S<sum> OK`.
+ *
  * @module
  */
 
@@ -43,12 +45,15 @@ const DISK_SERVICE = 0x13;
 /** Services: the number in ah; al is 0, no verification. */
 const EXTENDED_READ = 0x4200;
 const EXTENDED_WRITE = 0x4300;
-const WORDS_PER_SECTOR = 256;
+const SECTOR = 512, CD_SECTOR = 2048;
 
 /** The value to write to isa-debug-exit for an exit status. */
 function exitValue(status: number): number {
   return (status - 1) / 2;
 }
+
+/** Which sectors of a CD-ROM the program reads. */
+export type CdBootPlan = Omit<BootSectorPlan, "writeLba">;
 
 /**
  * The 512 bytes of the boot sector.
@@ -56,22 +61,45 @@ function exitValue(status: number): number {
  * @throws {RangeError} for a plan that one INT 13h call cannot carry out
  */
 export function bootSector(plan: BootSectorPlan): Uint8Array<ArrayBuffer> {
+  return bootProgram(plan, SECTOR);
+}
+
+/**
+ * A program that a bootable CD-ROM starts without emulation; `sectors` (1 to 31)
+ * have 2048 bytes.
+ *
+ * @throws {RangeError} for a plan that one INT 13h call cannot carry out
+ */
+export function cdBootProgram(plan: CdBootPlan): Uint8Array<ArrayBuffer> {
+  return bootProgram(plan, CD_SECTOR);
+}
+
+function bootProgram(
+  plan: CdBootPlan & Partial<BootSectorPlan>,
+  sectorSize: number,
+): Uint8Array<ArrayBuffer> {
   const { readLba, writeLba, sectors } = plan;
-  if (!(sectors >= 1 && sectors <= 127)) {
-    throw new RangeError(`Cannot move ${sectors} sectors: 1 to 127 are right`);
+  const most = Math.min(127, Math.floor(0xffff / sectorSize));
+  if (!(sectors >= 1 && sectors <= most)) {
+    throw new RangeError(
+      `Cannot move ${sectors} sectors: 1 to ${most} are right`,
+    );
   }
-  const words = sectors * WORDS_PER_SECTOR;
+  const words = sectors * sectorSize / 2;
   const program = new Assembler(ORIGIN);
 
   // The BIOS enters here with the drive number in dl.
   program.xor("ax", "ax").loadSegment("ds", "ax").loadSegment("ss", "ax")
     .load("sp", ORIGIN).storeByte("drive", "dl")
     .storeImmediate32("lba", readLba).load("ax", EXTENDED_READ)
-    .call("transfer").call("sum").storeWord("firstSum", "bx")
-    .storeImmediate32("lba", writeLba).load("ax", EXTENDED_WRITE)
-    .call("transfer").call("pointAtBuffer").xor("ax", "ax").fillWords()
-    .load("ax", EXTENDED_READ).call("transfer").call("sum")
-    .compareWord("bx", "firstSum").jumpIf("equal", "same");
+    .call("transfer").call("sum").storeWord("firstSum", "bx");
+  if (writeLba === undefined) program.jump("same");
+  else {
+    program.storeImmediate32("lba", writeLba).load("ax", EXTENDED_WRITE)
+      .call("transfer").call("pointAtBuffer").xor("ax", "ax").fillWords()
+      .load("ax", EXTENDED_READ).call("transfer").call("sum")
+      .compareWord("bx", "firstSum").jumpIf("equal", "same");
+  }
   for (const character of "BAD") print(program, character);
   program.loadByte("al", exitValue(BootSectorExit.different)).jump("exit");
   program.label("same");
