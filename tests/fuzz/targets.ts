@@ -18,6 +18,10 @@ export const targets: ReadonlyMap<string, MakeTarget> = new Map<
   ["ring", async () => new (await import("./ring/target.ts")).RingTarget()],
   ["blk", async () => new (await import("./blk/target.ts")).BlkTarget()],
   [
+    "balloon",
+    async () => new (await import("./balloon/target.ts")).BalloonTarget(),
+  ],
+  [
     "session",
     async () => new (await import("./session/target.ts")).SessionTarget(),
   ],
