@@ -17,6 +17,7 @@ export const targets: ReadonlyMap<string, MakeTarget> = new Map<
 >([
   ["ring", async () => new (await import("./ring/target.ts")).RingTarget()],
   ["blk", async () => new (await import("./blk/target.ts")).BlkTarget()],
+  ["net", async () => new (await import("./net/target.ts")).NetTarget()],
   [
     "balloon",
     async () => new (await import("./balloon/target.ts")).BalloonTarget(),

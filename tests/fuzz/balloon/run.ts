@@ -103,6 +103,8 @@ export class Run implements QueueWatch {
     if (model.isStatistics(index)) {
       this.#older = model.stats;
       model.stats = chain;
+      // The older one is handed back before the new one is read.
+      if (this.#older !== null) return;
     }
     model.start(index, chain);
   }
@@ -135,6 +137,10 @@ export class Run implements QueueWatch {
         (inhibited ? 1 : 0) << 5 | Math.min(counters.badPages, 1) << 6 |
         Math.min(counters.discards, 7) << 7,
     );
+    const { stats } = this.#model;
+    if (this.#model.isStatistics(index) && stats !== null) {
+      this.#model.start(index, stats);
+    }
     if (this.#polling) this.#model.advance();
   }
 

@@ -194,11 +194,17 @@ export class FuzzMemory {
 
   /** The driver writes; what lies outside of memory is left out. */
   driverWrite(address: bigint, bytes: Uint8Array): void {
-    for (let i = 0; i < bytes.length; i++) {
-      const place = this.#place(address + BigInt(i));
-      if (place === undefined) continue;
-      place.region.real[place.offset] = bytes[i];
-      place.region.shadow[place.offset] = bytes[i];
+    const end = address + BigInt(bytes.length);
+    for (const { start, end: regionEnd, real, shadow } of this.#regions) {
+      const from = address > start ? address : start;
+      const to = end < regionEnd ? end : regionEnd;
+      if (from >= to) continue;
+      const piece = bytes.subarray(
+        Number(from - address),
+        Number(to - address),
+      );
+      real.set(piece, Number(from - start));
+      shadow.set(piece, Number(from - start));
     }
   }
 
