@@ -9,7 +9,8 @@ import type { Observer, Target } from "../engine/target.ts";
 import { FuzzMemory, GUARD } from "../memory/fuzz_memory.ts";
 import { installRacingReads } from "../memory/racing_reads.ts";
 import { mapAnonymous } from "../../../sys/mapping.ts";
-import { RECORD, REGIONS, Run } from "./run.ts";
+import { REGIONS } from "./network.ts";
+import { RECORD, Run } from "./run.ts";
 import { NET_SEEDS } from "./seeds.ts";
 
 /** The target. */
