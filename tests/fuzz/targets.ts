@@ -17,6 +17,12 @@ export const targets: ReadonlyMap<string, MakeTarget> = new Map<
 >([
   ["ring", async () => new (await import("./ring/target.ts")).RingTarget()],
   ["blk", async () => new (await import("./blk/target.ts")).BlkTarget()],
+  ["scsi", async () => new (await import("./scsi/target.ts")).ScsiTarget()],
+  ["net", async () => new (await import("./net/target.ts")).NetTarget()],
+  [
+    "balloon",
+    async () => new (await import("./balloon/target.ts")).BalloonTarget(),
+  ],
   [
     "session",
     async () => new (await import("./session/target.ts")).SessionTarget(),

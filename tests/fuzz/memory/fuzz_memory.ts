@@ -19,7 +19,7 @@ import type { Buffer } from "node:buffer";
 import { comparable, equalBytes } from "../engine/equal.ts";
 import { expect } from "../engine/target.ts";
 import type { ReadPlace } from "./racing_reads.ts";
-import { GuestMemory } from "../../../virtqueue/memory.ts";
+import { GuestMemory, type RegionBacking } from "../../../virtqueue/memory.ts";
 
 /** Bytes before and behind each region, in the same buffer. */
 export const GUARD = 64;
@@ -36,6 +36,8 @@ export interface FuzzRegion {
   readonly guarded: Uint8Array<ArrayBuffer>;
   /** Address in this process of the first byte of the region. */
   readonly hostAddress: number;
+  /** What it belongs to (default: nothing). */
+  readonly backing?: RegionBacking;
 }
 
 /** A word that changes while the device reads. */
@@ -73,6 +75,7 @@ function addTo(memory: GuestMemory, { description, real }: Region): void {
     buffer: real.buffer,
     byteOffset: real.byteOffset,
     hostAddress: description.hostAddress,
+    backing: description.backing,
   });
 }
 
@@ -191,11 +194,17 @@ export class FuzzMemory {
 
   /** The driver writes; what lies outside of memory is left out. */
   driverWrite(address: bigint, bytes: Uint8Array): void {
-    for (let i = 0; i < bytes.length; i++) {
-      const place = this.#place(address + BigInt(i));
-      if (place === undefined) continue;
-      place.region.real[place.offset] = bytes[i];
-      place.region.shadow[place.offset] = bytes[i];
+    const end = address + BigInt(bytes.length);
+    for (const { start, end: regionEnd, real, shadow } of this.#regions) {
+      const from = address > start ? address : start;
+      const to = end < regionEnd ? end : regionEnd;
+      if (from >= to) continue;
+      const piece = bytes.subarray(
+        Number(from - address),
+        Number(to - address),
+      );
+      real.set(piece, Number(from - start));
+      shadow.set(piece, Number(from - start));
     }
   }
 
@@ -218,6 +227,18 @@ export class FuzzMemory {
   /** The model reads a byte. */
   read8(address: bigint): number {
     return this.#value(address, 1);
+  }
+
+  /** A copy of what the model has in a range, outside of a race. */
+  copy(address: bigint, length: number): Uint8Array<ArrayBuffer> {
+    const bytes = new Uint8Array(length);
+    let done = 0;
+    for (const [at, size] of this.pieces(address, length)) {
+      const { region: { shadow }, offset } = this.#place(at)!;
+      bytes.set(shadow.subarray(offset, offset + size), done);
+      done += size;
+    }
+    return bytes;
   }
 
   /** The model reads bytes. */
@@ -244,6 +265,29 @@ export class FuzzMemory {
   write(address: bigint, size: number, value: number): void {
     for (let i = 0; i < size; i++) {
       this.write8(address + BigInt(i), Math.floor(value / 2 ** (8 * i)) & 255);
+    }
+  }
+
+  /** A region has one value in every byte, on both sides. */
+  fill(which: number, value: number): void {
+    const { real, shadow } = this.#all[which];
+    real.fill(value);
+    shadow.fill(value);
+  }
+
+  /** The model has zeroes in a range. */
+  erase(address: bigint, length: number): void {
+    for (const [at, size] of this.pieces(address, length)) {
+      const { region: { shadow }, offset } = this.#place(at)!;
+      shadow.fill(0, offset, offset + size);
+    }
+  }
+
+  /** What the device has in a range is right: the model takes it over. */
+  adopt(address: bigint, length: number): void {
+    for (const [at, size] of this.pieces(address, length)) {
+      const { region: { real, shadow }, offset } = this.#place(at)!;
+      shadow.set(real.subarray(offset, offset + size), offset);
     }
   }
 
