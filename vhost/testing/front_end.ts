@@ -7,10 +7,6 @@
 import { EventFd } from "../../sys/eventfd.ts";
 import { Reactor } from "../../sys/reactor.ts";
 import { UnixSocket } from "../../sys/unix_socket.ts";
-import {
-  VIRTIO_F_IN_ORDER,
-  VIRTIO_F_RING_PACKED,
-} from "../../virtqueue/constants.ts";
 import { Connection, type Message } from "../connection.ts";
 import {
   BackEndMessage,
@@ -28,16 +24,17 @@ import {
   encodeVringFd,
   encodeVringState,
 } from "../message.ts";
+import {
+  acceptedFeatures,
+  firstPosition,
+  type HandshakeOptions,
+} from "./handshake.ts";
 import { FrontEndError, Requester, u64, within } from "./requester.ts";
 import { type SharedRegion, USER_OFFSET } from "./shared_region.ts";
 
+export type { HandshakeOptions } from "./handshake.ts";
 export { FrontEndError } from "./requester.ts";
 export { SharedRegion, USER_OFFSET } from "./shared_region.ts";
-
-const PACKED = 1n << BigInt(VIRTIO_F_RING_PACKED);
-const IN_ORDER = 1n << BigInt(VIRTIO_F_IN_ORDER);
-/** Both wrap counters are 1, both indices 0. */
-const PACKED_START = 0x8000_8000;
 
 /** Where a ring is, in guest addresses; a fake driver is one of these. */
 export interface RingLayout {
@@ -55,21 +52,9 @@ export interface RingEvents {
   readonly error: EventFd;
 }
 
-/** What {@linkcode FrontEnd.handshake} negotiates. */
-export interface HandshakeOptions {
-  /** Virtio features to accept of those offered. Default: all. */
-  readonly features?: bigint;
-  /** Accept `VIRTIO_F_RING_PACKED` too (default false: drivers are of split rings). */
-  readonly packed?: boolean;
-  /** Accept `VIRTIO_F_IN_ORDER` too (default false). */
-  readonly inOrder?: boolean;
-  /** Protocol features to accept of those offered. Default: all. */
-  readonly protocolFeatures?: bigint;
-}
-
 /** Options of {@linkcode FrontEnd.start}. */
 export interface StartOptions {
-  /** Position to start from, for each ring. Default: the start of the ring. */
+  /** Position to start from, for each ring. Default: as after a reset. */
   readonly positions?: Readonly<Record<number, number>>;
 }
 
@@ -235,9 +220,7 @@ export class FrontEnd extends Requester {
     if (this.features !== offered) {
       throw new FrontEndError("The features changed within a connection");
     }
-    this.features &= options.features ?? offered;
-    if (!options.packed) this.features &= ~PACKED;
-    if (!options.inOrder) this.features &= ~IN_ORDER;
+    this.features = acceptedFeatures(offered, options);
     for (let index = 0; index < this.queueCount; index++) {
       await this.setVringCall(index);
       await this.setVringErr(index);
@@ -412,6 +395,7 @@ export class FrontEnd extends Requester {
     options: StartOptions = {},
   ): Promise<void> {
     const status = this.negotiated(ProtocolFeature.STATUS);
+    const begin = firstPosition(this.features);
     await this.setFeatures(this.features);
     if (status) await this.setStatus(await this.getStatus() | 8);
     for (let i = 0; i < this.queueCount; i++) await this.setVringCall(i);
@@ -421,7 +405,6 @@ export class FrontEnd extends Requester {
         if (!this.#regions.includes(region)) await this.addMemReg(region);
       }
     } else await this.setMemTable(regions);
-    const begin = (this.features & PACKED) !== 0n ? PACKED_START : 0;
     for (const [index, layout] of layouts) {
       await this.setupRing(index, layout, options.positions?.[index] ?? begin);
     }
