@@ -57,6 +57,10 @@ export interface DeviceSpec {
   readonly eventIdx?: boolean;
   /** Offer `VIRTIO_F_INDIRECT_DESC` (default true). */
   readonly indirect?: boolean;
+  /** Offer `VIRTIO_F_RING_PACKED` (default true). */
+  readonly packed?: boolean;
+  /** Offer `VIRTIO_F_IN_ORDER` (default true). */
+  readonly inOrder?: boolean;
   /** What the device's predecessor kept for it: a JSON value. */
   readonly kept?: unknown;
 }
@@ -132,6 +136,8 @@ export class DeviceHost {
       poll: spec.poll,
       eventIdx: spec.eventIdx,
       indirect: spec.indirect,
+      packed: spec.packed,
+      inOrder: spec.inOrder,
       kept: spec.kept,
       onKeep,
       log: (level, message) => child[level](message),

@@ -44,6 +44,10 @@ export interface ServeOptions {
   readonly eventIdx?: boolean;
   /** Offer `VIRTIO_F_INDIRECT_DESC` (default true). */
   readonly indirect?: boolean;
+  /** Offer `VIRTIO_F_RING_PACKED` (default true). */
+  readonly packed?: boolean;
+  /** Offer `VIRTIO_F_IN_ORDER` (default true). */
+  readonly inOrder?: boolean;
   /** Least level that is logged, on stderr (default `info`). */
   readonly logLevel?: LogLevel;
   /** Stop on SIGINT and SIGTERM (default true). */
@@ -106,6 +110,8 @@ export async function serve(options: ServeOptions): Promise<Server> {
         poll: options.poll,
         eventIdx,
         indirect,
+        packed: options.packed,
+        inOrder: options.inOrder,
       },
       new Logger({ level: options.logLevel }),
       reactor,

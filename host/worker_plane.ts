@@ -32,7 +32,10 @@ import type {
 import {
   VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_IN_ORDER,
   VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_ORDER_PLATFORM,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
 } from "../virtqueue/constants.ts";
 import { writeWords } from "../virtqueue/config_words.ts";
@@ -66,6 +69,10 @@ export interface WorkerPlaneOptions {
   readonly eventIdx?: boolean;
   /** Offer `VIRTIO_F_INDIRECT_DESC` (default true). */
   readonly indirect?: boolean;
+  /** Offer `VIRTIO_F_RING_PACKED` (default true). */
+  readonly packed?: boolean;
+  /** Offer `VIRTIO_F_IN_ORDER` (default true). */
+  readonly inOrder?: boolean;
   /**
    * How long to look at the rings before sleeping: `auto` (default), `off`, or
    * microseconds.
@@ -344,8 +351,13 @@ async function closeAll(channels: readonly WorkerChannel[]): Promise<void> {
 }
 
 function transportFeatures(options: WorkerPlaneOptions): bigint {
-  const { eventIdx = true, indirect = true } = options;
-  let features = bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_F_ANY_LAYOUT);
+  const { eventIdx = true, indirect = true, packed = true, inOrder = true } =
+    options;
+  // Rings are accessed with fences, so the platform's ordering is kept.
+  let features = bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_F_ANY_LAYOUT) |
+    bit(VIRTIO_F_ORDER_PLATFORM);
+  if (packed) features |= bit(VIRTIO_F_RING_PACKED);
+  if (inOrder) features |= bit(VIRTIO_F_IN_ORDER);
   if (eventIdx) features |= bit(VIRTIO_F_EVENT_IDX);
   if (indirect) features |= bit(VIRTIO_F_INDIRECT_DESC);
   return features;

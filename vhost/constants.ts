@@ -112,7 +112,7 @@ export const MAX_PAYLOAD_SIZE: number = 8 + MAX_FDS * 32;
 export const MAX_MEMORY_SLOTS = 512;
 /** Queues that `SET_VRING_KICK` and its like can name (8 bits of index). */
 export const MAX_QUEUES = 256;
-/** Largest split ring. Source: virtio 1.4, section 2.7. */
+/** Largest ring. Source: virtio 1.4, sections 2.7 and 2.8. */
 export const MAX_RING_SIZE = 32768;
 /** Index part of the payload of `SET_VRING_KICK`, `SET_VRING_CALL`, `SET_VRING_ERR`. */
 export const VRING_INDEX_MASK = 0xff;

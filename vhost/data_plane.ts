@@ -27,7 +27,7 @@ export interface MappedRegion {
   readonly pageSize: number;
 }
 
-/** Where the requests of a ring are tracked, see `virtqueue/inflight.ts`. */
+/** Where the requests of a ring are tracked, in its layout. */
 export interface RingInflight {
   /** Address of the first byte in this process, a multiple of 8. */
   readonly address: number;
@@ -49,7 +49,7 @@ export interface RingSetup {
   readonly availableRing: number;
   /** Guest physical address of the used ring (or device event structure). */
   readonly usedRing: number;
-  /** Where to go on in the available ring (`VHOST_USER_SET_VRING_BASE`). */
+  /** Where to go on (`VHOST_USER_SET_VRING_BASE`), in the layout of the ring. */
   readonly position: number;
   /** Available-buffer notifications; -1: there are none, poll the ring. */
   readonly kickFd: number;

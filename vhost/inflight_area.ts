@@ -6,7 +6,11 @@
  * gives it away: nothing of it stays here. `SET_INFLIGHT_FD` brings one, made here
  * or by a predecessor, before the rings start; it stays mapped until another
  * comes or the front-end leaves. Each ring has a part of its own, whose contents
- * are the queue's affair (`virtqueue/inflight.ts`).
+ * are the queue's affair (`virtqueue/inflight.ts`, `virtqueue/packed_inflight.ts`).
+ *
+ * Front-ends keep an area beyond the reset of a device, after which the driver may
+ * choose the other layout of rings. So an area has room for the larger one, and a
+ * reset clears it: what it said is not true of the next life of the rings.
  *
  * Source: vhost-user.rst, "Inflight I/O tracking".
  *
@@ -14,7 +18,12 @@
  */
 
 import type { OwnedFd } from "../sys/fd.ts";
-import { mapFile, type Mapping } from "../sys/mapping.ts";
+import {
+  detachMemory,
+  mapFile,
+  type Mapping,
+  viewMemory,
+} from "../sys/mapping.ts";
 import {
   addSeals,
   createMemfd,
@@ -24,6 +33,7 @@ import {
   sealAgainstShrinking,
 } from "../sys/memfd.ts";
 import { splitInflightSize } from "../virtqueue/inflight.ts";
+import { packedInflightSize } from "../virtqueue/packed_inflight.ts";
 import { MAX_QUEUES, MAX_RING_SIZE } from "./constants.ts";
 import type { RingInflight } from "./data_plane.ts";
 import { ProtocolError } from "./errors.ts";
@@ -47,7 +57,7 @@ export function createInflightArea(
   { queueCount, queueSize }: InflightDescription,
 ): NewInflightArea {
   checkShape(request, queueCount, queueSize);
-  const mmapSize = queueCount * splitInflightSize(queueSize);
+  const mmapSize = queueCount * packedInflightSize(queueSize);
   const fd = createMemfd("vhostd-inflight", mmapSize);
   // Its size is what it is: no successor needs to fear SIGBUS.
   addSeals(fd.fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
@@ -64,6 +74,7 @@ export class InflightArea {
   /** Number of queues. */
   readonly queueCount: number;
   readonly #mapping: Mapping;
+  readonly #size: number;
 
   /**
    * Maps an area.
@@ -92,7 +103,13 @@ export class InflightArea {
     this.queueSize = queueSize;
     try {
       sealAgainstShrinking(backing.fd);
-      this.#mapping = mapFile(backing.fd, { offset: mmapOffset, size: needed });
+      // Made by another back-end, it may have room for split rings alone.
+      const most = queueCount * packedInflightSize(queueSize);
+      this.#size = Math.min(mmapSize, most);
+      this.#mapping = mapFile(backing.fd, {
+        offset: mmapOffset,
+        size: this.#size,
+      });
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new ProtocolError(
@@ -112,10 +129,17 @@ export class InflightArea {
     }
   }
 
-  /** The part of a ring; `null` where the area has none for it. */
-  ring(index: number): RingInflight | null {
+  /**
+   * The part of a ring; `null` where the area has none for it.
+   *
+   * @param packed the layout of the ring
+   */
+  ring(index: number, packed: boolean): RingInflight | null {
     if (index >= this.queueCount) return null;
-    const size = splitInflightSize(this.queueSize);
+    const size = packed
+      ? packedInflightSize(this.queueSize)
+      : splitInflightSize(this.queueSize);
+    if ((index + 1) * size > this.#size) return null;
     return {
       address: this.#mapping.address + index * size,
       size,
@@ -123,9 +147,27 @@ export class InflightArea {
     };
   }
 
+  /** Forgets everything, as after a reset. No ring that uses it runs. */
+  clear(): void {
+    this.#zero(0, this.#size);
+  }
+
+  /** Forgets the part of a packed ring, which does not run. */
+  clearPacked(index: number): void {
+    const part = this.ring(index, true);
+    if (part === null) return;
+    this.#zero(part.address - this.#mapping.address, part.size);
+  }
+
   /** Unmaps the area. No ring that uses it runs. */
   release(): void {
     this.#mapping.unmap();
+  }
+
+  #zero(offset: number, size: number): void {
+    const view = viewMemory(this.#mapping.address + offset, size);
+    new Uint8Array(view).fill(0);
+    detachMemory(view);
   }
 }
 

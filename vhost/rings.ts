@@ -10,7 +10,11 @@
  * @module
  */
 
-import { hasFeature, VIRTIO_F_EVENT_IDX } from "../virtqueue/constants.ts";
+import {
+  hasFeature,
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_RING_PACKED,
+} from "../virtqueue/constants.ts";
 import { messageName } from "./constants.ts";
 import type { RingSetup } from "./data_plane.ts";
 import { ProtocolError } from "./errors.ts";
@@ -46,12 +50,19 @@ export async function announceFeatures(state: SessionState): Promise<void> {
   state.announced = features;
 }
 
+/** Whether rings are packed ones, by the features that were acknowledged. */
+export function ringsArePacked(state: SessionState): boolean {
+  return hasFeature(state.features, VIRTIO_F_RING_PACKED);
+}
+
 /** Translates the parts of a ring; `null` while not all of them are there. */
 function locate(state: SessionState, ring: Vring): RingSetup | null {
   if (ring.addresses === null) return null;
+  const packed = ringsArePacked(state);
   const lengths = ringLengths(
     ring.size,
     hasFeature(state.features, VIRTIO_F_EVENT_IDX),
+    packed,
   );
   const { descriptor, available, used } = ring.addresses;
   const { memory } = state;
@@ -69,7 +80,7 @@ function locate(state: SessionState, ring: Vring): RingSetup | null {
     kickFd: ring.kickFd,
     callFd: ring.callFd,
     errorFd: ring.errorFd,
-    inflight: state.inflight?.ring(ring.index) ?? null,
+    inflight: state.inflight?.ring(ring.index, packed) ?? null,
   };
 }
 

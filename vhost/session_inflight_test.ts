@@ -13,7 +13,12 @@ import {
   F_SEAL_SHRINK,
   getSeals,
 } from "../sys/memfd.ts";
+import {
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_VERSION_1,
+} from "../virtqueue/constants.ts";
 import { splitInflightSize } from "../virtqueue/inflight.ts";
+import { packedInflightSize } from "../virtqueue/packed_inflight.ts";
 import { FrontEndMessage, ProtocolFeature } from "./constants.ts";
 import { encodeInflight, type InflightDescription } from "./message.ts";
 import { FrontEndError } from "./testing/front_end.ts";
@@ -26,7 +31,8 @@ Deno.test("an area is made for as many queues of the size that was asked for", a
   await ring.prepare();
   using area = await InflightMemory.get(ring.h.frontEnd, 2, 256);
   assertEquals(area.description, {
-    mmapSize: 2 * splitInflightSize(256),
+    // For either layout: the driver may change its mind.
+    mmapSize: 2 * packedInflightSize(256),
     mmapOffset: 0,
     queueCount: 2,
     queueSize: 256,
@@ -213,4 +219,44 @@ Deno.test("tracking has to be negotiated", async () => {
   await assertRejects(() => InflightMemory.get(ring.h.frontEnd, 1, 8));
   const reason = await ring.h.dropped();
   assert(reason?.includes("INFLIGHT_SHMFD was not negotiated"), `${reason}`);
+});
+
+Deno.test("packed rings have parts of their own size, or none in a small area", async () => {
+  const features = 1n << BigInt(VIRTIO_F_VERSION_1) |
+    1n << BigInt(VIRTIO_F_RING_PACKED);
+  await using ring = new TestRing({ queueCount: 2, features });
+  const { frontEnd, plane } = ring.h;
+  await ring.prepare({ packed: true });
+  using area = await InflightMemory.get(frontEnd, 2, 8);
+  const small = { ...area.description, mmapSize: 2 * splitInflightSize(8) };
+  await area.set(frontEnd);
+  await frontEnd.setFeatures(frontEnd.features);
+  await ring.start();
+  const first = plane.running.get(0)!.inflight!;
+  assertEquals(first.size, packedInflightSize(8));
+  await frontEnd.setupRing(1, ring.layout);
+  await frontEnd.setVringEnable(1, true);
+  const second = plane.running.get(1)!.inflight!;
+  assertEquals(second.address, first.address + packedInflightSize(8));
+  // Made by another back-end, it has room for one packed ring.
+  assert(packedInflightSize(8) <= small.mmapSize);
+  await area.set(frontEnd, small);
+  assertEquals(plane.running.get(0)!.inflight?.size, packedInflightSize(8));
+  assertEquals(plane.running.get(1)!.inflight, null);
+});
+
+Deno.test("a reset clears the area", async () => {
+  await using ring = new TestRing();
+  const { frontEnd } = ring.h;
+  await ring.prepare();
+  using area = await InflightMemory.get(frontEnd, 1, 8);
+  await area.set(frontEnd);
+  await ring.start();
+  using mapping = mapFile(area.fd, { size: area.description.mmapSize });
+  const bytes = new Uint8Array(mapping.buffer);
+  bytes.fill(7);
+  await frontEnd.getVringBase(0);
+  assertEquals(bytes[0], 7);
+  await frontEnd.resetDevice();
+  assert(bytes.every((byte) => byte === 0));
 });

@@ -23,22 +23,29 @@ export interface RingAddresses {
   readonly used: number;
 }
 
-/** Lengths in bytes of the parts of a split ring. */
+/** Lengths in bytes of the parts of a ring. */
 export interface RingLengths {
-  /** Descriptor table. */
+  /** Descriptor table, or descriptor ring. */
   readonly descriptor: number;
-  /** Available ring. */
+  /** Available ring, or driver event suppression structure. */
   readonly available: number;
-  /** Used ring. */
+  /** Used ring, or device event suppression structure. */
   readonly used: number;
 }
 
 /**
- * How long the parts of a split ring are. Source: virtio 1.4, section 2.7.
+ * How long the parts of a ring are. Source: virtio 1.4, sections 2.7 and 2.8.
  *
- * @param eventIdx `VIRTIO_F_EVENT_IDX` is negotiated: two bytes more each
+ * @param eventIdx `VIRTIO_F_EVENT_IDX` is negotiated: two bytes more each in a
+ * split ring
+ * @param packed `VIRTIO_F_RING_PACKED` is negotiated
  */
-export function ringLengths(size: number, eventIdx: boolean): RingLengths {
+export function ringLengths(
+  size: number,
+  eventIdx: boolean,
+  packed = false,
+): RingLengths {
+  if (packed) return { descriptor: 16 * size, available: 4, used: 4 };
   const event = eventIdx ? 2 : 0;
   return {
     descriptor: 16 * size,
@@ -53,8 +60,13 @@ export class Vring {
   readonly index: number;
   /** Number of entries; 0 before `SET_VRING_NUM`. */
   size = 0;
-  /** Next entry of the available ring; out of date while the ring runs. */
+  /**
+   * Where to go on, as `SET_VRING_BASE` says it: the next entry of the available
+   * ring, of a packed ring both positions. Out of date while the ring runs.
+   */
   position = 0;
+  /** What `GET_VRING_BASE` was answered with last; `null`: nothing yet. */
+  reported: number | null = null;
   /** `null` before `SET_VRING_ADDR`. */
   addresses: RingAddresses | null = null;
   /** `SET_VRING_ENABLE`. */
@@ -134,6 +146,7 @@ export class Vring {
     this.stop();
     this.size = 0;
     this.position = 0;
+    this.reported = null;
     this.addresses = null;
     this.enabled = false;
   }

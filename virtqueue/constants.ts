@@ -20,6 +20,20 @@ export const VIRTQ_AVAIL_F_NO_INTERRUPT = 1;
 /** The device wants no available-buffer notifications. Source: section 2.7.8. */
 export const VIRTQ_USED_F_NO_NOTIFY = 1;
 
+/**
+ * Marks a descriptor of a packed ring available or used, together with the
+ * ring wrap counters. Source: virtio 1.4, section 2.8.1.
+ */
+export const VIRTQ_DESC_F_AVAIL: number = 1 << 7;
+/** See {@linkcode VIRTQ_DESC_F_AVAIL}. */
+export const VIRTQ_DESC_F_USED: number = 1 << 15;
+/** Packed rings: every step is an event. Source: virtio 1.4, section 2.8.10. */
+export const RING_EVENT_FLAGS_ENABLE = 0;
+/** Packed rings: no step is an event. */
+export const RING_EVENT_FLAGS_DISABLE = 1;
+/** Packed rings: passing one descriptor is an event (with EVENT_IDX). */
+export const RING_EVENT_FLAGS_DESC = 2;
+
 /** Largest queue size in entries. Source: virtio 1.4, section 2.7. */
 export const VIRTQ_MAX_SIZE = 32768;
 

@@ -75,7 +75,7 @@ export class DescriptorReader {
   readonly #indirect: boolean;
   readonly #maxSegments: number;
   #table: DataView<ArrayBuffer>;
-  #copy: DataView<ArrayBuffer> | null = null;
+  readonly #copies = new TableCopy();
 
   /**
    * Makes a reader.
@@ -148,7 +148,7 @@ export class DescriptorReader {
           table = memory.window(region, offset);
           base = offset & (WINDOW_STEP - 1);
         } else {
-          const copy = this.#copyTable(address, length);
+          const copy = this.#copies.take(memory, address, length);
           if (copy === null) return CHAIN_INDIRECT_ADDRESS;
           table = copy;
           base = 0;
@@ -181,7 +181,7 @@ export class DescriptorReader {
         } else {
           chain.count = count;
           chain.readableCount = readableCount;
-          if (!this.#noteSlowly(chain, address, length)) return CHAIN_ADDRESS;
+          if (!noteSlowly(memory, chain, address, length)) return CHAIN_ADDRESS;
           count = chain.count;
           readableCount = chain.readableCount;
         }
@@ -197,45 +197,60 @@ export class DescriptorReader {
     chain.totals[1] = writableLength;
     return CHAIN_OK;
   }
+}
 
-  /**
-   * Notes a buffer that crosses from region to region, or one for which there
-   * is no segment left: then the last segment gives way.
-   */
-  #noteSlowly(chain: OpenChain, address: number, length: number): boolean {
-    const memory = this.#memory;
-    let at = address;
-    let left = length;
-    while (left > 0) {
-      const region = memory.find(at, 1);
-      if (region < 0) return false;
-      const offset = at - memory.regionAddress(region);
-      const piece = Math.min(left, memory.regionSize(region) - offset);
-      if (chain.count === chain.capacity) {
-        chain.count--;
-        chain.truncated = true;
-        if (chain.readableCount > chain.count) {
-          chain.readableCount = chain.count;
-        }
+/**
+ * Notes a buffer that crosses from region to region, or one for which there is
+ * no segment left: then the last segment gives way.
+ *
+ * @returns false when a byte of it lies outside of memory
+ */
+export function noteSlowly(
+  memory: GuestMemory,
+  chain: OpenChain,
+  address: number,
+  length: number,
+): boolean {
+  let at = address;
+  let left = length;
+  while (left > 0) {
+    const region = memory.find(at, 1);
+    if (region < 0) return false;
+    const offset = at - memory.regionAddress(region);
+    const piece = Math.min(left, memory.regionSize(region) - offset);
+    if (chain.count === chain.capacity) {
+      chain.count--;
+      chain.truncated = true;
+      if (chain.readableCount > chain.count) {
+        chain.readableCount = chain.count;
       }
-      chain.regions[chain.count] = region;
-      chain.offsets[chain.count] = offset;
-      chain.lengths[chain.count] = piece;
-      chain.count++;
-      at += piece;
-      left -= piece;
     }
-    return true;
+    chain.regions[chain.count] = region;
+    chain.offsets[chain.count] = offset;
+    chain.lengths[chain.count] = piece;
+    chain.count++;
+    at += piece;
+    left -= piece;
   }
+  return true;
+}
 
-  /** A private copy of an indirect table that crosses regions. */
-  #copyTable(address: number, length: number): DataView<ArrayBuffer> | null {
+/** Private copies of indirect tables that cross regions, one at a time. */
+export class TableCopy {
+  #copy: DataView<ArrayBuffer> | null = null;
+
+  /** Copies a table; `null` where a byte of it lies outside of memory. */
+  take(
+    memory: GuestMemory,
+    address: number,
+    length: number,
+  ): DataView<ArrayBuffer> | null {
     let copy = this.#copy;
     if (copy === null || copy.byteLength < length) {
       copy = new DataView(new ArrayBuffer(length));
       this.#copy = copy;
     }
     const bytes = new Uint8Array(copy.buffer, 0, length);
-    return this.#memory.read(address, bytes) ? copy : null;
+    return memory.read(address, bytes) ? copy : null;
   }
 }

@@ -1,9 +1,11 @@
 /**
  * When a notification is wanted: arithmetic on ring indices, which are free
- * running and wrap at 2^16.
+ * running and wrap at 2^16, and on positions in packed rings.
  *
  * @module
  */
+
+import { decodePosition } from "./packed_ring.ts";
 
 /**
  * Tells whether the step from index `previous` to index `next` passed the
@@ -21,4 +23,30 @@ export function needEvent(
   previous: number,
 ): boolean {
   return ((next - event - 1) & 0xffff) < ((next - previous) & 0xffff);
+}
+
+/**
+ * The same for a packed ring: tells whether the step from one position to another
+ * passed the descriptor after which the other side asked to be notified.
+ *
+ * Source: virtio 1.4, section 2.8.10.
+ *
+ * @param event index and wrap counter (bit 15) as the other side wrote them; one
+ * beyond the ring is always passed
+ * @param next position that was just published
+ * @param previous position at the previous decision
+ * @param size of the ring
+ */
+export function needPackedEvent(
+  event: number,
+  next: number,
+  previous: number,
+  size: number,
+): boolean {
+  const at = decodePosition(event, size);
+  if (at < 0) return true;
+  const laps = 2 * size;
+  const behind = next - at - 1, step = next - previous;
+  return (behind < 0 ? behind + laps : behind) <
+    (step < 0 ? step + laps : step);
 }

@@ -50,3 +50,11 @@ export function storeFence(
 ): void {
   Atomics.store(window, index, value);
 }
+
+/**
+ * Writes an event suppression structure of a packed ring, as one number: after
+ * all earlier writes, and before all later reads (a full fence).
+ */
+export function storeEvent(window: Uint32Array, value: number): void {
+  Atomics.store(window, 0, value);
+}

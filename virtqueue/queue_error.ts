@@ -27,3 +27,34 @@ export class QueueError extends Error {
     this.kind = kind;
   }
 }
+
+/** A chain that does not belong to the queue that is asked to end it. */
+export function notInFlight(queue: number, head: number): QueueError {
+  return new QueueError(
+    "not-in-flight",
+    `Cannot end chain ${head} on queue ${queue}: it is not in flight there`,
+  );
+}
+
+/** A chain that is completed with more bytes than it has room for. */
+export function lengthDoesNotFit(
+  queue: number,
+  head: number,
+  written: number,
+  room: number,
+): QueueError {
+  return new QueueError(
+    "invalid-length",
+    `Cannot complete chain ${head} of queue ${queue}: ` +
+      `${written} bytes do not fit into ${room}`,
+  );
+}
+
+/** A chain that is given back although another one was taken after it. */
+export function notTakenLast(queue: number, head: number): QueueError {
+  return new QueueError(
+    "untake-order",
+    `Cannot give back chain ${head} of queue ${queue}: ` +
+      `it is not the one that was taken last`,
+  );
+}

@@ -39,6 +39,7 @@
 
 import type { DescriptorChain, OpenChain } from "./chain.ts";
 import { ChainPool } from "./chain_pool.ts";
+import { CompletionOrder } from "./completion_order.ts";
 import {
   VIRTQ_AVAIL_F_NO_INTERRUPT,
   VIRTQ_USED_F_NO_NOTIFY,
@@ -48,7 +49,12 @@ import type { SplitInflight } from "./inflight.ts";
 import { needEvent } from "./notification.ts";
 import { loadAcquire, storeFence } from "./ordering.ts";
 import type { QueueCounters, RunningQueue } from "./queue.ts";
-import { QueueError } from "./queue_error.ts";
+import {
+  lengthDoesNotFit,
+  notInFlight,
+  notTakenLast,
+  QueueError,
+} from "./queue_error.ts";
 import {
   bindRings,
   checkOptions,
@@ -88,6 +94,7 @@ export class SplitQueue implements RunningQueue {
   readonly #pool: ChainPool;
   readonly #reader: DescriptorReader;
   readonly #inflight: SplitInflight | null;
+  readonly #order: CompletionOrder | null;
   /** 1 for each head that was taken and not answered. */
   readonly #inFlight: Uint8Array<ArrayBuffer>;
   /** The chain object taken before each, by number in the pool. */
@@ -136,6 +143,7 @@ export class SplitQueue implements RunningQueue {
     this.#mask = size - 1;
     this.#eventIdx = options.eventIdx;
     this.#alwaysNotify = options.alwaysNotify ?? false;
+    this.#order = options.inOrder ? new CompletionOrder(size) : null;
     this.#inFlight = new Uint8Array(size);
     this.#takenBefore = new Int32Array(options.slots ?? size);
     this.#parkedHeads = new Uint16Array(size);
@@ -246,35 +254,36 @@ export class SplitQueue implements RunningQueue {
         this.#count++;
         // One that comes again has its mark, and its number.
         if (this.#inflight !== null && !resubmitted) this.#inflight.take(head);
+        if (this.#order !== null) this.#order.take(head);
         return chain;
       }
-      this.#refuse(head, fault);
+      this.#refuse(head, fault, resubmitted);
     }
     return null;
   }
 
   complete(chain: DescriptorChain, written: number): void {
-    if (!chain.taken || chain.queue !== this) throw this.#notInFlight(chain);
-    if (!(written >= 0 && written <= chain.writableLength)) {
-      throw new QueueError(
-        "invalid-length",
-        `Cannot complete chain ${chain.head} of queue ${this.index}: ` +
-          `${written} bytes do not fit into ${chain.writableLength}`,
-      );
+    const head = chain.head;
+    if (!chain.taken || chain.queue !== this) {
+      throw notInFlight(this.index, head);
     }
-    this.#answer(chain.head, written);
+    if (!(written >= 0 && written <= chain.writableLength)) {
+      throw lengthDoesNotFit(this.index, head, written, chain.writableLength);
+    }
+    if (this.#order === null) {
+      this.#inFlight[head] = 0;
+      this.#answer(head, written);
+    } else this.#answerInOrder(this.#order, head, written);
     this.#give(chain);
   }
 
   untake(chain: DescriptorChain): void {
-    if (!chain.taken || chain.queue !== this) throw this.#notInFlight(chain);
+    if (!chain.taken || chain.queue !== this) {
+      throw notInFlight(this.index, chain.head);
+    }
     const number = this.#numberOf(chain);
     if (number !== this.#takenLast) {
-      throw new QueueError(
-        "untake-order",
-        `Cannot give back chain ${chain.head} of queue ${this.index}: ` +
-          `it is not the one that was taken last`,
-      );
+      throw notTakenLast(this.index, chain.head);
     }
     this.#takenLast = this.#takenBefore[number];
     this.#parkedPositions[this.#parked] = chain.position;
@@ -284,6 +293,8 @@ export class SplitQueue implements RunningQueue {
     // It is not in the available ring: a successor finds it in the area alone.
     if (chain.resubmitted) this.#recovering++;
     else if (this.#inflight !== null) this.#inflight.untake(chain.head);
+    if (this.#order !== null) this.#order.untake(chain.head);
+    this.#inFlight[chain.head] = 0;
     this.#give(chain);
   }
 
@@ -364,6 +375,15 @@ export class SplitQueue implements RunningQueue {
     if (this.#inflight !== null) this.#inflight.answered(head);
   }
 
+  /** Completes a request in its turn: all that are in line before it come first. */
+  #answerInOrder(order: CompletionOrder, head: number, written: number): void {
+    order.finish(head, written);
+    for (let next = order.next(); next >= 0; next = order.next()) {
+      this.#inFlight[next] = 0;
+      this.#answer(next, order.written(next));
+    }
+  }
+
   /**
    * Parks what a predecessor left in flight.
    *
@@ -386,7 +406,6 @@ export class SplitQueue implements RunningQueue {
   #give(chain: DescriptorChain): void {
     const open: OpenChain = chain;
     open.taken = false;
-    this.#inFlight[chain.head] = 0;
     this.#count--;
     this.#pool.release(chain);
   }
@@ -396,23 +415,24 @@ export class SplitQueue implements RunningQueue {
     return chain.slot - (this.#options.slotBase ?? 0);
   }
 
-  #refuse(head: number, fault: number): void {
+  #refuse(head: number, fault: number, resubmitted: boolean): void {
     this.#fault = fault;
     this.#faultHead = head;
     this.counters.badChains++;
-    if (fault > CHAIN_OK) this.#answer(head, 0);
+    if (fault <= CHAIN_OK) return;
+    if (this.#order === null) {
+      this.#answer(head, 0);
+      return;
+    }
+    // It waits in the line, as others do.
+    this.#inFlight[head] = 1;
+    if (this.#inflight !== null && !resubmitted) this.#inflight.take(head);
+    this.#order.take(head);
+    this.#answerInOrder(this.#order, head, 0);
   }
 
   #break(reason: string): void {
     this.#broken = reason;
     this.#availableIndex = this.#position;
-  }
-
-  #notInFlight(chain: DescriptorChain): QueueError {
-    return new QueueError(
-      "not-in-flight",
-      `Cannot end chain ${chain.head} on queue ${this.index}: ` +
-        `it is not in flight there`,
-    );
   }
 }

@@ -16,21 +16,27 @@ import { VIRTQ_DESC_SIZE, VIRTQ_MAX_SIZE } from "./constants.ts";
 import type { GuestMemory } from "./memory.ts";
 import { QueueError } from "./queue_error.ts";
 
-/** All that a {@linkcode SplitQueue} needs. */
-export interface SplitQueueOptions {
+/** What queues of both layouts need. */
+export interface QueueOptions {
   /** Index of the queue in its device. */
   readonly index: number;
-  /** Number of entries: a power of two, 1 to 32768. */
+  /** Number of entries, 1 to 32768; in a split queue a power of two. */
   readonly size: number;
   /** The guest's memory. */
   readonly memory: GuestMemory;
-  /** Guest physical address of the descriptor table, a multiple of 16. */
+  /** Guest physical address of the descriptor table or ring, a multiple of 16. */
   readonly descriptorTable: number;
-  /** Guest physical address of the available ring, a multiple of 2. */
+  /**
+   * Guest physical address of the available ring, a multiple of 2; of a packed
+   * queue the driver event suppression structure, a multiple of 4.
+   */
   readonly availableRing: number;
-  /** Guest physical address of the used ring, a multiple of 4. */
+  /**
+   * Guest physical address of the used ring, or of the device event suppression
+   * structure, a multiple of 4.
+   */
   readonly usedRing: number;
-  /** Position in the available ring to start from (0 to 65535). */
+  /** Where to go on: see {@linkcode VirtQueue.position}. */
   readonly position: number;
   /** Whether VIRTIO_F_EVENT_IDX was negotiated. */
   readonly eventIdx: boolean;
@@ -40,12 +46,18 @@ export interface SplitQueueOptions {
   readonly maxSegments: number;
   /** Notify of whatever was used, whether the driver asks for it or not (default false). */
   readonly alwaysNotify?: boolean;
-  /** Where requests in flight are noted for a successor (default: nowhere). */
-  readonly inflight?: SplitInflight | null;
+  /** Whether VIRTIO_F_IN_ORDER was negotiated (default false). */
+  readonly inOrder?: boolean;
   /** Number of chain objects: most chains in flight (default: `size`). */
   readonly slots?: number;
   /** {@linkcode DescriptorChain.slot} of the first chain object (default 0). */
   readonly slotBase?: number;
+}
+
+/** All that a {@linkcode SplitQueue} needs. */
+export interface SplitQueueOptions extends QueueOptions {
+  /** Where requests in flight are noted for a successor (default: nowhere). */
+  readonly inflight?: SplitInflight | null;
 }
 
 /** Typed windows over the three parts of a ring. */
@@ -93,9 +105,14 @@ export function bindRings(options: SplitQueueOptions): RingViews {
   };
 }
 
-/** The bytes of one part of a ring, which lie in one region and are aligned. */
-function place(
-  options: SplitQueueOptions,
+/**
+ * The bytes of one part of a ring, which lie in one region and are aligned.
+ *
+ * @param need length and alignment in bytes
+ * @throws {QueueError} of kind `unaligned-ring` or `ring-outside-memory`
+ */
+export function place(
+  options: QueueOptions,
   what: string,
   address: number,
   need: { length: number; alignment: number },
@@ -151,10 +168,20 @@ export function checkOptions(options: SplitQueueOptions): void {
     );
   }
   checkInteger(index, "position", options.position, 0, 0xffff);
+  checkCommon(options, options.inflight?.heads ?? size);
+}
+
+/**
+ * Checks what is the same for both layouts.
+ *
+ * @param heads number of heads that can be tracked
+ * @throws {QueueError} of kind `invalid-option` or `inflight-area`
+ */
+export function checkCommon(options: QueueOptions, heads: number): void {
+  const { index, size } = options;
   checkInteger(index, "maxSegments", options.maxSegments, 1, VIRTQ_MAX_SIZE);
   checkInteger(index, "slots", options.slots ?? size, 1, VIRTQ_MAX_SIZE);
   checkInteger(index, "slotBase", options.slotBase ?? 0, 0, 2 ** 30);
-  const heads = options.inflight?.heads ?? size;
   if (heads < size) {
     throw new QueueError(
       "inflight-area",
@@ -164,7 +191,12 @@ export function checkOptions(options: SplitQueueOptions): void {
   }
 }
 
-function checkInteger(
+/**
+ * Checks a number.
+ *
+ * @throws {QueueError} of kind `invalid-option`
+ */
+export function checkInteger(
   queue: number,
   name: string,
   value: number,

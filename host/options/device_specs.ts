@@ -77,6 +77,18 @@ export const COMMON_OPTIONS: readonly OptionSpec[] = [
     default: true,
     help: "offer VIRTIO_F_INDIRECT_DESC",
   },
+  {
+    name: "packed",
+    type: "flag",
+    default: true,
+    help: "offer VIRTIO_F_RING_PACKED",
+  },
+  {
+    name: "in-order",
+    type: "flag",
+    default: true,
+    help: "offer VIRTIO_F_IN_ORDER",
+  },
 ];
 
 /** A device that somebody asked for. */
@@ -208,6 +220,8 @@ function plan(
     poll,
     eventIdx,
     indirect,
+    packed,
+    inOrder,
     ...own
   } = values;
   const options: DeviceOptions = parts.length === 0
@@ -260,6 +274,8 @@ function plan(
     poll: parsePoll(subject, String(poll)),
     eventIdx: eventIdx === true,
     indirect: indirect === true,
+    packed: packed === true,
+    inOrder: inOrder === true,
   };
   const shared = process === undefined
     ? type.process?.(options) ?? null

@@ -41,6 +41,8 @@ Deno.test("planDevices() separates the device's options from the host's", () => 
     poll: "auto",
     eventIdx: true,
     indirect: false,
+    packed: true,
+    inOrder: true,
   });
   assertEquals(module, BLK.module);
   assertEquals([options.path, options.queues, options.segMax], [

@@ -22,7 +22,9 @@ import { detachMemory, viewMemory } from "../../sys/mapping.ts";
 import type { RingSetup } from "../../vhost/data_plane.ts";
 import {
   VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_IN_ORDER,
   VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_RING_PACKED,
 } from "../../virtqueue/constants.ts";
 import type {
   LogLevel,
@@ -31,6 +33,8 @@ import type {
 } from "../../virtqueue/device.ts";
 import { SplitInflight } from "../../virtqueue/inflight.ts";
 import { GuestMemory } from "../../virtqueue/memory.ts";
+import { PackedInflight } from "../../virtqueue/packed_inflight.ts";
+import { PackedQueue } from "../../virtqueue/packed_queue.ts";
 import { SplitQueue } from "../../virtqueue/split_queue.ts";
 import type { DataLoop } from "./data_loop.ts";
 import type { RegionAddress } from "./messages.ts";
@@ -139,32 +143,42 @@ export class HostedDevice implements Disposable {
     this.#loop.waiter.flush();
   }
 
-  #queueOf(setup: RingSetup, tracked: ArrayBuffer | null): SplitQueue {
-    const { index, position } = setup;
-    return new SplitQueue({
+  #queueOf(
+    setup: RingSetup,
+    tracked: ArrayBuffer | null,
+  ): SplitQueue | PackedQueue {
+    const { index, size, descriptorTable, availableRing, usedRing, position } =
+      setup;
+    const options = {
       index,
-      size: setup.size,
+      size,
       memory: this.memory,
-      descriptorTable: setup.descriptorTable,
-      availableRing: setup.availableRing,
-      usedRing: setup.usedRing,
+      descriptorTable,
+      availableRing,
+      usedRing,
       position,
-      eventIdx: (this.#features & bit(VIRTIO_F_EVENT_IDX)) !== 0n,
-      indirect: (this.#features & bit(VIRTIO_F_INDIRECT_DESC)) !== 0n,
+      eventIdx: this.#has(VIRTIO_F_EVENT_IDX),
+      indirect: this.#has(VIRTIO_F_INDIRECT_DESC),
+      inOrder: this.#has(VIRTIO_F_IN_ORDER),
       maxSegments: this.device.maxSegments,
       alwaysNotify: this.device.alwaysNotify,
       slots: this.#slotsPerQueue,
       slotBase: index * this.#slotsPerQueue,
-      inflight: tracked === null
-        ? null
-        : new SplitInflight(new Uint8Array(tracked), setup.inflight!.heads),
-    });
+    };
+    const area = tracked === null ? null : new Uint8Array(tracked);
+    const heads = setup.inflight?.heads ?? 0;
+    if (this.#has(VIRTIO_F_RING_PACKED)) {
+      const inflight = area === null ? null : new PackedInflight(area, heads);
+      return new PackedQueue({ ...options, inflight });
+    }
+    const inflight = area === null ? null : new SplitInflight(area, heads);
+    return new SplitQueue({ ...options, inflight });
   }
 
   /**
    * Drains a ring and stops it.
    *
-   * @returns where to go on in the available ring
+   * @returns where to go on, see {@linkcode VirtQueue.position}
    */
   stopRing(index: number): number {
     const ring = this.#ring(index);
@@ -338,6 +352,11 @@ export class HostedDevice implements Disposable {
     this.#forget();
   }
 
+  /** Whether the driver acknowledged a feature. */
+  #has(bit: number): boolean {
+    return (this.#features & (1n << BigInt(bit))) !== 0n;
+  }
+
   #kicked(ring: Ring): void {
     ring.queue.counters.kicks++;
     this.#activate(ring);
@@ -391,8 +410,4 @@ export class HostedDevice implements Disposable {
     if (ring === undefined) throw new Error(`Ring ${index} does not run`);
     return ring;
   }
-}
-
-function bit(number: number): bigint {
-  return 1n << BigInt(number);
 }

@@ -21,7 +21,14 @@ interface Status {
   }[];
 }
 
-guests.test(`Linux: a device process killed ${KILLS} times under I/O`, async () => {
+for (const [rings, property] of [["split", ""], ["packed", ",packed=on"]]) {
+  guests.test(
+    `Linux: a device process killed ${KILLS} times under I/O, ${rings} rings`,
+    () => killUnderLoad(property),
+  );
+}
+
+async function killUnderLoad(property: string): Promise<void> {
   using directory = TemporaryDirectory.make("linux");
   const image = directory.file("disk.img");
   const socket = directory.file("blk.sock");
@@ -38,10 +45,14 @@ guests.test(`Linux: a device process killed ${KILLS} times under I/O`, async () 
     return (status as Status).devices[0];
   };
   await using guest = await startLinuxGuest({
-    devices: vhostUserBlk(socket, ",num-queues=2", 50),
+    devices: vhostUserBlk(socket, `,num-queues=2${property}`, 50),
   });
   await guest.check("mkfs.ext4 -q -F /dev/vda && mount /dev/vda /mnt");
   assertEquals((await device()).session?.inflightTracking, true);
+  const features = await guest.check(
+    "cat /sys/bus/virtio/devices/virtio0/features",
+  );
+  assertEquals(features[34], property === "" ? "0" : "1");
   // Two writers and their readers; each piece is compared when it was flushed.
   const work = (name: string) =>
     `(i=0; while [ ! -e /tmp/stop ]; do i=$((i+1)); ` +
@@ -86,4 +97,4 @@ guests.test(`Linux: a device process killed ${KILLS} times under I/O`, async () 
   assertEquals(await guest.check("dmesg | grep -c 'I/O error' || true"), "0");
   await guest.check("umount /mnt && e2fsck -fn /dev/vda");
   assertEquals(await guest.powerOff(), 0);
-});
+}

@@ -19,12 +19,20 @@ const BURST = 32;
 const PORTS = [
   { name: "merged", port: "" },
   { name: "unmerged", port: ",mrg_rxbuf=0" },
+  { name: "packed, in order", port: ",packed_vq=1,in_order=1" },
+  { name: "packed, unmerged", port: ",packed_vq=1,in_order=0,mrg_rxbuf=0" },
+  { name: "split, not in order", port: ",in_order=0" },
 ];
 
 for (const { name, port } of PORTS) {
   tests.test(`testpmd and the echo lose no frame, ${name}`, async () => {
     await using net = await ServedNet.start({ backend: "echo" });
     await using testpmd = await Testpmd.start(root, net.socket, port);
+    const status = await net.server.status() as {
+      session: { features: string };
+    };
+    const packed = (BigInt(status.session.features) >> 34n & 1n) === 1n;
+    assertEquals(packed, port.includes("packed_vq=1"));
     await testpmd.run("set fwd io");
     for (const size of [64, 512, 1518]) {
       await testpmd.run("clear port stats all");

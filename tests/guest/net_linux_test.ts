@@ -25,7 +25,15 @@ const guests = skipUnless(
   reason ?? passt.reason,
 );
 
-const KINDS = [
+interface Kind {
+  readonly name: string;
+  /** QEMU's arguments. */
+  readonly devices: (socket: string) => string[];
+  /** Its rings are packed. */
+  readonly packed?: boolean;
+}
+
+const KINDS: readonly Kind[] = [
   { name: "modern", devices: (socket: string) => vhostUserNet(socket) },
   {
     name: "legacy",
@@ -35,12 +43,18 @@ const KINDS = [
       }),
   },
   {
+    name: "packed rings",
+    devices: (socket: string) =>
+      vhostUserNet(socket, { properties: ",packed=on" }),
+    packed: true,
+  },
+  {
     name: "its control queue ours",
     devices: (socket: string) => genericNet(socket),
   },
 ];
 
-for (const { name, devices } of KINDS) {
+for (const { name, devices, packed } of KINDS) {
   guests.test(`Linux over passt: DHCP, TCP both ways, ${name}`, async () => {
     using directory = TemporaryDirectory.make("passt");
     await using net = await ServedNet.start({
@@ -65,6 +79,7 @@ for (const { name, devices } of KINDS) {
     assertEquals(checks, ["dhcp", "send"]);
     assertEquals(sink.digests, [values.SENT.split(" ")[0]]);
     assertEquals(values.RECEIVED.split(" ")[0], source.digest);
+    if (packed) assertEquals(values.FEATURES[34], "1");
     // No TSO towards passt; checksums are ours to fill in.
     assertEquals([values.FEATURES[0], values.FEATURES[11]], ["1", "0"]);
     const { software } = await net.device() as {

@@ -1,6 +1,6 @@
-import { KINDS, robOfServers } from "../processes/robbery.ts";
+import { KINDS, PACKED_KINDS, robOfServers } from "../processes/robbery.ts";
 
-for (const kind of KINDS) {
+for (const kind of [...KINDS, ...PACKED_KINDS]) {
   Deno.test(`killed 500 times under load, and the guest does not notice: ${kind.name}`, async () => {
     console.log(await robOfServers(kind, 500));
   });

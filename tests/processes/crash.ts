@@ -20,8 +20,13 @@ import { assert, assertEquals } from "@std/assert";
 import { mapFile, type Mapping } from "../../sys/mapping.ts";
 import { FrontEnd, SharedRegion } from "../../vhost/testing/front_end.ts";
 import { InflightMemory } from "../../vhost/testing/inflight_memory.ts";
-import { FakeDriver, FakeMemory } from "../../virtqueue/testing/driver.ts";
-import { splitInflightSize } from "../../virtqueue/inflight.ts";
+import {
+  FakeDriver,
+  FakeMemory,
+  type RingDriver,
+} from "../../virtqueue/testing/driver.ts";
+import { FakePackedDriver } from "../../virtqueue/testing/packed_driver.ts";
+import { packedInflightSize } from "../../virtqueue/packed_inflight.ts";
 import {
   GUEST_BASE,
   header,
@@ -34,6 +39,8 @@ import { waitUntil } from "../support/deadline.ts";
 import { stamp } from "./load.ts";
 
 const RING_SIZE = 128;
+/** Of a packed ring: no power of two, so that laps end anywhere. */
+const PACKED_SIZE = 101;
 /** Sectors of a request, at most. */
 const MOST_SECTORS = 8;
 /** One request in so many is a flush. */
@@ -54,6 +61,12 @@ export interface CrashGuestOptions {
   readonly sectors: number;
   /** Of the random numbers. */
   readonly seed: number;
+  /** Whether the ring is a packed one (default false). */
+  readonly packed?: boolean;
+  /** Whether answers come in order (default false). */
+  readonly inOrder?: boolean;
+  /** Whether requests are indirect tables (default true), or three descriptors. */
+  readonly indirect?: boolean;
 }
 
 /** A guest that goes on where a server died. */
@@ -63,7 +76,7 @@ export class CrashGuest implements Disposable {
   readonly #options: CrashGuestOptions;
   readonly #region = SharedRegion.create(GUEST_BASE, 8 << 20);
   readonly #memory = new FakeMemory([this.#region]);
-  #driver: FakeDriver | null = null;
+  #driver: RingDriver | null = null;
   #area: InflightMemory | null = null;
   #tracked: Mapping | null = null;
   #frontEnd: FrontEnd | null = null;
@@ -87,22 +100,27 @@ export class CrashGuest implements Disposable {
     this.#frontEnd?.close();
     const frontEnd = await reach(socket);
     this.#frontEnd = frontEnd;
-    await frontEnd.handshake();
+    const { packed = false, inOrder } = this.#options;
+    await frontEnd.handshake({ packed, inOrder });
     if (this.#driver === null || this.#area === null) {
       const eventIdx = (frontEnd.features >> 29n & 1n) === 1n;
-      this.#driver = new FakeDriver(this.#memory, {
-        size: RING_SIZE,
-        eventIdx,
-      });
+      this.#driver = packed
+        ? new FakePackedDriver(this.#memory, { size: PACKED_SIZE, eventIdx })
+        : new FakeDriver(this.#memory, { size: RING_SIZE, eventIdx });
       this.#area = await InflightMemory.get(frontEnd, 1, RING_SIZE);
       this.#tracked = mapFile(this.#area.fd, {
-        size: splitInflightSize(RING_SIZE),
+        size: packedInflightSize(RING_SIZE),
       });
     }
     await this.#area.set(frontEnd);
     await frontEnd.start([this.#region], new Map([[0, this.#driver]]), {
-      // All that QEMU knows after the death of a back-end.
-      positions: { 0: this.#driver.usedIndex },
+      // All that QEMU knows after the death of a back-end: of a packed ring,
+      // where it began.
+      positions: {
+        0: this.#driver instanceof FakeDriver
+          ? this.#driver.usedIndex
+          : this.#driver.start,
+      },
     });
     this.#lastAnswer = performance.now();
   }
@@ -110,9 +128,10 @@ export class CrashGuest implements Disposable {
   /** Requests that the server had taken and not answered when it died. */
   get trackedRequests(): number {
     const bytes = new Uint8Array(this.#tracked!.buffer);
+    const entry = this.#options.packed ? 32 : 16;
     let count = 0;
     for (let head = 0; head < RING_SIZE; head++) {
-      if (bytes[16 * (head + 1)] === 1) count++;
+      if (bytes[entry * (head + 1)] === 1) count++;
     }
     return count;
   }
@@ -136,8 +155,9 @@ export class CrashGuest implements Disposable {
 
   /** Leaves in order. */
   async leave(): Promise<void> {
-    await this.#frontEnd!.stop();
+    await this.#frontEnd!.getVringBase(0);
     assertEquals(this.trackedRequests, 0, "tracked after an orderly stop");
+    await this.#frontEnd!.stop();
     this.#frontEnd!.close();
   }
 
@@ -168,7 +188,7 @@ export class CrashGuest implements Disposable {
       { readable: header(type, sector) },
       ...data,
       { writable: 1 },
-    ], { indirect: true });
+    ], { indirect: this.#options.indirect ?? true });
     assert(token >= 0);
     this.#flying.set(token, request);
     if (this.#driver!.kickNeeded()) this.#frontEnd!.kick(0);

@@ -4,13 +4,19 @@ import { waitUntil } from "../support/deadline.ts";
 import { CrashGuest } from "./crash.ts";
 import { VerifiedLoad } from "./load.ts";
 import { isGone, Server } from "./server.ts";
-import { KINDS, robOfServers } from "./robbery.ts";
+import { KINDS, PACKED_KINDS, robOfServers } from "./robbery.ts";
 
 const SECTORS = 4096;
 
 for (const kind of KINDS) {
   Deno.test(`killed 70 times under load, and the guest does not notice: ${kind.name}`, async () => {
     console.log(await robOfServers(kind, 70));
+  });
+}
+
+for (const kind of PACKED_KINDS) {
+  Deno.test(`killed 100 times under load, and the guest does not notice: ${kind.name}`, async () => {
+    console.log(await robOfServers(kind, 100));
   });
 }
 

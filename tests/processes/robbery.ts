@@ -11,7 +11,7 @@ import { SECTOR } from "../protocol/disk.ts";
 import { ChildProcess } from "../support/process.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { COMMAND_ARGUMENTS } from "../support/vhostd.ts";
-import { CrashGuest } from "./crash.ts";
+import { CrashGuest, type CrashGuestOptions } from "./crash.ts";
 
 const SECTORS = 4096;
 
@@ -22,6 +22,8 @@ export interface CrashKind {
   readonly keys: string;
   /** Requests that the guest keeps in flight. */
   readonly depth: number;
+  /** What the guest's driver does otherwise than usual. */
+  readonly driver?: Pick<CrashGuestOptions, "packed" | "inOrder" | "indirect">;
 }
 
 /** All kinds. */
@@ -33,6 +35,22 @@ export const KINDS: readonly CrashKind[] = [
     depth: 64,
   },
   { name: "sync", keys: "engine=sync,wce=off", depth: 32 },
+];
+
+/** Kinds with packed rings. */
+export const PACKED_KINDS: readonly CrashKind[] = [
+  {
+    name: "packed, io_uring, direct",
+    keys: "engine=io_uring,direct=on",
+    depth: 64,
+    driver: { packed: true },
+  },
+  {
+    name: "packed, in order, chains of three descriptors",
+    keys: "engine=io_uring,wce=off",
+    depth: 33,
+    driver: { packed: true, inOrder: true, indirect: false },
+  },
 ];
 
 function serve(image: string, socket: string, keys: string): ChildProcess {
@@ -56,7 +74,7 @@ function serve(image: string, socket: string, keys: string): ChildProcess {
  * @returns what there is to tell of the requests in flight
  */
 export async function robOfServers(
-  { keys, depth }: CrashKind,
+  { keys, depth, driver }: CrashKind,
   count: number,
 ): Promise<string> {
   using directory = TemporaryDirectory.make("crash");
@@ -64,7 +82,7 @@ export async function robOfServers(
   const socket = directory.file("blk.sock");
   Deno.writeFileSync(image, new Uint8Array(SECTORS * SECTOR));
   const seed = 0x9e37_79b9 ^ depth ^ keys.length;
-  using guest = new CrashGuest({ depth, sectors: SECTORS, seed });
+  using guest = new CrashGuest({ depth, sectors: SECTORS, seed, ...driver });
   const flights: number[] = [];
   const own: [fds: number, areas: number][] = [];
   for (let kills = 0; flights.length < count; kills++) {

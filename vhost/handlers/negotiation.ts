@@ -86,6 +86,7 @@ async function resetDevice(
   decodeEmpty(message.request, message.payload);
   await stopRings(state);
   for (const ring of state.rings) ring.reset();
+  state.inflight?.clear();
   state.deviceStatus = 0;
   state.features &= PROTOCOL_FEATURES_BIT;
   state.announced = null;

@@ -14,7 +14,7 @@ import {
   decodeVringState,
   encodeVringState,
 } from "../message.ts";
-import { ringAt, startRings, stopRing } from "../rings.ts";
+import { ringAt, ringsArePacked, startRings, stopRing } from "../rings.ts";
 import type { SessionState } from "../state.ts";
 import type { Vring } from "../vring.ts";
 import { type HandlerTable, takeFd } from "./handler.ts";
@@ -34,11 +34,15 @@ async function setVringNum(
 ): Promise<void> {
   const { index, num } = decodeVringState(message.request, message.payload);
   const ring = ringAt(state, message.request, index);
-  if (num < 1 || num > MAX_RING_SIZE || (num & (num - 1)) !== 0) {
+  const packed = ringsArePacked(state);
+  if (
+    num < 1 || num > MAX_RING_SIZE || (!packed && (num & (num - 1)) !== 0)
+  ) {
+    const kind = packed ? "" : " a power of two";
     throw new ProtocolError(
       "ring-size",
       message.request,
-      `ring size ${num} is not a power of two from 1 to ${MAX_RING_SIZE}`,
+      `ring size ${num} is not${kind} from 1 to ${MAX_RING_SIZE}`,
     );
   }
   if (ring.size === num) return;
@@ -61,7 +65,8 @@ async function setVringAddr(
   );
   const ring = ringAt(state, message.request, index);
   checkAlignment(message, "descriptor table", descriptor, 16);
-  checkAlignment(message, "available ring", available, 2);
+  const packed = ringsArePacked(state);
+  checkAlignment(message, "available ring", available, packed ? 4 : 2);
   checkAlignment(message, "used ring", used, 4);
   const old = ring.addresses;
   if (
@@ -89,10 +94,16 @@ function checkAlignment(
   );
 }
 
+/**
+ * Where requests of a packed ring are tracked, the area says where to go on: a
+ * front-end does not know it when a back-end died. But one that was told where the
+ * ring stopped, and says something else, has begun a new life of the ring.
+ */
 function setVringBase(state: SessionState, message: Message): void {
   const { index, num } = decodeVringState(message.request, message.payload);
   const ring = ringAt(state, message.request, index);
-  if (num > 0xffff) {
+  const packed = ringsArePacked(state);
+  if (num > 0xffff && !packed) {
     throw new ProtocolError(
       "value",
       message.request,
@@ -100,6 +111,10 @@ function setVringBase(state: SessionState, message: Message): void {
     );
   }
   requireStopped(message, ring);
+  if (packed && ring.reported !== null && ring.reported !== num) {
+    state.inflight?.clearPacked(index);
+  }
+  ring.reported = null;
   ring.position = num;
 }
 
@@ -112,6 +127,7 @@ async function getVringBase(
   const ring = ringAt(state, message.request, index);
   await stopRing(state, ring);
   ring.stop();
+  ring.reported = ring.position;
   return encodeVringState({ index, num: ring.position });
 }
 

@@ -24,9 +24,15 @@ import {
   encodeVringFd,
   encodeVringState,
 } from "../message.ts";
+import {
+  acceptedFeatures,
+  firstPosition,
+  type HandshakeOptions,
+} from "./handshake.ts";
 import { FrontEndError, Requester, u64, within } from "./requester.ts";
 import { type SharedRegion, USER_OFFSET } from "./shared_region.ts";
 
+export type { HandshakeOptions } from "./handshake.ts";
 export { FrontEndError } from "./requester.ts";
 export { SharedRegion, USER_OFFSET } from "./shared_region.ts";
 
@@ -46,17 +52,9 @@ export interface RingEvents {
   readonly error: EventFd;
 }
 
-/** What {@linkcode FrontEnd.handshake} negotiates. */
-export interface HandshakeOptions {
-  /** Virtio features to accept of those offered. Default: all. */
-  readonly features?: bigint;
-  /** Protocol features to accept of those offered. Default: all. */
-  readonly protocolFeatures?: bigint;
-}
-
 /** Options of {@linkcode FrontEnd.start}. */
 export interface StartOptions {
-  /** Position to start from, for each ring. Default: 0. */
+  /** Position to start from, for each ring. Default: as after a reset. */
   readonly positions?: Readonly<Record<number, number>>;
 }
 
@@ -222,7 +220,7 @@ export class FrontEnd extends Requester {
     if (this.features !== offered) {
       throw new FrontEndError("The features changed within a connection");
     }
-    this.features &= options.features ?? offered;
+    this.features = acceptedFeatures(offered, options);
     for (let index = 0; index < this.queueCount; index++) {
       await this.setVringCall(index);
       await this.setVringErr(index);
@@ -397,6 +395,7 @@ export class FrontEnd extends Requester {
     options: StartOptions = {},
   ): Promise<void> {
     const status = this.negotiated(ProtocolFeature.STATUS);
+    const begin = firstPosition(this.features);
     await this.setFeatures(this.features);
     if (status) await this.setStatus(await this.getStatus() | 8);
     for (let i = 0; i < this.queueCount; i++) await this.setVringCall(i);
@@ -407,7 +406,7 @@ export class FrontEnd extends Requester {
       }
     } else await this.setMemTable(regions);
     for (const [index, layout] of layouts) {
-      await this.setupRing(index, layout, options.positions?.[index] ?? 0);
+      await this.setupRing(index, layout, options.positions?.[index] ?? begin);
     }
     for (let i = 0; i < this.queueCount; i++) {
       await this.setVringEnable(i, true);

@@ -16,48 +16,29 @@ import {
 } from "../constants.ts";
 import { needEvent } from "../notification.ts";
 import { loadAcquire, storeFence } from "../ordering.ts";
+import {
+  collectWritten,
+  type Completion,
+  type FakeBuffer,
+  freeRanges,
+  placeBuffer,
+  type Range,
+  type RawDescriptor,
+  type RingDriver,
+  type SubmitOptions,
+  writeDescriptor,
+} from "./buffers.ts";
 import type { FakeMemory } from "./memory.ts";
 
+export type {
+  Completion,
+  FakeBuffer,
+  RawDescriptor,
+  RingDriver,
+  SubmitOptions,
+} from "./buffers.ts";
+
 export { FakeMemory, type FakeRegion } from "./memory.ts";
-
-const TWO_32 = 4294967296;
-
-/**
- * One buffer of a chain: bytes for the device to read, a number of bytes for
- * it to write, or a range of guest memory that the test manages itself.
- */
-export type FakeBuffer =
-  | { readonly readable: Uint8Array }
-  | { readonly writable: number }
-  | {
-    readonly address: number;
-    readonly length: number;
-    readonly write: boolean;
-  };
-
-/** How to make a chain available. */
-export interface SubmitOptions {
-  /** Use an indirect table (default: direct descriptors). */
-  readonly indirect?: boolean;
-  /** Guest address of the indirect table (default: allocated). */
-  readonly tableAddress?: number;
-  /** First descriptors to use (default: any free ones); they must be free. */
-  readonly descriptors?: readonly number[];
-  /** False leaves the available index alone until {@linkcode FakeDriver.flush}. */
-  readonly flush?: boolean;
-}
-
-/** A chain that the device gave back. */
-export interface Completion {
-  /** What {@linkcode FakeDriver.submit} returned. */
-  readonly token: number;
-  /** The used element's id. */
-  readonly id: number;
-  /** The used element's length. */
-  readonly length: number;
-  /** All device-writable bytes of the chain, in order. */
-  readonly data: Uint8Array<ArrayBuffer>;
-}
 
 /** How to lay out a ring. */
 export interface FakeDriverOptions {
@@ -69,25 +50,6 @@ export interface FakeDriverOptions {
   readonly start?: number;
   /** Whether completions carry the written bytes (default true). */
   readonly copy?: boolean;
-}
-
-/** A descriptor as {@linkcode FakeDriver.setDescriptor} writes it. */
-export interface RawDescriptor {
-  /** Guest address: a Number, or 64 bits as a BigInt. */
-  readonly address: number | bigint;
-  /** Length in bytes. */
-  readonly length: number;
-  /** `VIRTQ_DESC_F_*`. */
-  readonly flags?: number;
-  /** Index of the next descriptor. */
-  readonly next?: number;
-}
-
-interface Range {
-  readonly address: number;
-  readonly length: number;
-  readonly write: boolean;
-  readonly owned: boolean;
 }
 
 interface Submission {
@@ -113,7 +75,8 @@ interface Submission {
  * assertEquals(driver.reap(), []); // no device is there
  * ```
  */
-export class FakeDriver {
+export class FakeDriver implements RingDriver {
+  readonly packed = false;
   /** The memory that everything lies in. */
   readonly memory: FakeMemory;
   /** Number of entries. */
@@ -196,7 +159,7 @@ export class FakeDriver {
     const needed = options.indirect ? 1 : buffers.length;
     if (needed > this.#free.length || needed === 0) return -1;
     const descriptors = this.#claim(needed, options.descriptors ?? []);
-    const ranges = buffers.map((buffer) => this.#place(buffer));
+    const ranges = buffers.map((buffer) => placeBuffer(this.memory, buffer));
     const table = options.indirect
       ? this.#writeTable(descriptors[0], ranges, options.tableAddress)
       : this.#writeDirect(descriptors, ranges);
@@ -327,16 +290,8 @@ export class FakeDriver {
 
   /** Writes a descriptor anywhere in guest memory: an indirect table's, say. */
   setDescriptorAt(at: number, descriptor: RawDescriptor): void {
-    const { address, length, flags = 0, next = 0 } = descriptor;
-    const wide = BigInt(address);
-    const bytes = new Uint8Array(16);
-    const view = new DataView(bytes.buffer);
-    view.setUint32(0, Number(wide % BigInt(TWO_32)), true);
-    view.setUint32(4, Number(wide / BigInt(TWO_32)), true);
-    view.setUint32(8, length, true);
-    view.setUint16(12, flags, true);
-    view.setUint16(14, next, true);
-    this.memory.write(at, bytes);
+    const { flags = 0, next = 0 } = descriptor;
+    writeDescriptor(this.memory, at, descriptor, [flags, next]);
   }
 
   /** Writes an entry of the available ring. */
@@ -388,19 +343,6 @@ export class FakeDriver {
     return chosen;
   }
 
-  #place(buffer: FakeBuffer): Range {
-    if ("address" in buffer) return { ...buffer, owned: false };
-    if ("readable" in buffer) {
-      const length = buffer.readable.length;
-      const address = this.memory.allocate(length);
-      this.memory.write(address, buffer.readable);
-      return { address, length, write: false, owned: true };
-    }
-    const length = buffer.writable;
-    const address = this.memory.allocate(length);
-    return { address, length, write: true, owned: true };
-  }
-
   #writeDirect(descriptors: readonly number[], ranges: Range[]): Range {
     ranges.forEach(({ address, length, write }, i) => {
       const last = i === ranges.length - 1;
@@ -436,24 +378,14 @@ export class FakeDriver {
       throw new Error(`The device used id ${id}, which is not in flight`);
     }
     this.#pending.delete(id);
-    const writable = submission.ranges.filter((range) => range.write);
-    const total = writable.reduce((sum, range) => sum + range.length, 0);
-    if (length > total) {
-      throw new Error(
-        `The device wrote ${length} bytes to id ${id}, which has ${total}`,
-      );
-    }
-    const data = new Uint8Array(this.#copy ? total : 0);
-    if (this.#copy) {
-      let at = 0;
-      for (const range of writable) {
-        data.set(this.memory.read(range.address, range.length), at);
-        at += range.length;
-      }
-    }
-    for (const range of [...submission.ranges, submission.table]) {
-      if (range.owned) this.memory.free(range.address, range.length);
-    }
+    const data = collectWritten(
+      this.memory,
+      submission.ranges,
+      id,
+      length,
+      this.#copy,
+    );
+    freeRanges(this.memory, [...submission.ranges, submission.table]);
     for (let i = submission.descriptors.length - 1; i >= 0; i--) {
       this.#free.push(submission.descriptors[i]);
     }

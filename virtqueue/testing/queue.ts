@@ -5,17 +5,21 @@
  */
 
 import { GuestMemory } from "../memory.ts";
+import { PackedQueue, type PackedQueueOptions } from "../packed_queue.ts";
 import { SplitQueue, type SplitQueueOptions } from "../split_queue.ts";
+import type { QueueOptions } from "../split_ring.ts";
 import type { FakeDriver } from "./driver.ts";
+import type { RingDriver } from "./buffers.ts";
+import type { FakePackedDriver } from "./packed_driver.ts";
 
 /**
  * The options of a queue on a fake driver's ring: 16 segments, indirect
  * descriptors allowed, the driver's memory shared, unless `changes` says else.
  */
-export function queueOptions(
-  driver: FakeDriver,
-  changes: Partial<SplitQueueOptions> = {},
-): SplitQueueOptions {
+export function queueOptions<Changes extends Partial<QueueOptions>>(
+  driver: RingDriver,
+  changes: Changes = {} as Changes,
+): QueueOptions & Changes {
   return {
     index: 0,
     size: driver.size,
@@ -52,4 +56,21 @@ export function startQueue(
   changes: Partial<SplitQueueOptions> = {},
 ): SplitQueue {
   return new SplitQueue(queueOptions(driver, changes));
+}
+
+/** Starts a queue on a fake driver's packed ring. */
+export function startPacked(
+  driver: FakePackedDriver,
+  changes: Partial<PackedQueueOptions> = {},
+): PackedQueue {
+  return new PackedQueue(queueOptions(driver, changes));
+}
+
+/** Starts a queue on a fake driver's ring, of whichever layout. */
+export function startRing(
+  driver: RingDriver,
+  changes: Partial<QueueOptions> = {},
+): SplitQueue | PackedQueue {
+  const options = queueOptions(driver, changes);
+  return driver.packed ? new PackedQueue(options) : new SplitQueue(options);
 }

@@ -1,0 +1,276 @@
+/**
+ * Reads descriptor chains out of a packed ring.
+ *
+ * Theory of operation. The descriptors of a chain follow each other in the ring;
+ * all but the last have VIRTQ_DESC_F_NEXT, and the last has the buffer id. Each is
+ * read once, as four 32-bit words, and the chain object is filled from them. A
+ * single descriptor with VIRTQ_DESC_F_INDIRECT stands for a table, all of whose
+ * entries belong to the chain, and in which WRITE is the only flag.
+ *
+ * A chain that breaks a rule is walked to its end all the same, because the
+ * answer needs the buffer id and the number of descriptors. Where the end cannot
+ * be found, the ring itself is corrupt: a member is not marked as available, or
+ * there are more of them than the driver has.
+ *
+ * Source: virtio 1.4, sections 2.8.5 to 2.8.7.
+ *
+ * @module
+ */
+
+import type { OpenChain } from "./chain.ts";
+import {
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+  VIRTQ_DESC_SIZE,
+  VIRTQ_MAX_SIZE,
+} from "./constants.ts";
+import {
+  CHAIN_ADDRESS,
+  CHAIN_FAULTS,
+  CHAIN_INDIRECT_ADDRESS,
+  CHAIN_INDIRECT_FEATURE,
+  CHAIN_INDIRECT_NEXT,
+  CHAIN_INDIRECT_SIZE,
+  CHAIN_LENGTH,
+  CHAIN_OK,
+  CHAIN_ORDER,
+  noteSlowly,
+  TableCopy,
+} from "./descriptors.ts";
+import { type GuestMemory, WINDOW_STEP } from "./memory.ts";
+import { AVAIL_USED } from "./packed_ring.ts";
+
+const TWO_32 = 4294967296;
+const MAX_LENGTH = 0xffffffff;
+
+/** The buffer id is beyond the ring: nobody can be answered. */
+export const ID_RANGE = -1;
+/** The buffer id is in flight already. */
+export const ID_IN_FLIGHT = -2;
+/** The ring is corrupt: a member of a chain is not marked as available. */
+export const RING_WRAP = -3;
+/** The ring is corrupt: a chain has more descriptors than the driver has. */
+export const RING_ENDLESS = -4;
+
+/**
+ * What is wrong, for people.
+ *
+ * @param fault a number other than `CHAIN_OK`
+ * @param which the buffer id, for `RING_*` the entry that the chain begins at
+ * @param size of the ring
+ */
+export function packedFault(
+  fault: number,
+  which: number,
+  size: number,
+): string {
+  switch (fault) {
+    case ID_RANGE:
+      return `buffer id ${which} is beyond the ring of ${size}`;
+    case ID_IN_FLIGHT:
+      return `chain with buffer id ${which}: made available again while in flight`;
+    case RING_WRAP:
+      return `the chain at descriptor ${which} goes on at one that is not available`;
+    case RING_ENDLESS:
+      return `the chain at descriptor ${which} has more descriptors than the driver`;
+    default:
+      return `chain with buffer id ${which}: ${CHAIN_FAULTS[fault]}`;
+  }
+}
+
+/** Walks the descriptor chains of one packed ring. */
+export class PackedReader {
+  /** Buffer id of the chain that was read last. */
+  id = 0;
+  /** Number of its descriptors in the ring. */
+  count = 0;
+  /** Its descriptors in the ring as they were read; `null`: nobody wants them. */
+  readonly raw: Uint32Array<ArrayBuffer> | null;
+  readonly #memory: GuestMemory;
+  readonly #size: number;
+  readonly #indirect: boolean;
+  readonly #maxSegments: number;
+  readonly #copies = new TableCopy();
+  #ring: DataView<ArrayBuffer>;
+
+  /**
+   * Makes a reader.
+   *
+   * @param ring the descriptor ring, 16 bytes an entry
+   * @param size number of entries
+   * @param indirect whether VIRTIO_F_INDIRECT_DESC was negotiated
+   * @param maxSegments longest chain that the device works on
+   * @param keepRaw whether to fill {@linkcode PackedReader.raw}
+   */
+  constructor(
+    memory: GuestMemory,
+    ring: DataView<ArrayBuffer>,
+    size: number,
+    indirect: boolean,
+    maxSegments: number,
+    keepRaw: boolean,
+  ) {
+    this.#memory = memory;
+    this.#ring = ring;
+    this.#size = size;
+    this.#indirect = indirect;
+    this.#maxSegments = maxSegments;
+    this.raw = keepRaw ? new Uint32Array(4 * size) : null;
+  }
+
+  /** Replaces the view of the ring. */
+  rebind(ring: DataView<ArrayBuffer>): void {
+    this.#ring = ring;
+  }
+
+  /**
+   * Fills a chain object from the chain that starts at an entry of the ring.
+   *
+   * @param index of the entry
+   * @param marks what AVAIL and USED are there, when the driver has made it
+   * available
+   * @param limit most descriptors that the chain can have
+   * @returns `CHAIN_OK`, what is wrong with the chain (`id` and `count` are right
+   * then), or `RING_*`
+   */
+  read(chain: OpenChain, index: number, marks: number, limit: number): number {
+    return this.#walk(chain, this.#ring, this.#size, index, marks, limit);
+  }
+
+  /**
+   * As {@linkcode PackedReader.read}, from a private table of descriptors
+   * without marks.
+   */
+  readKept(
+    chain: OpenChain,
+    table: DataView<ArrayBuffer>,
+    index: number,
+  ): number {
+    const entries = table.byteLength / VIRTQ_DESC_SIZE;
+    return this.#walk(chain, table, entries, index, 0, entries - index);
+  }
+
+  #walk(
+    chain: OpenChain,
+    ring: DataView<ArrayBuffer>,
+    size: number,
+    index: number,
+    marks: number,
+    limit: number,
+  ): number {
+    const memory = this.#memory, raw = this.raw;
+    const { regions, offsets, lengths, capacity } = chain;
+    let table = ring;
+    let at = index * VIRTQ_DESC_SIZE;
+    let left = 0;
+    let members = 0;
+    let buffers = 0;
+    let fault = CHAIN_OK;
+    let writable = false;
+    let readableLength = 0;
+    let writableLength = 0;
+    let count = 0;
+    let readableCount = 0;
+    chain.truncated = false;
+    for (;;) {
+      const low = table.getUint32(at, true);
+      const high = table.getUint32(at + 4, true);
+      const length = table.getUint32(at + 8, true);
+      const word = table.getUint32(at + 12, true);
+      const flags = word >>> 16;
+      const address = low + high * TWO_32;
+      let buffer = fault === CHAIN_OK;
+      if (left === 0) {
+        if ((flags & AVAIL_USED) !== marks) return RING_WRAP;
+        if (raw !== null) {
+          const to = members << 2;
+          raw[to] = low;
+          raw[to + 1] = high;
+          raw[to + 2] = length;
+          raw[to + 3] = word;
+        }
+        members++;
+        this.id = word & 0xffff;
+        if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0 && buffer) {
+          buffer = false;
+          if (!this.#indirect) fault = CHAIN_INDIRECT_FEATURE;
+          else if (members > 1 || (flags & VIRTQ_DESC_F_NEXT) !== 0) {
+            fault = CHAIN_INDIRECT_NEXT;
+          } else if (
+            length === 0 || length % VIRTQ_DESC_SIZE !== 0 ||
+            length > VIRTQ_MAX_SIZE * VIRTQ_DESC_SIZE
+          ) fault = CHAIN_INDIRECT_SIZE;
+          else {
+            const region = memory.find(address, length);
+            if (region >= 0) {
+              const offset = address - memory.regionAddress(region);
+              table = memory.window(region, offset);
+              at = offset & (WINDOW_STEP - 1);
+              left = length / VIRTQ_DESC_SIZE;
+              continue;
+            }
+            const copy = this.#copies.take(memory, address, length);
+            if (copy !== null) {
+              table = copy;
+              at = 0;
+              left = length / VIRTQ_DESC_SIZE;
+              continue;
+            }
+            fault = CHAIN_INDIRECT_ADDRESS;
+          }
+        }
+      }
+      if (buffer) {
+        if ((flags & VIRTQ_DESC_F_WRITE) !== 0) {
+          if (!writable) {
+            writable = true;
+            readableCount = count;
+          }
+          writableLength += length;
+        } else {
+          if (writable) fault = CHAIN_ORDER;
+          readableLength += length;
+        }
+        if (readableLength + writableLength > MAX_LENGTH) fault = CHAIN_LENGTH;
+        else if (length !== 0 && fault === CHAIN_OK) {
+          buffers++;
+          const region = memory.find(address, length);
+          if (region >= 0 && count < capacity) {
+            regions[count] = region;
+            offsets[count] = address - memory.regionAddress(region);
+            lengths[count] = length;
+            count++;
+          } else {
+            chain.count = count;
+            chain.readableCount = readableCount;
+            if (!noteSlowly(memory, chain, address, length)) {
+              fault = CHAIN_ADDRESS;
+            }
+            count = chain.count;
+            readableCount = chain.readableCount;
+          }
+        }
+      }
+      if (left !== 0) {
+        if (--left === 0 || fault !== CHAIN_OK) break;
+        at += VIRTQ_DESC_SIZE;
+        continue;
+      }
+      if ((flags & VIRTQ_DESC_F_NEXT) === 0) break;
+      if (members === limit) return RING_ENDLESS;
+      at += VIRTQ_DESC_SIZE;
+      if (++index === size) {
+        index = at = 0;
+        marks ^= AVAIL_USED;
+      }
+    }
+    this.count = members;
+    if (buffers > this.#maxSegments) chain.truncated = true;
+    chain.count = count;
+    chain.readableCount = writable ? readableCount : count;
+    chain.totals[0] = readableLength;
+    chain.totals[1] = writableLength;
+    return fault;
+  }
+}

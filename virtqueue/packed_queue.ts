@@ -1,0 +1,496 @@
+/**
+ * A packed virtqueue, device side.
+ *
+ * Theory of operation. Driver and device share one ring of descriptors. The
+ * driver writes chains into it and marks them available; the device reads them in
+ * that order, and writes an answer for each, in the order of completion, over
+ * descriptors that it has read, and marks it used. An answer stands for the whole
+ * chain: the next one is written as many entries further as the chain has
+ * descriptors. Both sides count on their own, with a wrap counter that tells one
+ * lap from the next; no index is shared (positions: `packed_ring.ts`).
+ *
+ * So all entries from the used position to the available one belong to the
+ * device, never more than the ring has. Chains are known by the buffer id that
+ * the driver chose. Taking, parking (`untake`) and answering are as in
+ * `split_queue.ts`, and so is what happens to bad chains, with these differences:
+ *
+ * - A chain whose end cannot be found, or which the driver cannot have, makes the
+ *   ring corrupt: it is marked broken and not touched again.
+ * - A chain with an id that is beyond the ring, or in flight, is never answered;
+ *   its descriptors stay with the device.
+ *
+ * Answers of a batch are written at once, but for the flags of the first, which
+ * `publish` stores behind a full fence: until the driver sees that one it looks at
+ * no other. A process that dies in between leaves marks that were never true;
+ * its successor takes them back before it does anything else.
+ *
+ * Source: virtio 1.4, section 2.8.
+ *
+ * @module
+ */
+
+import type { DescriptorChain, OpenChain } from "./chain.ts";
+import { ChainPool } from "./chain_pool.ts";
+import { CompletionOrder } from "./completion_order.ts";
+import {
+  RING_EVENT_FLAGS_DESC,
+  RING_EVENT_FLAGS_DISABLE,
+  RING_EVENT_FLAGS_ENABLE,
+  VIRTQ_DESC_F_WRITE,
+} from "./constants.ts";
+import { CHAIN_OK } from "./descriptors.ts";
+import { needPackedEvent } from "./notification.ts";
+import { loadAcquire, storeEvent, storeFence } from "./ordering.ts";
+import {
+  ID_IN_FLIGHT,
+  ID_RANGE,
+  packedFault,
+  PackedReader,
+  RING_WRAP,
+} from "./packed_descriptors.ts";
+import type { PackedInflight } from "./packed_inflight.ts";
+import {
+  advance,
+  AVAIL_USED,
+  bindPacked,
+  checkPacked,
+  encodePosition,
+  entryAt,
+  marksAt,
+  type PackedBase,
+  type PackedQueueOptions,
+} from "./packed_ring.ts";
+import type { QueueCounters, RunningQueue } from "./queue.ts";
+import {
+  lengthDoesNotFit,
+  notInFlight,
+  notTakenLast,
+  QueueError,
+} from "./queue_error.ts";
+
+export type { PackedQueueOptions } from "./packed_ring.ts";
+
+/** Bad chains that one call of `take` looks at. */
+const BAD_BUDGET = 32;
+/** Descriptors that are found to be available with one fence. */
+const LOOK_AHEAD = 8;
+
+/** The device side of a packed virtqueue. */
+export class PackedQueue implements RunningQueue {
+  readonly index: number;
+  readonly size: number;
+  readonly counters: QueueCounters = {
+    completed: 0,
+    badChains: 0,
+    notifications: 0,
+    kicks: 0,
+  };
+  readonly #options: PackedQueueOptions;
+  readonly #eventIdx: boolean;
+  readonly #alwaysNotify: boolean;
+  readonly #slotBase: number;
+  readonly #pool: ChainPool;
+  readonly #reader: PackedReader;
+  readonly #inflight: PackedInflight | null;
+  readonly #order: CompletionOrder | null;
+  /** 1 for each id that was taken and not answered. */
+  readonly #inFlight: Uint8Array<ArrayBuffer>;
+  /** Number of descriptors of each chain in flight, by id. */
+  readonly #members: Uint16Array<ArrayBuffer>;
+  /** The chain object taken before each, by number in the pool. */
+  readonly #takenBefore: Int32Array<ArrayBuffer>;
+  /** Positions of the chains that were given back, the next to take last. */
+  readonly #parkedPositions: Uint16Array<ArrayBuffer>;
+  /** Where they are in `#kept`; -1: in the ring. */
+  readonly #parkedKept: Int32Array<ArrayBuffer>;
+  /** Where the chain of an id is in `#kept`. */
+  readonly #keptOf: Uint16Array<ArrayBuffer>;
+  /** Descriptors of the chains that a predecessor had taken. */
+  #kept: DataView<ArrayBuffer> = new DataView(new ArrayBuffer(0));
+  #halves: Uint16Array<ArrayBuffer>;
+  #words: Uint32Array<ArrayBuffer>;
+  #driverEvent: Uint32Array<ArrayBuffer>;
+  #deviceEvent: Uint32Array<ArrayBuffer>;
+  /** Position of the first descriptor that was never taken. */
+  #position: number;
+  /** Descriptors from there on that are known to be available. */
+  #ahead = 0;
+  /** Position of the next answer. */
+  #usedPosition: number;
+  /** Position of the first answer that the driver does not see. */
+  #publishedPosition: number;
+  /** Entry of that answer, when there is one, else -1. */
+  #firstAnswer = -1;
+  /** Its flags. */
+  #firstFlags = 0;
+  /** Number of chains that were given back. */
+  #parked = 0;
+  /** Number of those among them that a predecessor had taken. */
+  #recovering = 0;
+  /** The chain object taken last and not given back, by number in the pool. */
+  #takenLast = -1;
+  #count = 0;
+  #broken: string | null = null;
+  #fault = CHAIN_OK;
+  #faultId = 0;
+
+  /**
+   * Starts a queue on a ring in guest memory; available-buffer notifications are
+   * enabled. Where requests are tracked, the area says where a predecessor
+   * stopped; else the `position` of the options does.
+   *
+   * @throws {QueueError} of kind `invalid-size`, `invalid-option`,
+   * `unaligned-ring`, `ring-outside-memory`, `inflight-area`
+   */
+  constructor(options: PackedQueueOptions) {
+    const base = checkPacked(options);
+    const { index, size, memory, maxSegments } = options;
+    const { slots = size, slotBase = 0 } = options;
+    this.index = index;
+    this.size = size;
+    this.#options = options;
+    this.#eventIdx = options.eventIdx;
+    this.#alwaysNotify = options.alwaysNotify ?? false;
+    this.#slotBase = slotBase;
+    this.#inflight = options.inflight ?? null;
+    this.#order = options.inOrder ? new CompletionOrder(size) : null;
+    this.#inFlight = new Uint8Array(size);
+    this.#members = new Uint16Array(size);
+    this.#takenBefore = new Int32Array(slots);
+    this.#parkedPositions = new Uint16Array(size);
+    this.#parkedKept = new Int32Array(size);
+    this.#keptOf = new Uint16Array(size);
+    const views = bindPacked(options);
+    this.#halves = views.halves;
+    this.#words = views.words;
+    this.#driverEvent = views.driverEvent;
+    this.#deviceEvent = views.deviceEvent;
+    this.#pool = new ChainPool(this, memory, slots, slotBase, maxSegments);
+    this.#reader = new PackedReader(
+      memory,
+      views.descriptors,
+      size,
+      options.indirect,
+      maxSegments,
+      this.#inflight !== null,
+    );
+    this.#position = base.available;
+    this.#usedPosition = base.used;
+    this.#recover(base);
+    this.#publishedPosition = this.#usedPosition;
+    this.enableNotification();
+  }
+
+  get inFlight(): number {
+    return this.#count;
+  }
+
+  get available(): boolean {
+    if (this.#broken !== null) return false;
+    return this.#parked > 0 || this.#ahead > 0 || this.#refresh();
+  }
+
+  get ready(): boolean {
+    return this.#pool.ready && this.available;
+  }
+
+  get broken(): string | null {
+    return this.#broken;
+  }
+
+  get recovering(): number {
+    return this.#recovering;
+  }
+
+  get lastError(): string | null {
+    if (this.#fault === CHAIN_OK) return null;
+    return packedFault(this.#fault, this.#faultId, this.size);
+  }
+
+  get position(): number {
+    const available = this.#parked > 0
+      ? this.#parkedPositions[this.#parked - 1]
+      : this.#position;
+    return (encodePosition(available, this.size) |
+      encodePosition(this.#usedPosition, this.size) << 16) >>> 0;
+  }
+
+  take(): DescriptorChain | null {
+    const chain = this.#pool.peek();
+    if (chain === null || this.#broken !== null) return null;
+    const reader = this.#reader, size = this.size;
+    for (let budget = BAD_BUDGET; budget > 0; budget--) {
+      let position = this.#position;
+      let kept = -1;
+      let fault: number;
+      if (this.#parked > 0) {
+        this.#parked--;
+        position = this.#parkedPositions[this.#parked];
+        kept = this.#parkedKept[this.#parked];
+        if (kept >= 0) {
+          this.#recovering--;
+          fault = reader.readKept(chain, this.#kept, kept);
+        } else fault = this.#read(chain, position, size);
+      } else {
+        if (this.#ahead === 0 && !this.#refresh()) return null;
+        fault = this.#read(chain, position, size - this.#outstanding());
+        if (fault > RING_WRAP) {
+          this.#position = advance(position, reader.count, this.size);
+          this.#ahead = Math.max(0, this.#ahead - reader.count);
+        }
+      }
+      if (fault <= RING_WRAP) {
+        const index = entryAt(position, size);
+        this.#break(packedFault(fault, index, size));
+        return null;
+      }
+      const id = reader.id;
+      if (id >= size) this.#skip(id, ID_RANGE);
+      else if (this.#inFlight[id] !== 0) this.#skip(id, ID_IN_FLIGHT);
+      else {
+        this.#inFlight[id] = 1;
+        this.#members[id] = reader.count;
+        if (this.#order !== null) this.#order.take(id);
+        if (kept >= 0) this.#keptOf[id] = kept;
+        else if (this.#inflight !== null) {
+          // One that comes again has its entries, and its number.
+          this.#inflight.take(id, reader.raw!, reader.count);
+        }
+        if (fault === CHAIN_OK) {
+          const open: OpenChain = chain;
+          open.head = id;
+          open.position = position;
+          open.resubmitted = kept >= 0;
+          open.taken = true;
+          this.#pool.drop();
+          const number = chain.slot - this.#slotBase;
+          this.#takenBefore[number] = this.#takenLast;
+          this.#takenLast = number;
+          this.#count++;
+          return chain;
+        }
+        this.#skip(id, fault);
+        this.#finish(id, 0);
+      }
+    }
+    return null;
+  }
+
+  complete(chain: DescriptorChain, written: number): void {
+    const id = chain.head;
+    if (!chain.taken || chain.queue !== this) throw notInFlight(this.index, id);
+    if (!(written >= 0 && written <= chain.writableLength)) {
+      throw lengthDoesNotFit(this.index, id, written, chain.writableLength);
+    }
+    this.#finish(id, written);
+    this.#give(chain);
+  }
+
+  untake(chain: DescriptorChain): void {
+    const id = chain.head;
+    if (!chain.taken || chain.queue !== this) throw notInFlight(this.index, id);
+    const number = chain.slot - this.#slotBase;
+    if (number !== this.#takenLast) throw notTakenLast(this.index, id);
+    this.#takenLast = this.#takenBefore[number];
+    this.#parkedPositions[this.#parked] = chain.position;
+    this.#parkedKept[this.#parked] = chain.resubmitted ? this.#keptOf[id] : -1;
+    this.#parked++;
+    if (this.#order !== null) this.#order.untake(id);
+    // It may be in the ring no more: a successor finds it in the area alone.
+    if (chain.resubmitted) this.#recovering++;
+    else if (this.#inflight !== null) this.#inflight.untake(id);
+    this.#inFlight[id] = 0;
+    this.#give(chain);
+  }
+
+  publish(): boolean {
+    const first = this.#firstAnswer;
+    if (first < 0 || this.#broken !== null) return false;
+    const previous = this.#publishedPosition;
+    const next = this.#usedPosition;
+    if (this.#inflight !== null) this.#inflight.publishing(next);
+    storeFence(this.#halves, first * 8 + 7, this.#firstFlags);
+    this.#firstAnswer = -1;
+    this.#publishedPosition = next;
+    if (this.#inflight !== null) this.#inflight.published(next);
+    const event = this.#driverEvent[0];
+    const flags = (event >>> 16) & 3;
+    const wanted = this.#alwaysNotify ||
+      (flags === RING_EVENT_FLAGS_DESC && this.#eventIdx
+        ? needPackedEvent(event & 0xffff, next, previous, this.size)
+        : flags !== RING_EVENT_FLAGS_DISABLE);
+    if (wanted) this.counters.notifications++;
+    return wanted;
+  }
+
+  enableNotification(): boolean {
+    if (this.#broken !== null) return false;
+    const event = this.#eventIdx
+      ? encodePosition(this.#position, this.size) | RING_EVENT_FLAGS_DESC << 16
+      : RING_EVENT_FLAGS_ENABLE << 16;
+    storeEvent(this.#deviceEvent, event);
+    return this.#pool.ready &&
+      (this.#parked > 0 || this.#ahead > 0 || this.#refresh());
+  }
+
+  disableNotification(): void {
+    if (this.#broken !== null) return;
+    this.#deviceEvent[0] = RING_EVENT_FLAGS_DISABLE << 16;
+  }
+
+  /**
+   * Finds the ring again after the set of memory regions changed. Nothing may be
+   * in flight that lies in a region which went away.
+   *
+   * @throws {QueueError} of kind `ring-outside-memory` or `unaligned-ring`; the
+   * queue is then broken and touches memory no more.
+   */
+  rebind(): void {
+    try {
+      const views = bindPacked(this.#options);
+      this.#halves = views.halves;
+      this.#words = views.words;
+      this.#driverEvent = views.driverEvent;
+      this.#deviceEvent = views.deviceEvent;
+      this.#reader.rebind(views.descriptors);
+      this.#ahead = 0;
+    } catch (error) {
+      if (error instanceof QueueError) this.#break(error.message);
+      throw error;
+    }
+  }
+
+  /** Looks for available descriptors; true when there is something to take. */
+  #refresh(): boolean {
+    if (this.#broken !== null) return false;
+    const halves = this.#halves, size = this.size;
+    const room = size - this.#outstanding();
+    let index = entryAt(this.#position, this.size);
+    let marks = marksAt(this.#position, this.size);
+    if ((loadAcquire(halves, index * 8 + 7) & AVAIL_USED) !== marks) {
+      return false;
+    }
+    if (room === 0) {
+      this.#break(
+        `descriptor ${index} is available although all ${size} of the ring ` +
+          `are with the device`,
+      );
+      return false;
+    }
+    let ahead = 1;
+    for (; ahead < LOOK_AHEAD && ahead < room; ahead++) {
+      let next = index + 1, nextMarks = marks;
+      if (next === size) {
+        next = 0;
+        nextMarks ^= AVAIL_USED;
+      }
+      if ((halves[next * 8 + 7] & AVAIL_USED) !== nextMarks) break;
+      index = next;
+      marks = nextMarks;
+    }
+    // What is read of these descriptors is read after their flags.
+    if (ahead > 1) loadAcquire(halves, index * 8 + 7);
+    this.#ahead = ahead;
+    return true;
+  }
+
+  #read(chain: OpenChain, position: number, limit: number): number {
+    return this.#reader.read(
+      chain,
+      entryAt(position, this.size),
+      marksAt(position, this.size),
+      limit,
+    );
+  }
+
+  /** Answers a chain, now or when its turn comes. */
+  #finish(id: number, written: number): void {
+    const order = this.#order;
+    if (order === null) {
+      this.#answer(id, written);
+      return;
+    }
+    order.finish(id, written);
+    for (let next = order.next(); next >= 0; next = order.next()) {
+      this.#answer(next, order.written(next));
+    }
+  }
+
+  /** Puts an answer into the ring, to be published later. */
+  #answer(id: number, written: number): void {
+    const position = this.#usedPosition;
+    const index = entryAt(position, this.size);
+    const flags = (position < this.size ? AVAIL_USED : 0) |
+      (written > 0 ? VIRTQ_DESC_F_WRITE : 0);
+    this.#words[index * 4 + 2] = written;
+    if (this.#firstAnswer < 0) {
+      this.#halves[index * 8 + 6] = id;
+      this.#firstAnswer = index;
+      this.#firstFlags = flags;
+    } else this.#words[index * 4 + 3] = flags << 16 | id;
+    this.#usedPosition = advance(position, this.#members[id], this.size);
+    this.#inFlight[id] = 0;
+    this.counters.completed++;
+    if (this.#inflight !== null) this.#inflight.answered(id);
+  }
+
+  /** Begins where a predecessor stopped, if there was one. */
+  #recover(base: PackedBase): void {
+    if (this.#inflight === null) return;
+    const size = this.size;
+    const { found, used, requests } = this.#inflight.recover(
+      size,
+      base.used,
+      (index) => loadAcquire(this.#halves, index * 8 + 7),
+    );
+    if (!found) return;
+    const total = requests
+      .reduce((sum, { descriptors }) => sum + (descriptors.length >> 2), 0);
+    const kept = new Uint32Array(4 * total);
+    let at = total;
+    for (const [i, { descriptors }] of requests.toReversed().entries()) {
+      at -= descriptors.length >> 2;
+      kept.set(descriptors, 4 * at);
+      this.#parkedKept[i] = at;
+      this.#parkedPositions[i] = used;
+    }
+    this.#kept = new DataView(kept.buffer);
+    this.#parked = this.#recovering = requests.length;
+    this.#usedPosition = used;
+    this.#position = advance(used, total, this.size);
+    // Marks of answers that the driver never saw.
+    for (let i = 0; i < total; i++) {
+      const position = advance(used, i, this.size);
+      const flags = entryAt(position, this.size) * 8 + 7;
+      const marks = marksAt(position, this.size);
+      if ((this.#halves[flags] & AVAIL_USED) !== marks) {
+        this.#halves[flags] = this.#halves[flags] & ~AVAIL_USED | marks;
+      }
+    }
+  }
+
+  /** Ends the flight of a chain object. */
+  #give(chain: DescriptorChain): void {
+    const open: OpenChain = chain;
+    open.taken = false;
+    this.#count--;
+    this.#pool.release(chain);
+  }
+
+  #skip(id: number, fault: number): void {
+    this.#fault = fault;
+    this.#faultId = id;
+    this.counters.badChains++;
+  }
+
+  /** Descriptors that are with the device. */
+  #outstanding(): number {
+    const between = this.#position - this.#usedPosition;
+    return between < 0 ? between + 2 * this.size : between;
+  }
+
+  #break(reason: string): void {
+    this.#broken = reason;
+    this.#ahead = 0;
+  }
+}

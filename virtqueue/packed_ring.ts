@@ -1,0 +1,161 @@
+/**
+ * Where a packed ring lies, and how positions in it are counted and written
+ * down.
+ *
+ * A *position* is an entry of the ring together with the wrap counter: a number
+ * from 0 to twice the size, in which the lower half stands for wrap counter 1,
+ * which comes first. So positions can be compared and subtracted like the
+ * indices of a split ring. Front-ends write 15 bits of index and one of the wrap
+ * counter; the available position is in the lower 16 bits of a base, the used
+ * position in the upper ones.
+ *
+ * Source: virtio 1.4, section 2.8; vhost-user.rst, "A vring state description".
+ *
+ * @module
+ */
+
+import {
+  VIRTQ_DESC_F_AVAIL,
+  VIRTQ_DESC_F_USED,
+  VIRTQ_DESC_SIZE,
+  VIRTQ_MAX_SIZE,
+} from "./constants.ts";
+import type { PackedInflight } from "./packed_inflight.ts";
+import { QueueError } from "./queue_error.ts";
+import { checkCommon, place, type QueueOptions } from "./split_ring.ts";
+
+/** All that a {@linkcode PackedQueue} needs. */
+export interface PackedQueueOptions extends QueueOptions {
+  /** Where requests in flight are noted for a successor (default: nowhere). */
+  readonly inflight?: PackedInflight | null;
+}
+
+/** Typed windows over the three parts of a packed ring. */
+export interface PackedViews {
+  /** The descriptor ring, 16 bytes an entry. */
+  readonly descriptors: DataView<ArrayBuffer>;
+  /** The same in units of 16 bits. */
+  readonly halves: Uint16Array<ArrayBuffer>;
+  /** The same in units of 32 bits. */
+  readonly words: Uint32Array<ArrayBuffer>;
+  /** The driver event suppression structure, as one number. */
+  readonly driverEvent: Uint32Array<ArrayBuffer>;
+  /** The device event suppression structure, as one number. */
+  readonly deviceEvent: Uint32Array<ArrayBuffer>;
+}
+
+/**
+ * Makes the windows of a packed ring.
+ *
+ * @throws {QueueError} of kind `unaligned-ring` or `ring-outside-memory`
+ */
+export function bindPacked(options: PackedQueueOptions): PackedViews {
+  const { size, descriptorTable, availableRing, usedRing } = options;
+  const length = VIRTQ_DESC_SIZE * size;
+  const ring = place(options, "descriptor ring", descriptorTable, {
+    length,
+    alignment: 16,
+  });
+  const event = { length: 4, alignment: 4 };
+  const driver = place(options, "driver event", availableRing, event);
+  const device = place(options, "device event", usedRing, event);
+  const { buffer, byteOffset } = ring;
+  return {
+    descriptors: new DataView(buffer, byteOffset, length),
+    halves: new Uint16Array(buffer, byteOffset, 8 * size),
+    words: new Uint32Array(buffer, byteOffset, 4 * size),
+    driverEvent: new Uint32Array(driver.buffer, driver.byteOffset, 1),
+    deviceEvent: new Uint32Array(device.buffer, device.byteOffset, 1),
+  };
+}
+
+/**
+ * A position as front-ends and event structures have it: index and wrap counter
+ * in 16 bits.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { encodePosition } from "./packed_ring.ts";
+ *
+ * assertEquals(encodePosition(0, 7), 0x8000); // The start: wrap counter 1.
+ * assertEquals(encodePosition(8, 7), 1); // One lap and one entry later.
+ * ```
+ */
+export function encodePosition(position: number, size: number): number {
+  return position < size ? position | 0x8000 : position - size;
+}
+
+/** The position of 16 bits of index and wrap counter, or -1 beyond the ring. */
+export function decodePosition(encoded: number, size: number): number {
+  const index = encoded & 0x7fff;
+  if (index >= size) return -1;
+  return (encoded & 0x8000) !== 0 ? index : index + size;
+}
+
+/** Both flags that tell whose turn it is. */
+export const AVAIL_USED: number = VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
+
+/** The entry of the ring that a position is at. */
+export function entryAt(position: number, size: number): number {
+  return position < size ? position : position - size;
+}
+
+/** AVAIL and USED in a descriptor that the driver made available at a position. */
+export function marksAt(position: number, size: number): number {
+  return position < size ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED;
+}
+
+/** The position that many entries further. */
+export function advance(
+  position: number,
+  entries: number,
+  size: number,
+): number {
+  const next = position + entries;
+  return next < 2 * size ? next : next - 2 * size;
+}
+
+/** Where a ring goes on. */
+export interface PackedBase {
+  /** Position of the next descriptor to take. */
+  readonly available: number;
+  /** Position of the next descriptor to use. */
+  readonly used: number;
+}
+
+/**
+ * Checks the options of a packed queue, and reads where it goes on. A base
+ * without its upper half is that of a front-end which knows that both positions
+ * are the same in a ring that was drained.
+ *
+ * @throws {QueueError} of kind `invalid-size` or `invalid-option`
+ */
+export function checkPacked(options: PackedQueueOptions): PackedBase {
+  const { index, size, position } = options;
+  if (!Number.isInteger(size) || size < 1 || size > VIRTQ_MAX_SIZE) {
+    throw new QueueError(
+      "invalid-size",
+      `Cannot start queue ${index}: size ${size} is not from 1 to ` +
+        `${VIRTQ_MAX_SIZE}`,
+    );
+  }
+  checkCommon(options, options.inflight?.heads ?? size);
+  const upper = position >>> 16;
+  const available = decodePosition(position & 0xffff, size);
+  const used = upper === 0 ? available : decodePosition(upper, size);
+  const between = used <= available
+    ? available - used
+    : available - used + 2 * size;
+  if (
+    !Number.isInteger(position) || position < 0 || position > 0xffff_ffff ||
+    available < 0 || used < 0 || between > size
+  ) {
+    throw new QueueError(
+      "invalid-option",
+      `Cannot start queue ${index}: position 0x${position.toString(16)} ` +
+        `does not lie in a packed ring of ${size}`,
+    );
+  }
+  return { available, used };
+}
