@@ -212,13 +212,15 @@ class Dialogue {
 
   /** A prompt of ours, no echo, no line editor, and commands are found. */
   async #settle(): Promise<void> {
+    // busybox has tools as functions beside a path of its own, and its shell
+    // ends with a job when there is no echo: it stays as it is.
+    const unlessLinux = (line: string) =>
+      `case "$(uname -s 2>/dev/null)" in Linux) ;; *) ${line};; esac`;
     const lines = [
-      "(set +o emacs) 2>/dev/null && set +o emacs",
-      "(set +o vi) 2>/dev/null && set +o vi",
-      // The tools of a Linux guest are functions beside its own path.
-      `case "$(uname -s 2>/dev/null)" in Linux) ;; *) ` +
-      `PATH=${SEARCH_PATH}; export PATH;; esac`,
-      "unset ENV; PS2=; stty -echo 2>/dev/null; PS1='gue''st# '",
+      unlessLinux("(set +o emacs) 2>/dev/null && set +o emacs"),
+      unlessLinux("(set +o vi) 2>/dev/null && set +o vi"),
+      unlessLinux(`PATH=${SEARCH_PATH}; export PATH; stty -echo 2>/dev/null`),
+      "unset ENV; PS2=; PS1='gue''st# '",
     ];
     for (const [i, line] of lines.entries()) {
       await this.#console.sendLine(`${line}; echo @@SE''T-${i}`);
