@@ -186,6 +186,23 @@ export const phases: readonly Phase[] = [
     },
   },
   {
+    name: "freebsd",
+    title: "a FreeBSD guest, where there is one",
+    group: "system",
+    timeout: 6 * 3600,
+    run: {
+      tests: [
+        "tests/freebsd",
+        // What finds its way to the guest, and what reads its words.
+        "tests/guest/rig/boot_dialogue_test.ts",
+        "tests/guest/rig/freebsd_output_test.ts",
+        "tests/guest/rig/freebsd_source_test.ts",
+      ],
+      permissions: ["--allow-all"],
+      live: true,
+    },
+  },
+  {
     name: "long",
     title: "what takes long",
     group: "system",

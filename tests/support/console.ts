@@ -198,20 +198,32 @@ export class Console implements AsyncDisposable {
     patterns: Pattern | readonly Pattern[],
     options: ExpectOptions = {},
   ): Promise<Match> {
-    const wanted = patterns instanceof RegExp || typeof patterns === "string"
-      ? [patterns]
-      : [...patterns];
+    const found = await this.tryExpect(patterns, options);
+    if (found !== null) return found;
+    throw this.#failure(
+      "timeout",
+      `waited ${this.#limit(options)} ms for ${describeAll(patterns)}`,
+    );
+  }
+
+  /**
+   * As `expect`, for what need not come.
+   *
+   * @returns the match, or `null` when the limit ran out
+   * @throws {ConsoleError} `closed` or `failed`
+   */
+  async tryExpect(
+    patterns: Pattern | readonly Pattern[],
+    options: ExpectOptions = {},
+  ): Promise<Match | null> {
+    const wanted = listOf(patterns);
     const failOn = this.#options.failOn ?? [];
-    const timeout = options.timeout ?? this.#options.timeout ??
-      DEFAULT_TIMEOUT;
-    const found = await this.#buffer.wait([...wanted, ...failOn], timeout);
-    const names = wanted.map(describe).join(" or ");
-    if (found === "timeout") {
-      throw this.#failure(
-        "timeout",
-        `waited ${timeout} ms for ${names}`,
-      );
-    }
+    const found = await this.#buffer.wait(
+      [...wanted, ...failOn],
+      this.#limit(options),
+    );
+    if (found === "timeout") return null;
+    const names = describeAll(patterns);
     if (found === "closed") {
       throw this.#failure("closed", `ended before ${names}`);
     }
@@ -370,6 +382,10 @@ export class Console implements AsyncDisposable {
     }
   }
 
+  #limit(options: ExpectOptions): number {
+    return options.timeout ?? this.#options.timeout ?? DEFAULT_TIMEOUT;
+  }
+
   #failure(
     kind: ConsoleErrorKind,
     what: string,
@@ -383,6 +399,16 @@ export class Console implements AsyncDisposable {
       path,
     );
   }
+}
+
+function listOf(patterns: Pattern | readonly Pattern[]): Pattern[] {
+  return patterns instanceof RegExp || typeof patterns === "string"
+    ? [patterns]
+    : [...patterns];
+}
+
+function describeAll(patterns: Pattern | readonly Pattern[]): string {
+  return listOf(patterns).map(describe).join(" or ");
 }
 
 function describe(pattern: Pattern): string {

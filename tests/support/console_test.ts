@@ -32,6 +32,19 @@ Deno.test("expect takes the earliest of several patterns", async () => {
   assertEquals(match.text, "failed");
 });
 
+Deno.test("what need not come is null, and what did come is still there", async () => {
+  await using console = Console.spawn("cat", { failOn: [/panic/] });
+  await console.sendLine("login: ");
+  assertEquals(await console.tryExpect("shell", { timeout: 30 }), null);
+  assertEquals((await console.tryExpect("login: "))?.text, "login: ");
+  await console.sendLine("panic");
+  const error = await assertRejects(
+    () => console.tryExpect("shell"),
+    ConsoleError,
+  );
+  assertEquals(error.kind, "failed");
+});
+
 Deno.test("expect finds a pattern that arrives in pieces", async () => {
   await using console = Console.spawn("cat", {});
   const found = console.expect("a whole prompt> ");

@@ -54,7 +54,13 @@ export interface GuestImageOptions extends RigOptions {
 export const TOOL_PACKAGES: SysrootSpec = {
   name: "tools",
   suites: ["bookworm"],
-  packages: ["busybox-static", "e2fsprogs", "util-linux", "sg3-utils"],
+  packages: [
+    "busybox-static",
+    "e2fsprogs",
+    "util-linux",
+    "sg3-utils",
+    "ethtool",
+  ],
 };
 
 /** Modules that the guest loads, each after those that it depends on. */
@@ -67,6 +73,7 @@ const MODULES = [
   "isofs",
   "sg",
   "virtio_net",
+  "8021q",
   "virtio_balloon",
   "virtio-rng",
   "ext4",
@@ -77,6 +84,7 @@ const TOOLS = [
   "blkdiscard",
   "blockdev",
   "e2fsck",
+  "ethtool",
   "fstrim",
   "lsblk",
   "mkfs.ext4",

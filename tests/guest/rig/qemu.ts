@@ -178,6 +178,8 @@ export interface QemuOptions extends RigOptions {
   smp?: number;
   /** The machine type (`q35`). */
   machine?: "q35" | "pc";
+  /** What runs the guest's instructions (`tcg`). */
+  accel?: "tcg" | "kvm";
   /** Arguments for devices, back-ends and what else the test needs. */
   devices?: readonly string[];
   /** A kernel to boot directly. */
@@ -264,8 +266,8 @@ export class Qemu implements AsyncDisposable {
 }
 
 /**
- * Starts a machine. It always runs under TCG: nested KVM is not to be had
- * everywhere, and what works here must work there.
+ * Starts a machine. It runs under TCG unless the test is told otherwise: nested
+ * KVM is not to be had everywhere, and what works here must work there.
  *
  * @throws {RigError} `guest` when QEMU ends at once, with what it said
  * @throws {RangeError} for more memory than a test may take
@@ -319,13 +321,13 @@ function machineArguments(
   memory: number,
   monitor: string,
 ): string[] {
-  const { machine = "q35", smp = 1, devices = [] } = options;
+  const { machine = "q35", smp = 1, accel = "tcg", devices = [] } = options;
   return [
     "-nodefaults",
     "-no-user-config",
     ...["-display", "none"],
     ...["-run-with", "exit-with-parent=on"],
-    ...["-accel", "tcg"],
+    ...["-accel", accel],
     ...["-cpu", "max"],
     ...["-smp", String(smp)],
     ...["-m", String(memory)],

@@ -1,0 +1,178 @@
+/**
+ * Consoles that end in a real shell; before it they print what FreeBSD's
+ * `init.c`, getty(8), login(1), loader(8) and kernel print.
+ */
+
+import { assertEquals, assertRejects } from "@std/assert";
+import { Console } from "../../support/console.ts";
+import {
+  type BootDialogueOptions,
+  type ConsoleKind,
+  reachShell,
+} from "./boot_dialogue.ts";
+import { RigError } from "./error.ts";
+
+const KERNEL = `
+echo 'Copyright (c) 1992-2025 The FreeBSD Project.'
+echo 'vtblk0: <VirtIO Block Adapter> on virtio_pci0'
+echo 'vtblk0: 1024MB (2097152 512 byte sectors)'
+echo 'Trying to mount root from ufs:/dev/vtbd0 []...'
+`;
+
+const QUESTION = "Enter full pathname of shell or RETURN for /bin/sh: ";
+
+/** A shell as sh(1) is for root. */
+const SHELL = "ENV= PS1='# ' exec sh -i 2>&1";
+
+async function dialogue(
+  script: string,
+  options: Partial<BootDialogueOptions> = {},
+): Promise<ConsoleKind> {
+  await using console = Console.spawn("sh", {
+    args: ["-c", KERNEL + script],
+    name: "freebsd",
+  });
+  const kind = await reachShell(console, {
+    timeout: 20_000,
+    quiet: 5_000,
+    answer: 2_000,
+    ...options,
+  });
+  assertEquals(await console.check("echo $((6 * 7))"), "42");
+  return kind;
+}
+
+async function fails(script: string, message: string): Promise<void> {
+  const error = await assertRejects(() => dialogue(script), RigError, message);
+  assertEquals(error.kind, "guest");
+}
+
+Deno.test("dialogue: a shell on the console", async () => {
+  assertEquals(await dialogue(SHELL), "shell");
+});
+
+Deno.test("dialogue: single user gets /rescue/sh", async () => {
+  const kind = await dialogue(`
+    printf '${QUESTION}'; read -r shell
+    [ "$shell" = /rescue/sh ] || exit 1
+    ${SHELL}`);
+  assertEquals(kind, "single-user");
+});
+
+Deno.test("dialogue: a message of the kernel behind the question", async () => {
+  const kind = await dialogue(`
+    printf '${QUESTION}'; echo 'vtnet0: link state changed to UP'
+    read -r shell; [ "$shell" = /rescue/sh ] || exit 1
+    ${SHELL}`);
+  assertEquals(kind, "single-user");
+});
+
+Deno.test("dialogue: a shell that is not there is asked for again", async () => {
+  const kind = await dialogue(`
+    printf '${QUESTION}'; read -r shell
+    echo "init 20 - - can't exec $shell for single user: No such file or directory"
+    printf '${QUESTION}'; read -r shell
+    ${SHELL}`);
+  assertEquals(kind, "single-user");
+});
+
+Deno.test("dialogue: root logs in without a password", async () => {
+  const kind = await dialogue(`
+    printf '\\nFreeBSD/amd64 (freebsd) (ttyu0)\\n\\nlogin: '; read -r name
+    [ "$name" = root ] || exit 1
+    echo 'FreeBSD 15.0-RELEASE (GENERIC) releng/15.0'
+    echo 'Welcome to FreeBSD!'
+    ENV= PS1='root@freebsd:~ # ' exec sh -i 2>&1`);
+  assertEquals(kind, "login");
+});
+
+Deno.test("dialogue: a message behind the login prompt, and silence", async () => {
+  const kind = await dialogue(
+    `
+    printf '\\nFreeBSD/amd64 (freebsd) (ttyu0)\\n\\nlogin: '
+    echo 'Jan  1 00:00:00 freebsd kernel: da1 at vtscsi0 bus 0'
+    read -r nothing; [ -z "$nothing" ] || exit 1
+    printf 'login: '; read -r name; [ "$name" = root ] || exit 1
+    ${SHELL}`,
+    { quiet: 300 },
+  );
+  assertEquals(kind, "login");
+});
+
+Deno.test("dialogue: a password is given, or asked for in vain", async () => {
+  const script = `
+    printf 'login: '; read -r name; printf 'Password:'; read -r word
+    [ "$word" = secret ] || { echo 'Login incorrect'; exit 1; }
+    ${SHELL}`;
+  assertEquals(await dialogue(script, { password: "secret" }), "login");
+  await fails(script, '"root" has a password');
+});
+
+Deno.test("dialogue: csh hands over to sh", async () => {
+  const kind = await dialogue(`
+    printf 'login: '; read -r name
+    printf 'root@freebsd:~ # '; read -r line
+    case "$line" in *'-$?version-') ;; *) exit 1;; esac
+    echo '@@SHELL-1-1-'
+    printf 'root@freebsd:~ # '; read -r line
+    [ "$line" = 'exec /bin/sh' ] || exit 1
+    ${SHELL}`);
+  assertEquals(kind, "login");
+});
+
+Deno.test("dialogue: what looks like a prompt and is none costs a moment", async () => {
+  const kind = await dialogue(
+    `
+    printf 'Loading configured modules... 100 %% '; sleep 1; echo done
+    printf '${QUESTION}'; read -r probe; echo "can't exec $probe"
+    printf '${QUESTION}'; read -r shell; [ "$shell" = /rescue/sh ] || exit 1
+    ${SHELL}`,
+    { answer: 300 },
+  );
+  assertEquals(kind, "single-user");
+});
+
+Deno.test("dialogue: the boot loader is told of the serial console", async () => {
+  const menu = `
+    printf '  3. Escape to loader prompt\\n  Autoboot in 10 seconds. [Space] to pause '
+    key=$(dd bs=1 count=1 2>/dev/null); [ "$key" = 3 ] || exit 1
+    printf '\\nOK '; line=$(dd bs=1 count=8 2>/dev/null)
+    [ "$(printf %s "$line" | tr -d '\\r')" = 'boot -h' ] || exit 1
+    ${SHELL}`;
+  assertEquals(await dialogue(menu, { loader: true }), "shell");
+});
+
+Deno.test("dialogue: a boot loader that is not asked for is left alone", async () => {
+  const kind = await dialogue(`
+    printf '  Autoboot in 10 seconds. [Space] to pause\\n'
+    printf '${QUESTION}'; read -r shell; [ "$shell" = /rescue/sh ] || exit 1
+    ${SHELL}`);
+  assertEquals(kind, "single-user");
+});
+
+Deno.test("dialogue: no root file system says what would be right", async () => {
+  await fails(
+    "printf '\\nmountroot> '; read -r x",
+    "vfs.root.mountfrom=ufs:/dev/vtbd0, say, in FREEBSD_KERNEL_ARGS",
+  );
+  await fails("printf 'KDB: enter: panic\\ndb> '; read -r x", "debugger");
+});
+
+Deno.test("dialogue: questions without end come to one", async () => {
+  await fails(
+    `while :; do printf '\\n${QUESTION}'; read -r x; done`,
+    "again and again",
+  );
+  await fails(
+    `while :; do printf '\\nlogin: '; read -r x; echo 'Login incorrect'; done`,
+    '"root" cannot log in',
+  );
+});
+
+Deno.test("dialogue: nothing comes within the limit", async () => {
+  await assertRejects(
+    () => dialogue("while read -r x; do :; done", { timeout: 700, quiet: 100 }),
+    RigError,
+    "no login prompt, question for a shell, or shell within 700 ms",
+  );
+});

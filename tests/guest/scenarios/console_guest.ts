@@ -1,0 +1,145 @@
+/**
+ * A guest behind a console: what the profiles share.
+ *
+ * @module
+ */
+
+import { type CommandOutput, ConsoleError } from "../../support/console.ts";
+import { lastLines } from "../../support/process.ts";
+import { reachShell } from "../rig/boot_dialogue.ts";
+import type { BootDialogueOptions, ConsoleKind } from "../rig/boot_dialogue.ts";
+import type { Qemu } from "../rig/qemu.ts";
+import type { Guest, System } from "./guest.ts";
+
+/** How a console guest differs. */
+export interface ConsoleGuestOptions {
+  readonly system: System;
+  /** How a shell is reached, after each boot. */
+  readonly dialogue: BootDialogueOptions;
+  /** What is typed first in each shell. */
+  readonly setup: readonly string[];
+  /** Milliseconds for a command that names no limit. */
+  readonly timeout: number;
+  readonly work: string;
+  readonly mountPoint: string;
+  /** Commands that reboot and power off, by how the shell was reached. */
+  readonly stop: (
+    kind: ConsoleKind,
+    how: "reboot" | "power off",
+  ) => string;
+  /** The line that each boot begins with. */
+  readonly banner: RegExp;
+}
+
+/** A guest whose console is driven. */
+export class ConsoleGuest implements Guest {
+  readonly system: System;
+  readonly work: string;
+  readonly mountPoint: string;
+  /** Its machine. */
+  readonly qemu: Qemu;
+  /** How its shell was reached. */
+  kind: ConsoleKind = "shell";
+  readonly #options: ConsoleGuestOptions;
+  readonly #cleanUp: () => void;
+  readonly #tools = new Map<string, boolean>();
+
+  /** @param cleanUp called when the guest has ended */
+  constructor(
+    qemu: Qemu,
+    options: ConsoleGuestOptions,
+    cleanUp: () => void = () => {},
+  ) {
+    this.qemu = qemu;
+    this.#options = options;
+    this.#cleanUp = cleanUp;
+    this.system = options.system;
+    this.work = options.work;
+    this.mountPoint = options.mountPoint;
+  }
+
+  /** Waits for the shell and makes it ready. */
+  async boot(): Promise<void> {
+    try {
+      this.kind = await reachShell(this.qemu.console, this.#options.dialogue);
+      for (const line of this.#options.setup) await this.run(line);
+    } catch (error) {
+      throw this.#explained(error);
+    }
+  }
+
+  async run(
+    command: string,
+    timeout: number = this.#options.timeout,
+  ): Promise<CommandOutput> {
+    try {
+      return await this.qemu.console.run(command, { timeout });
+    } catch (error) {
+      throw this.#explained(error);
+    }
+  }
+
+  async check(
+    command: string,
+    timeout: number = this.#options.timeout,
+  ): Promise<string> {
+    try {
+      return await this.qemu.console.check(command, { timeout });
+    } catch (error) {
+      throw this.#explained(error);
+    }
+  }
+
+  async until(condition: string, seconds = 120): Promise<void> {
+    await this.check(
+      `i=0; r=1; while [ $i -lt ${seconds} ]; do if ${condition}; then r=0; ` +
+        "break; fi; sleep 1; i=$((i+1)); done; [ $r = 0 ]",
+      this.#options.timeout + 10_000 * seconds,
+    );
+  }
+
+  async has(tool: string): Promise<boolean> {
+    let known = this.#tools.get(tool);
+    if (known === undefined) {
+      known = (await this.run(`command -v ${tool}`)).status === 0;
+      this.#tools.set(tool, known);
+    }
+    return known;
+  }
+
+  async reboot(): Promise<void> {
+    const { console } = this.qemu;
+    await console.sendLine(this.#options.stop(this.kind, "reboot"));
+    try {
+      await console.expect(this.#options.banner, {
+        timeout: this.#options.dialogue.timeout,
+      });
+    } catch (error) {
+      throw this.#explained(error);
+    }
+    await this.boot();
+  }
+
+  async powerOff(): Promise<number> {
+    const { console } = this.qemu;
+    await console.sendLine(this.#options.stop(this.kind, "power off"));
+    return await this.qemu.wait(this.#options.dialogue.timeout);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.qemu.close();
+    this.#cleanUp();
+  }
+
+  /** Adds what QEMU said to the error of a console that ended. */
+  #explained(error: unknown): unknown {
+    if (!(error instanceof ConsoleError) || this.qemu.messages === "") {
+      return error;
+    }
+    return new ConsoleError(
+      error.kind,
+      `${error.message}\nQEMU said:\n${lastLines(this.qemu.messages)}`,
+      error.transcriptPath,
+    );
+  }
+}

@@ -1,0 +1,179 @@
+/**
+ * Starts a FreeBSD guest from what the environment names.
+ *
+ * @module
+ */
+
+import { TemporaryDirectory } from "../../support/temporary_directory.ts";
+import type { ConsoleKind } from "../rig/boot_dialogue.ts";
+import { RigError } from "../rig/error.ts";
+import {
+  copyImage,
+  type FreeBsdSource,
+  kernelArguments,
+  mountFrom,
+  rawImage,
+  useSerialConsole,
+} from "../rig/freebsd_source.ts";
+import { startQemu } from "../rig/qemu.ts";
+import type { Bench } from "./bench.ts";
+import { ConsoleGuest } from "./console_guest.ts";
+import { freeBsd } from "./freebsd.ts";
+
+/** A FreeBSD guest, ready to be put on a bench. */
+export interface PreparedFreeBsd {
+  readonly source: FreeBsdSource;
+  /** A raw image of the root disk, not to be written to. */
+  readonly root: string | null;
+}
+
+/** A root disk that a guest may write to. */
+export interface RootDisk {
+  readonly path: string;
+  /** The console is on the screen: the boot loader has to be told. */
+  readonly screen: boolean;
+}
+
+/** How a machine runs, from the environment. */
+export interface FreeBsdMachine {
+  readonly accel: "tcg" | "kvm";
+  /** More arguments for QEMU. */
+  readonly args: readonly string[];
+  /** The password of root, should one be asked for. */
+  readonly password?: string;
+}
+
+/** Milliseconds for a boot: emulated, and with keys to be made at the first. */
+const BOOT_TIMEOUT = 40 * 60_000;
+
+/** Milliseconds for a command that names no limit. */
+const COMMAND_TIMEOUT = 10 * 60_000;
+
+/** Reads how machines run. */
+export function machineFrom(
+  variable: (name: string) => string | undefined,
+): FreeBsdMachine {
+  const accel = variable("FREEBSD_ACCEL") || "tcg";
+  if (accel !== "tcg" && accel !== "kvm") {
+    throw new RigError(
+      "format",
+      `FREEBSD_ACCEL="${accel}" is unknown: tcg or kvm`,
+    );
+  }
+  return {
+    accel,
+    args: (variable("FREEBSD_QEMU_ARGS") ?? "").split(/\s+/).filter(Boolean),
+    password: variable("FREEBSD_PASSWORD"),
+  };
+}
+
+/** Unpacks what is to be unpacked, in `directory`. */
+export async function prepareFreeBsd(
+  source: FreeBsdSource,
+  directory: string,
+): Promise<PreparedFreeBsd> {
+  const root = source.kind === "image" ? source.path : source.root;
+  return {
+    source,
+    root: root === null ? null : await rawImage(root, directory),
+  };
+}
+
+/** A copy of the root disk for one guest. */
+export async function rootDisk(
+  { source, root }: PreparedFreeBsd,
+  directory: TemporaryDirectory,
+): Promise<RootDisk | null> {
+  if (root === null) return null;
+  const path = directory.file("root.img");
+  await copyImage(root, path);
+  const screen = source.kind === "image" && useSerialConsole(path) === 0;
+  return { path, screen };
+}
+
+/** The kernel's panic, and what comes before one. */
+const PANICS = [/^panic: .*\n/m, /^Fatal trap \d+: .*\n/m];
+
+/** What makes a shell ready for scenarios; none of it must succeed. */
+const SETUP = [
+  // In single-user mode the root file system is read-only.
+  "mount -u -o rw / > /dev/null 2>&1; true",
+  "mkdir -p /tmp /mnt > /dev/null 2>&1; true",
+  "mount -t tmpfs tmpfs /tmp > /dev/null 2>&1; true",
+  // Messages would come between the lines of commands.
+  "sysctl net.link.log_link_state_change=0 > /dev/null 2>&1; true",
+  "(cat /dev/klog > /dev/null 2>&1 &)",
+  // What else would give the interface addresses, or take them.
+  "pkill devd > /dev/null 2>&1; pkill dhclient > /dev/null 2>&1; true",
+];
+
+function stop(kind: ConsoleKind, how: "reboot" | "power off"): string {
+  if (kind === "login") {
+    return how === "reboot" ? "shutdown -r now" : "shutdown -p now";
+  }
+  return how === "reboot" ? "reboot" : "halt -p || reboot -p";
+}
+
+/** Boots FreeBSD with the devices of a bench. */
+export async function startFreeBsd(
+  { source }: PreparedFreeBsd,
+  machine: FreeBsdMachine,
+  bench: Bench,
+  root: RootDisk | null,
+): Promise<ConsoleGuest> {
+  const kernel = source.kind === "kernel"
+    ? {
+      kernel: source.kernel,
+      append: kernelArguments(
+        root === null
+          ? null
+          : mountFrom(root.path, bench.rootOn === "scsi" ? "da0" : "vtbd0"),
+        source.args,
+      ),
+    }
+    : {};
+  const qemu = await startQemu({
+    name: "freebsd",
+    memory: 512,
+    accel: machine.accel,
+    reboot: true,
+    ...kernel,
+    devices: [
+      // SeaBIOS shows the boot loader's screen on the serial port.
+      ...(root?.screen ? ["-machine", "graphics=off"] : []),
+      ...bench.devices(true),
+      ...machine.args,
+    ],
+    console: {
+      failOn: PANICS,
+      timeout: COMMAND_TIMEOUT,
+      characterDelay: 1,
+    },
+  });
+  const guest = new ConsoleGuest(qemu, {
+    system: freeBsd(bench.rootOn),
+    dialogue: {
+      timeout: BOOT_TIMEOUT,
+      quiet: 60_000,
+      answer: 60_000,
+      password: machine.password,
+      loader: root?.screen === true,
+    },
+    setup: SETUP,
+    timeout: COMMAND_TIMEOUT,
+    work: "/tmp",
+    mountPoint: "/mnt",
+    stop,
+    banner: /Copyright \(c\) 1992-\d+ The FreeBSD Project\./,
+  });
+  try {
+    await guest.boot();
+    await guest.check(
+      "echo > /tmp/writable && rm /tmp/writable && [ -d /mnt ]",
+    );
+    return guest;
+  } catch (error) {
+    await guest[Symbol.asyncDispose]();
+    throw error;
+  }
+}
