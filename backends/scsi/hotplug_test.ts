@@ -88,6 +88,20 @@ Deno.test("a resize is told by an event and a unit attention condition", () => {
   assertEquals(bench.run(TUR).status, 0);
 });
 
+Deno.test("all images are looked at together", () => {
+  using bench = new ScsiBench();
+  const second = bench.image("second.img");
+  bench.device.command("lun-add", { target: 4, path: second });
+  Deno.truncateSync(second, 2 ** 22);
+  assertEquals(bench.device.command("resize", {}), {
+    capacity: 2 ** 20 + 2 ** 22,
+    previousCapacity: 2 ** 21,
+  });
+  const { data } = bench.clearAttentions()
+    .run(CAPACITY, { target: 4, room: 8 });
+  assertEquals([...data], [0, 0, 0x1f, 0xff, 0, 0, 2, 0]);
+});
+
 Deno.test("a driver that does not want to know is not told", async () => {
   using images = new ScsiBench();
   const features = featureMask(VIRTIO_F_VERSION_1);

@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { ctl } from "../support/vhostd.ts";
@@ -96,6 +96,13 @@ guests.test(`Linux: a SCSI host restarted, and killed ${KILLS} times under I/O`,
     for (const line of [work("a"), work("b"), count("/dev/sdb")]) {
       await guest.check(line);
     }
+    // Its write cache is off: what the guest knows stays true.
+    await guest.check(
+      "echo 'write through' > /sys/class/scsi_disk/0:0:0:1/cache_type",
+    );
+    const cache = "sg_modes --page=8 /dev/sdb | grep ' 08 12 ' | head -1";
+    const cacheOff = await guest.check(cache);
+    assertMatch(cacheOff, / 08 12 00 /);
     let progress = await goOn(guest, 1);
     // An orderly restart: everything in flight ends first.
     await server.stop();
@@ -120,6 +127,7 @@ guests.test(`Linux: a SCSI host restarted, and killed ${KILLS} times under I/O`,
       await guest.check("dmesg | grep -c 'I/O error' || true"),
       "0",
     );
+    assertEquals(await guest.check(cache), cacheOff);
     // What was counted is what was answered; refused ones may have been done.
     const [done, refused] = (await guest.check("cat /tmp/counted"))
       .split(" ").map(Number);

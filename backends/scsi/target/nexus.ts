@@ -65,6 +65,8 @@ export class Nexus {
   table: IoTable | null = null;
   /** Tells the initiator at once, where its transport can, that something changed. */
   notify: (asc: number) => void = () => {};
+  /** Keeps mode parameters, which changed, where they survive the process. */
+  keepModes: () => void = () => {};
   /** Whether the initiator wants the medium to stay where it is. */
   preventsRemoval = false;
   /** A media event that the initiator has not been told of: a {@linkcode MediaEvent}. */
