@@ -96,6 +96,11 @@ guests.test(`Linux: a SCSI host restarted, and killed ${KILLS} times under I/O`,
     for (const line of [work("a"), work("b"), count("/dev/sdb")]) {
       await guest.check(line);
     }
+    let progress = await goOn(guest, 1);
+    // An orderly restart: everything in flight ends first.
+    await server.stop();
+    server = await serve();
+    progress = await goOn(guest, progress);
     // Its write cache is off: what the guest knows stays true.
     await guest.check(
       "echo 'write through' > /sys/class/scsi_disk/0:0:0:1/cache_type",
@@ -103,11 +108,6 @@ guests.test(`Linux: a SCSI host restarted, and killed ${KILLS} times under I/O`,
     const cache = "sg_modes --page=8 /dev/sdb | grep ' 08 12 ' | head -1";
     const cacheOff = await guest.check(cache);
     assertMatch(cacheOff, / 08 12 00 /);
-    let progress = await goOn(guest, 1);
-    // An orderly restart: everything in flight ends first.
-    await server.stop();
-    server = await serve();
-    progress = await goOn(guest, progress);
     for (let kill = 1; kill <= KILLS; kill++) {
       progress = await goOn(guest, progress + 1);
       const { pid } = await device();
