@@ -93,7 +93,12 @@ export class Nexus {
 
   /** Establishes a unit attention condition, unless it is there. */
   raise(asc: number): void {
-    if (!this.#attentions.includes(asc)) this.#attentions.push(asc);
+    if (!this.awaits(asc)) this.#attentions.push(asc);
+  }
+
+  /** Whether the initiator has not heard of a unit attention condition. */
+  awaits(asc: number): boolean {
+    return this.#attentions.includes(asc);
   }
 
   /** Takes the oldest unit attention condition; 0 when there is none. */
