@@ -63,6 +63,7 @@ import {
 import { type RequestHost, ScsiRequest } from "./request.ts";
 import { type Bus, decodeLun, MAX_LUN, MAX_TARGET } from "./target/bus.ts";
 import { Asc } from "./target/constants.ts";
+import { MAX_TRANSFER_BYTES } from "./target/limits.ts";
 import type { Nexus } from "./target/nexus.ts";
 import { storageFinished } from "./target/sbc_transfer.ts";
 import { UNIT_CDROM } from "./target/command.ts";
@@ -73,8 +74,7 @@ const FRAMING_DESCRIPTORS = 64;
 const REGION_CROSSINGS = 16;
 /** Commands that a driver may queue for a logical unit. */
 const COMMANDS_PER_LUN = 128;
-/** 2 GiB in sectors. */
-const MAX_SECTORS = 0x40_0000;
+const SECTOR_SIZE = 512;
 
 /** What a driver has set, and believes to be there when a process has died. */
 interface Kept {
@@ -478,7 +478,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     encodeConfig({
       numQueues: this.#options.queues,
       segMax: this.#options.segMax,
-      maxSectors: MAX_SECTORS,
+      maxSectors: MAX_TRANSFER_BYTES / SECTOR_SIZE,
       cmdPerLun: COMMANDS_PER_LUN,
       senseSize: this.senseSize,
       cdbSize: this.cdbSize,
