@@ -63,6 +63,7 @@ import {
 import { type RequestHost, ScsiRequest } from "./request.ts";
 import { type Bus, decodeLun, MAX_LUN, MAX_TARGET } from "./target/bus.ts";
 import { Asc } from "./target/constants.ts";
+import { MAX_TRANSFER_BYTES } from "./target/limits.ts";
 import type { Nexus } from "./target/nexus.ts";
 import { storageFinished } from "./target/sbc_transfer.ts";
 import { UNIT_CDROM } from "./target/command.ts";
@@ -73,13 +74,18 @@ const FRAMING_DESCRIPTORS = 64;
 const REGION_CROSSINGS = 16;
 /** Commands that a driver may queue for a logical unit. */
 const COMMANDS_PER_LUN = 128;
-/** 2 GiB in sectors. */
-const MAX_SECTORS = 0x40_0000;
+const SECTOR_SIZE = 512;
 
-/** Fields of the configuration space that a driver chose. */
-interface KeptSizes {
+/** What a driver has set, and believes to be there when a process has died. */
+interface Kept {
   readonly cdbSize: number;
   readonly senseSize: number;
+  /** Mode parameters, where they are not the default ones. */
+  readonly modes: readonly {
+    readonly target: number;
+    readonly lun: number;
+    readonly pages: readonly string[];
+  }[];
 }
 
 /** A virtio SCSI host adapter. */
@@ -147,9 +153,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
       this.close();
       throw error;
     }
-    const kept = context.kept as Partial<KeptSizes> | null | undefined;
-    this.cdbSize = kept?.cdbSize ?? DEFAULT_CDB_SIZE;
-    this.senseSize = kept?.senseSize ?? DEFAULT_SENSE_SIZE;
+    this.#restore(context.kept as Partial<Kept> | null | undefined);
     this.#describe();
   }
 
@@ -165,7 +169,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     const cdbSize = view.getUint32(CONFIG_CDB_SIZE, true);
     if (senseSize <= MAX_SENSE_SIZE) this.senseSize = senseSize;
     if (cdbSize > 0 && cdbSize <= MAX_CDB_SIZE) this.cdbSize = cdbSize;
-    this.#keepSizes();
+    this.#keep();
     this.#describe();
   }
 
@@ -221,10 +225,10 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     this.#features = 0n;
     this.cdbSize = DEFAULT_CDB_SIZE;
     this.senseSize = DEFAULT_SENSE_SIZE;
-    this.#keepSizes();
     this.subscriptions.clear();
     this.#events.reset();
     this.#adapter.reset();
+    this.#keep();
     this.#describe();
   }
 
@@ -388,6 +392,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   #add(options: ResolvedLun): Lun {
     const added = this.#adapter.add(options);
     added.nexus.notify = (asc) => this.#changed(added, asc);
+    added.nexus.keepModes = () => this.#keep();
     return added;
   }
 
@@ -449,17 +454,31 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     this.#events.raise(Event.PARAMETER_CHANGE, lunField(target, lun), reason);
   }
 
-  /** Requests in flight have these sizes, whoever serves them. */
-  #keepSizes(): void {
+  #keep(): void {
     const { cdbSize, senseSize } = this;
-    this.#context.keep?.({ cdbSize, senseSize });
+    const modes = this.#adapter.luns.flatMap(({ target, lun, nexus }) => {
+      const pages = nexus.unit.mode.changed;
+      return pages === null ? [] : [{ target, lun, pages }];
+    });
+    const kept: Kept = { cdbSize, senseSize, modes };
+    this.#context.keep?.(kept);
+  }
+
+  #restore(kept: Partial<Kept> | null | undefined): void {
+    this.cdbSize = kept?.cdbSize ?? DEFAULT_CDB_SIZE;
+    this.senseSize = kept?.senseSize ?? DEFAULT_SENSE_SIZE;
+    for (const { target, lun, pages } of kept?.modes ?? []) {
+      const found = this.#adapter.luns
+        .find((one) => one.target === target && one.lun === lun);
+      found?.nexus.unit.mode.restore(pages);
+    }
   }
 
   #describe(): void {
     encodeConfig({
       numQueues: this.#options.queues,
       segMax: this.#options.segMax,
-      maxSectors: MAX_SECTORS,
+      maxSectors: MAX_TRANSFER_BYTES / SECTOR_SIZE,
       cmdPerLun: COMMANDS_PER_LUN,
       senseSize: this.senseSize,
       cdbSize: this.cdbSize,

@@ -88,6 +88,33 @@ Deno.test("a resize is told by an event and a unit attention condition", () => {
   assertEquals(bench.run(TUR).status, 0);
 });
 
+Deno.test("logical units that are there from the start are no news", () => {
+  using images = new ScsiBench();
+  const luns = ["a", "b", "c"]
+    .map((name, lun) => ({ lun, path: images.image(`${name}.img`) }));
+  using bench = new ScsiBench({ scsi: { luns } });
+  for (const { lun } of luns) {
+    assertEquals(bench.run(TUR, { lun }).sense, { key: 6, asc: 0x2900 });
+    assertEquals(bench.run(TUR, { lun }).status, 0);
+  }
+  bench.device.command("lun-add", { lun: 9, path: images.image("d.img") });
+  assertEquals(bench.run(TUR).sense, { key: 6, asc: 0x3f0e });
+});
+
+Deno.test("all images are looked at together", () => {
+  using bench = new ScsiBench();
+  const second = bench.image("second.img");
+  bench.device.command("lun-add", { target: 4, path: second });
+  Deno.truncateSync(second, 2 ** 22);
+  assertEquals(bench.device.command("resize", {}), {
+    capacity: 2 ** 20 + 2 ** 22,
+    previousCapacity: 2 ** 21,
+  });
+  const { data } = bench.clearAttentions()
+    .run(CAPACITY, { target: 4, room: 8 });
+  assertEquals([...data], [0, 0, 0x1f, 0xff, 0, 0, 2, 0]);
+});
+
 Deno.test("a driver that does not want to know is not told", async () => {
   using images = new ScsiBench();
   const features = featureMask(VIRTIO_F_VERSION_1);

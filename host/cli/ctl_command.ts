@@ -52,7 +52,7 @@ export const CTL: CommandSpec = {
   maximumArguments: 4,
   notes: [
     "status   tells of the devices, their connections, rings and counters",
-    "resize   makes a disk look at the size of its image again",
+    "resize   makes disks look at the size of their images again",
     "resume   has a disk go on that stopped on an error (on-error=stop)",
     "link     plugs the cable of a network device in, or pulls it",
     "balloon  set says how much memory the guest is to have: 1G, 50%, or a change",

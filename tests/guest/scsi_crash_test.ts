@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { ctl } from "../support/vhostd.ts";
@@ -91,9 +91,16 @@ guests.test(`Linux: a SCSI host restarted, and killed ${KILLS} times under I/O`,
     await using guest = await startLinuxGuest({
       devices: vhostUserScsi(socket, ",num_queues=2", 50),
     });
-    await guest.check("mkfs.ext4 -q -F /dev/sda && mount /dev/sda /mnt");
+    // Which one is sda is a matter of chance.
+    for (const [lun, name] of ["files", "counter"].entries()) {
+      await guest.check(
+        `ln -s $(ls /sys/class/scsi_disk/0:0:0:${lun}/device/block) ` +
+          `/dev/${name}`,
+      );
+    }
+    await guest.check("mkfs.ext4 -q -F /dev/files && mount /dev/files /mnt");
     assertEquals((await device()).session?.inflightTracking, true);
-    for (const line of [work("a"), work("b"), count("/dev/sdb")]) {
+    for (const line of [work("a"), work("b"), count("/dev/counter")]) {
       await guest.check(line);
     }
     let progress = await goOn(guest, 1);
@@ -101,6 +108,13 @@ guests.test(`Linux: a SCSI host restarted, and killed ${KILLS} times under I/O`,
     await server.stop();
     server = await serve();
     progress = await goOn(guest, progress);
+    // Its write cache is off: what the guest knows stays true.
+    await guest.check(
+      "echo 'write through' > /sys/class/scsi_disk/0:0:0:1/cache_type",
+    );
+    const cache = "sg_modes --page=8 /dev/counter | grep ' 08 12 ' | head -1";
+    const cacheOff = await guest.check(cache);
+    assertMatch(cacheOff, / 08 12 00 /);
     for (let kill = 1; kill <= KILLS; kill++) {
       progress = await goOn(guest, progress + 1);
       const { pid } = await device();
@@ -120,14 +134,15 @@ guests.test(`Linux: a SCSI host restarted, and killed ${KILLS} times under I/O`,
       await guest.check("dmesg | grep -c 'I/O error' || true"),
       "0",
     );
+    assertEquals(await guest.check(cache), cacheOff);
     // What was counted is what was answered; refused ones may have been done.
     const [done, refused] = (await guest.check("cat /tmp/counted"))
       .split(" ").map(Number);
     const counted = Number(
-      await guest.check("head -c 512 /dev/sdb | tr -d '\\000'"),
+      await guest.check("head -c 512 /dev/counter | tr -d '\\000'"),
     );
     assert(done > 0 && counted >= done && counted <= done + refused);
-    await guest.check("umount /mnt && e2fsck -fn /dev/sda");
+    await guest.check("umount /mnt && e2fsck -fn /dev/files");
     assertEquals(await guest.powerOff(), 0);
   } finally {
     await server.stop();

@@ -239,3 +239,30 @@ guests.test("Linux: logical units come, grow and go under I/O", async () => {
   assertMatch(failed, /^good$/m);
   assertEquals(await guest.powerOff(), 0);
 });
+
+guests.test("Linux: a SCSI host behind QEMU's generic device", async () => {
+  using directory = TemporaryDirectory.make("scsi");
+  const socket = directory.file("scsi.sock");
+  const image = directory.file("disk.img");
+  makeImage(image, 32 * MIB);
+  await using server = await serveScsi(socket, { path: image, queues: 2 });
+  // This one asks us for the configuration, and tells us what the driver writes.
+  await using guest = await startLinuxGuest({
+    devices: [
+      ...["-chardev", `socket,id=scsi,path=${socket}`, "-device"],
+      "vhost-user-test-device-pci,chardev=scsi,virtio-id=8,num_vqs=4," +
+      "vq_size=128,config_size=36",
+    ],
+  });
+  await guest.check("mkfs.ext4 -q -F /dev/sda && mount /dev/sda /mnt");
+  await guest.check(
+    "cp /bin/busybox /mnt && sync && echo 3 > /proc/sys/vm/drop_caches && " +
+      "cmp /bin/busybox /mnt/busybox && umount /mnt",
+  );
+  const { senseSize, cdbSize } = (await server.status()).device as Record<
+    string,
+    number
+  >;
+  assertEquals([senseSize, cdbSize], [96, 32]);
+  assertEquals(await guest.powerOff(), 0);
+});

@@ -169,6 +169,21 @@ guests.test("Linux: two guests share a disk and a CD-ROM", async () => {
   assertEquals(await beta.check(mount), "disc two");
   assertEquals(await alpha.check(mount), "disc two");
 
+  // Another disk, for one of them.
+  const extra = file("extra.img");
+  makeImage(extra, 4 * MIB);
+  await ctl(management, "lun", "add", `hba=alpha,target=2,path=${extra}`);
+  const sizeOf = (guest: LinuxGuest, sectors: number) =>
+    guest.check(
+      `i=0; until [ "$(cat /sys/block/sdb/size 2>/dev/null)" = ${sectors} ]; ` +
+        "do sleep 0.1; i=$((i+1)); [ $i -lt 100 ]; done",
+      30_000,
+    );
+  await sizeOf(alpha, 4 * MIB / 512);
+  Deno.truncateSync(extra, 8 * MIB);
+  await ctl(management, "lun", "resize", "hba=alpha,target=2");
+  await sizeOf(alpha, 8 * MIB / 512);
+
   // The process dies: both come back with what they had.
   const pids = async () => {
     const { devices } = JSON.parse(await ctl(management, "status", "--json"));
@@ -189,6 +204,13 @@ guests.test("Linux: two guests share a disk and a CD-ROM", async () => {
     assert((await guest.check(mount)).endsWith("disc two"));
   }
   assertEquals([await write(alpha), await write(beta)], ["0", CONFLICT]);
+  await alpha.check("dd if=/dev/sdb of=/dev/null bs=1M count=8 iflag=direct");
+  await ctl(management, "lun", "remove", "hba=alpha,target=2");
+  await alpha.check(
+    "i=0; while [ -e /sys/block/sdb ]; do sleep 0.1; i=$((i+1)); " +
+      "[ $i -lt 100 ]; done",
+    30_000,
+  );
   assertEquals(await alpha.powerOff(), 0);
   assertEquals(await beta.powerOff(), 0);
 });

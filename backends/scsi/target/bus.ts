@@ -140,7 +140,13 @@ export class Bus {
 
   #changed(target: Target, except: Nexus | null): void {
     for (const nexus of target.luns.values()) {
-      if (nexus !== except) nexus.raise(Asc.REPORTED_LUNS_DATA_HAS_CHANGED);
+      // Whoever has to look at everything anyway is not told of a part.
+      const isNew = nexus.awaits(
+        Asc.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED,
+      );
+      if (nexus !== except && !isNew) {
+        nexus.raise(Asc.REPORTED_LUNS_DATA_HAS_CHANGED);
+      }
     }
   }
 }

@@ -17,7 +17,7 @@ import {
   UNIT_WELL_KNOWN,
 } from "./command.ts";
 import { COMMANDS } from "./commands.ts";
-import { Asc, SenseKey } from "./constants.ts";
+import { Asc, SenseKey, TaskAttribute } from "./constants.ts";
 import type { Task } from "./task.ts";
 import type { LogicalUnit } from "./unit.ts";
 
@@ -86,6 +86,10 @@ export function startTask(task: Task): void {
       key: SenseKey.UNIT_ATTENTION,
       asc: nexus.takeAttention(),
     });
+  }
+  if (task.attribute === TaskAttribute.ACA) {
+    // There never is an auto contingent allegiance that it could be for.
+    return task.illegal(Asc.INVALID_MESSAGE_ERROR);
   }
   if (command === null) return refuseUnknown(task);
   if (

@@ -4,6 +4,11 @@
  * @module
  */
 
+/**
+ * Most bytes of a READ, WRITE, VERIFY or WRITE AND VERIFY: what one command may
+ * keep all others of a process waiting for.
+ */
+export const MAX_TRANSFER_BYTES: number = 2 ** 26;
 /** Most blocks of a COMPARE AND WRITE. */
 export const MAX_COMPARE_BLOCKS = 255;
 /** Most bytes of a WRITE SAME. */

@@ -9,6 +9,7 @@
 
 import { putU16, u16 } from "./bytes.ts";
 import { UNIT_CDROM } from "./command.ts";
+import { hex, unhex } from "./names.ts";
 import type { UnitOptions } from "./unit.ts";
 
 /** Page control: which values of a page are asked for. */
@@ -137,6 +138,22 @@ export class ModeParameters {
   /** Back to the defaults. */
   reset(): void {
     for (const { current, defaults } of this.pages) current.set(defaults);
+  }
+
+  /** What {@linkcode restore} takes: the pages in hexadecimal, if any was changed. */
+  get changed(): string[] | null {
+    const isChanged = this.pages.some(({ current, defaults }) =>
+      current.some((byte, i) => byte !== defaults[i])
+    );
+    return isChanged ? this.pages.map(({ current }) => hex(current)) : null;
+  }
+
+  /** Takes over what a predecessor had; pages of another kind are left alone. */
+  restore(pages: readonly string[]): void {
+    for (const [i, { current }] of this.pages.entries()) {
+      const bytes = unhex(pages[i] ?? "");
+      if (bytes.length === current.length) current.set(bytes);
+    }
   }
 
   #byte(page: number, at: number): number {

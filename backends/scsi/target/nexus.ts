@@ -65,6 +65,8 @@ export class Nexus {
   table: IoTable | null = null;
   /** Tells the initiator at once, where its transport can, that something changed. */
   notify: (asc: number) => void = () => {};
+  /** Keeps mode parameters, which changed, where they survive the process. */
+  keepModes: () => void = () => {};
   /** Whether the initiator wants the medium to stay where it is. */
   preventsRemoval = false;
   /** A media event that the initiator has not been told of: a {@linkcode MediaEvent}. */
@@ -91,7 +93,12 @@ export class Nexus {
 
   /** Establishes a unit attention condition, unless it is there. */
   raise(asc: number): void {
-    if (!this.#attentions.includes(asc)) this.#attentions.push(asc);
+    if (!this.awaits(asc)) this.#attentions.push(asc);
+  }
+
+  /** Whether the initiator has not heard of a unit attention condition. */
+  awaits(asc: number): boolean {
+    return this.#attentions.includes(asc);
   }
 
   /** Takes the oldest unit attention condition; 0 when there is none. */

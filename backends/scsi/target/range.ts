@@ -6,6 +6,7 @@
 
 import { u16, u24, u32, u64 } from "./bytes.ts";
 import { Asc, SenseKey } from "./constants.ts";
+import { MAX_TRANSFER_BYTES } from "./limits.ts";
 import { BLOCKS, LBA, type Task } from "./task.ts";
 
 /**
@@ -32,6 +33,18 @@ export function decodeRange(task: Task): void {
       range[BLOCKS] = u16(cdb, 7);
   }
 }
+
+/** Judges the range of a command that moves it: see {@linkcode judgeRange}. */
+export function judgeTransfer(task: Task): boolean {
+  if (!judgeRange(task)) return false;
+  const { blockSize } = task.nexus.unit;
+  if (task.range[BLOCKS] * blockSize <= MAX_TRANSFER_BYTES) return true;
+  task.illegalField(LENGTH_BYTES[task.cdb[0] >> 5]);
+  return false;
+}
+
+/** Where the length is, by the group of an operation code. */
+const LENGTH_BYTES: readonly number[] = [4, 7, 7, 0, 10, 6, 0, 0];
 
 /**
  * Judges the range.

@@ -415,3 +415,28 @@ bad("PREVENT ALLOW MEDIUM REMOVAL", {}, [
   ["a fixed disk", [0x1e, 0, 0, 0, 1, 0], field(4, 1)],
   ["PREVENT 2", [0x1e, 0, 0, 0, 2, 0], field(4, 1)],
 ]);
+
+Deno.test("no command moves more than the block limits page says", () => {
+  const most = 2 ** 26 / 4096;
+  using bench = new TargetBench({ unit: { blockSize: 4096 } });
+  bench.unit.capacity = 2 ** 30;
+  const long = (opcode: number, blocks: number) => [
+    ...[opcode, 0, ...be(0, 8), ...be(blocks, 4), 0, 0],
+  ];
+  for (const opcode of [0x88, 0x8a, 0x8e, 0x8f]) {
+    const { sense } = bench.run(long(opcode, most + 1));
+    assertEquals(sense, field(10), `${opcode}`);
+  }
+  const ten = (opcode: number) => [
+    ...[opcode, 0, ...be(0, 4), 0, ...be(most + 1, 2), 0],
+  ];
+  for (const opcode of [0x28, 0x2a, 0x2e, 0x2f]) {
+    assertEquals(bench.run(ten(opcode)).sense, field(7), `${opcode}`);
+  }
+  const twelve = (opcode: number) => [
+    ...[opcode, 0, ...be(0, 4), ...be(most + 1, 4), 0, 0],
+  ];
+  for (const opcode of [0xa8, 0xaa, 0xae, 0xaf]) {
+    assertEquals(bench.run(twelve(opcode)).sense, field(6), `${opcode}`);
+  }
+});

@@ -33,7 +33,7 @@ import {
   PHASE_SYNC_BEFORE_READ,
   PHASE_WRITE,
 } from "./phase.ts";
-import { decodeRange, judgeRange } from "./range.ts";
+import { decodeRange, judgeTransfer } from "./range.ts";
 import { prepareBuffer, runScript } from "./script.ts";
 import { failStorage } from "./storage_sense.ts";
 import { BLOCKS, LBA, OUTCOME_OVERRUN, type Task } from "./task.ts";
@@ -48,7 +48,7 @@ function forcesAccess(cdb: Uint8Array): boolean {
 /** Runs a READ command. */
 function read(task: Task): void {
   decodeRange(task);
-  if (!judgeRange(task)) return;
+  if (!judgeTransfer(task)) return;
   const { range, nexus } = task;
   if (range[BLOCKS] === 0) return task.good();
   const blockSize = nexus.unit.blockSize;
@@ -67,7 +67,7 @@ function read(task: Task): void {
 /** Runs a WRITE command. */
 function write(task: Task): void {
   decodeRange(task);
-  if (!judgeRange(task)) return;
+  if (!judgeTransfer(task)) return;
   const { range, nexus } = task;
   if (range[BLOCKS] === 0) return task.good();
   const blockSize = nexus.unit.blockSize;

@@ -25,7 +25,7 @@ import {
   UNIT_MEDIA,
 } from "./command.ts";
 import { Asc, Op, SenseKey } from "./constants.ts";
-import { decodeRange, judgeRange } from "./range.ts";
+import { decodeRange, judgeTransfer } from "./range.ts";
 import {
   prepareBuffer,
   prepareRange,
@@ -57,7 +57,7 @@ export function firstDifference(
 
 function* verify(task: Task): Script {
   decodeRange(task);
-  if (!judgeRange(task)) return;
+  if (!judgeTransfer(task)) return;
   const check = task.cdb[1] >> 1 & 3;
   if (check === 2) return task.illegalField(1, 2);
   const { range } = task;
@@ -122,7 +122,7 @@ function* compareMedium(
 
 function* writeAndVerify(task: Task): Script {
   decodeRange(task);
-  if (!judgeRange(task)) return;
+  if (!judgeTransfer(task)) return;
   const check = task.cdb[1] >> 1 & 3;
   // There is no such thing as one block written to many places here.
   if (check > COMPARE_ALL) return task.illegalField(1, 2);

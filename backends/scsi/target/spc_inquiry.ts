@@ -21,6 +21,7 @@ import {
 import { Op } from "./constants.ts";
 import {
   MAX_COMPARE_BLOCKS,
+  MAX_TRANSFER_BYTES,
   MAX_UNMAP_BYTES,
   MAX_UNMAP_DESCRIPTORS,
   MAX_WRITE_SAME_BYTES,
@@ -122,6 +123,7 @@ function blockLimits(unit: LogicalUnit): Uint8Array {
   data[0] = 0x01;
   data[1] = MAX_COMPARE_BLOCKS;
   putU16(data, 2, optimalSize / blockSize);
+  putU32(data, 4, MAX_TRANSFER_BYTES / blockSize);
   if (options.thin) {
     putU32(data, 16, Math.min(MAX_UNMAP_BYTES / blockSize, 0xffff_ffff));
     putU32(data, 20, MAX_UNMAP_DESCRIPTORS);

@@ -138,7 +138,10 @@ function modeSelect(task: Task): void {
     if (values.some((byte, i) => byte !== page.current[i])) changed = true;
     page.current.set(values);
   }
-  if (changed) unit.raise(Asc.MODE_PARAMETERS_CHANGED, nexus);
+  if (changed) {
+    unit.raise(Asc.MODE_PARAMETERS_CHANGED, nexus);
+    unit.modesChanged();
+  }
   task.good();
 }
 

@@ -185,10 +185,11 @@ function namedInitiators({ task, nexus, state, list }: Request):
     task.illegal(Asc.PARAMETER_LIST_LENGTH_ERROR);
     return null;
   }
+  const known = knownInitiators(nexus, state);
   const names = new Set<string>();
   for (let at = start; at < list.length; at += TRANSPORT_ID_SIZE) {
     const id = list.subarray(at, at + TRANSPORT_ID_SIZE);
-    const name = initiatorOf(nexus, state, id);
+    const name = known.get(hex(id));
     if (name === undefined) {
       task.illegalParameter(at);
       return null;
@@ -198,18 +199,16 @@ function namedInitiators({ task, nexus, state, list }: Request):
   return [...names];
 }
 
-/** The initiator that a TransportID names, of all that are or were there. */
-function initiatorOf(
+/** The initiators that are or were there, by their TransportIDs in hexadecimal. */
+function knownInitiators(
   { unit }: Nexus,
   { registrations }: ReservationState,
-  transportId: Uint8Array,
-): string | undefined {
-  const wanted = hex(transportId);
-  const known = [
+): Map<string, string> {
+  const names = [
     ...Array.from(unit.nexuses, ({ initiator }) => initiator.name),
     ...registrations.map(({ initiator }) => initiator),
   ];
-  return known.find((name) => hex(transportIdOf(name)) === wanted);
+  return new Map(names.map((name) => [hex(transportIdOf(name)), name]));
 }
 
 /** An initiator leaves; what it holds is released. */
@@ -349,7 +348,8 @@ function move(request: Request): void {
     return task.illegalParameter(17, 0);
   }
   const { name } = nexus.initiator;
-  const target = initiatorOf(nexus, state, list.subarray(LIST_SIZE));
+  const target = knownInitiators(nexus, state)
+    .get(hex(list.subarray(LIST_SIZE)));
   if (target === undefined || target === name) {
     return task.illegalParameter(LIST_SIZE);
   }

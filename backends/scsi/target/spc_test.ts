@@ -50,6 +50,7 @@ good("INQUIRY", {}, (bench) => {
   const limits = page(0xb0);
   assertEquals(limits.length, 60);
   assertEquals([limits[0], limits[1]], [1, 255]);
+  assertEquals([...limits.slice(4, 8)], be(2 ** 17, 4));
   assertEquals([...limits.slice(16, 24)], [...be(2 ** 31, 4), ...be(256, 4)]);
   assertEquals([...limits.slice(24, 28)], be(8, 4));
   assertEquals([...limits.slice(32, 40)], be(2 ** 22, 8));

@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { FakeStorage } from "../../storage/testing/fake_storage.ts";
 import { OUTCOME_ABORTED, OUTCOME_RESET } from "./task.ts";
+import { TaskAttribute } from "./constants.ts";
 import { TargetBench, type TestTask } from "./testing/bench.ts";
 import { be } from "./testing/cases.ts";
 
@@ -287,4 +288,12 @@ Deno.test("FUA, and a write cache that is off, make writes durable", () => {
   unit.mode.writeCache = false;
   assertEquals(operations(write(0)), [WRITE, FLUSH]);
   assertEquals(operations([0x0a, 0, 0, 0, 1, 0]), [WRITE, FLUSH]);
+});
+
+Deno.test("a command with the ACA attribute is refused: there is no ACA", () => {
+  using bench = new TargetBench();
+  const run = (attribute: number) =>
+    bench.run([0, 0, 0, 0, 0, 0], { attribute }).sense;
+  assertEquals(run(TaskAttribute.ACA), { key: 5, asc: 0x4900 });
+  assertEquals(run(TaskAttribute.HEAD_OF_QUEUE), null);
 });

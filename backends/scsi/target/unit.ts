@@ -206,6 +206,11 @@ export class LogicalUnit {
     for (const nexus of this.nexuses) if (nexus !== except) nexus.raise(asc);
   }
 
+  /** The mode parameters changed. */
+  modesChanged(): void {
+    for (const nexus of this.nexuses) nexus.keepModes();
+  }
+
   /** ABORT TASK. `done` is called when the command has ended. */
   abortTask(
     nexus: Nexus,
@@ -241,6 +246,7 @@ export class LogicalUnit {
   reset(done: () => void): void {
     this.reservations.legacy = null;
     this.mode.reset();
+    this.modesChanged();
     this.stopped = false;
     for (const nexus of this.nexuses) {
       nexus.clearAttention();

@@ -134,6 +134,8 @@ export interface BenchOptions {
   readonly directory?: TemporaryDirectory;
   /** Features that the driver acknowledges (default all). */
   readonly features?: bigint;
+  /** What a predecessor of the device kept. */
+  readonly kept?: unknown;
 }
 
 /** A host adapter and its driver. */
@@ -145,6 +147,8 @@ export class ScsiBench implements Disposable {
   readonly lines: string[] = [];
   /** Indices of queues that the device wanted to be served. */
   readonly resumed: number[] = [];
+  /** What the device keeps for its successor. */
+  kept: unknown;
   readonly directory: TemporaryDirectory;
   readonly #owned: boolean;
   readonly #ring = new TestRing();
@@ -170,6 +174,8 @@ export class ScsiBench implements Disposable {
       resume: (queue) => this.resumed.push(queue.index),
       watch: () => {},
       log: (level, message) => this.lines.push(`${level} ${message}`),
+      kept: options.kept,
+      keep: (value) => this.kept = value,
     };
     try {
       const scsi = options.scsi ?? { path: this.image("disk.img") };
