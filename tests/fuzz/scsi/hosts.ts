@@ -108,8 +108,6 @@ export class Hosts implements QueueWatch {
   readonly #failures: unknown[] = [];
   /** Memory changed while the device read it. */
   #raced = false;
-  /** Something was answered since the images were compared. */
-  #touched = false;
 
   constructor(options: HostsOptions) {
     this.#options = options;
@@ -205,7 +203,6 @@ export class Hosts implements QueueWatch {
       );
       return written;
     }
-    this.#touched = true;
     // Data may have come before the command was aborted.
     return this.#delayed ? totalOf(chain.writable) : written;
   }
@@ -365,8 +362,6 @@ export class Hosts implements QueueWatch {
       expect(i < MOST_TURNS, () => `no end after ${i} turns`);
     }
     this.#driver.settle("a turn");
-    if (this.#touched) this.#compare();
-    this.#touched = false;
   }
 
   #serve(queue: WatchedQueue, race: Race | null): boolean {

@@ -16,10 +16,16 @@ function input(head: number[], ...records: number[][]): Uint8Array {
   return bytes;
 }
 
-/** A command: logical unit, code, how many blocks, second byte of the CDB. */
-function command(unit: number, code: number, many = 2, one = 0): number[] {
+/** A command: logical unit, code, blocks, second byte of the CDB, contents. */
+function command(
+  unit: number,
+  code: number,
+  many = 2,
+  one = 0,
+  fill = 0x77,
+): number[] {
   return [
-    ...[0, unit, code, 0, 3, many, one, 0, 0, 40, 0x77, 0, 0, 0, 1],
+    ...[0, unit, code, 0, 3, many, one, 0, 0, 40, fill, 0, 0, 0, 1],
     ...[0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0x20],
   ];
 }
@@ -34,7 +40,7 @@ export const SCSI_SEEDS: readonly Uint8Array[] = [
     )
   ),
   ...every.filter((code) => code < 21).map((code) =>
-    input([0], command(0, code, 1, 8), command(0xc0, code, 1, 2))
+    input([0], command(0, code, 1, 8, 4), command(0xc0, code, 1, 2, 4))
   ),
   ...[1, 2, 3, 4, 5, 6].map((one) =>
     input(
