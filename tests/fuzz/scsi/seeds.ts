@@ -30,6 +30,14 @@ function command(
   ];
 }
 
+/** A command for blocks far away. */
+function far(unit: number, code: number, kind: number): number[] {
+  const record = command(unit, code);
+  record[3] = 0xe0 + kind;
+  record[4] = 0;
+  return record;
+}
+
 const every = Array.from({ length: COMMAND_COUNT }, (_, code) => code);
 
 /** One of each. */
@@ -57,6 +65,11 @@ export const SCSI_SEEDS: readonly Uint8Array[] = [
   ),
   input([0], [7, 0, 2, 3], [6, 0, 1], command(5, 0), [6, 0, 2]),
   input([0], [4, 4, 2], [7, 0, 2, 3], [6, 0, 3], [6, 0, 3, 0, 1]),
-  ...[1, 2, 3, 4, 5].map((size) => input([0], [6, 0, 0, size], command(0, 0))),
+  ...[1, 2, 3, 4, 5].map((size) =>
+    input([0], [6, 0, 0, size], command(0, 0), command(3, 1))
+  ),
+  ...[0, 1, 2, 3, 4].map((kind) =>
+    input([0], ...[0, 6, 7, 16].map((code) => far(0, code, kind)))
+  ),
   input([0], command(0, 1), [7, 0, 3, 1], command(0, 0), [6, 0, 5]),
 ];
