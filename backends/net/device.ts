@@ -337,8 +337,8 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
   }
 
   /** A finished frame for the guest. */
-  emit(frame: Frame): void {
-    this.#target!.place(frame, false);
+  emit(frame: Frame): boolean {
+    return this.#target!.place(frame, false) === DELIVERED;
   }
 
   receivable(pair: number): void {

@@ -198,6 +198,22 @@ Deno.test("buffers that cannot be used are given back", () => {
   assertEquals(driver.reap().map(({ length }) => length), [0, 0, 100, 62]);
 });
 
+Deno.test("a frame is cut as long as the receiver has room for pieces", () => {
+  using bench = new NetBench(
+    { backend: "echo" },
+    { features: without(GUEST_TSO4) },
+  );
+  bench.fill(10);
+  const made = packet({ payload: 60_000 });
+  // A sender may ask for 60,000 pieces.
+  bench.send(made.bytes, partialHeader(made, { gsoType: 1, gsoSize: 1 }));
+  const sizes = bench.received().map(({ bytes }) => bytes.length);
+  assertEquals(sizes, new Array(10).fill(made.payload + 1));
+  const status = bench.device.status().software;
+  assertEquals((status as { segments: number }).segments, 11);
+  assertEquals(bench.count("rxNoBuffer"), 1);
+});
+
 Deno.test("what the receiver did not agree to is done in software", () => {
   const made = packet({ payload: 3000 });
   const tso = partialHeader(made, { gsoType: 1, gsoSize: 1000 });

@@ -12,7 +12,7 @@ export class NetMetrics {
   rxFrames = 0;
   /** Their bytes, without virtio headers. */
   rxBytes = 0;
-  /** Frames for which the guest had no buffer. */
+  /** Frames, or first pieces of such, for which the guest had no buffer. */
   rxNoBuffer = 0;
   /** Frames that the guest's buffer was too short for. */
   rxTooLong = 0;

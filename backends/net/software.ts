@@ -3,7 +3,8 @@
  *
  * Theory of operation: a frame that asks for more than the next one on its way
  * agreed to is copied to private memory, finished there, and handed on as one or
- * several ordinary frames. All others pass by untouched.
+ * several ordinary frames. All others pass by untouched. How many pieces a frame
+ * becomes its sender says; more than the receiver has room for are not made.
  *
  * @module
  */
@@ -18,8 +19,13 @@ const PIECE = Math.ceil(MAX_FRAME / 64) * 64;
 
 /** Takes the frames that come out. */
 export interface FrameSink {
-  /** Takes a frame; it may be used again afterwards. */
-  emit(frame: Frame): void;
+  /**
+   * Takes a frame; it may be used again afterwards.
+   *
+   * @returns false when it was lost: the rest of a frame that is cut is of no
+   * use then, and not cut any more
+   */
+  emit(frame: Frame): boolean;
 }
 
 /** Finishes frames in software. */
@@ -81,7 +87,7 @@ export class SoftwareOffload implements Disposable {
       if (length === 0) return true;
       this.segments++;
       own.takeBytes(PIECE, length);
-      sink.emit(own);
+      if (!sink.emit(own)) return true;
     }
   }
 

@@ -98,8 +98,9 @@ export class Transmitter implements FrameSink, Disposable {
   }
 
   /** A frame that was finished in software. */
-  emit(frame: Frame): void {
+  emit(frame: Frame): boolean {
     this.#result = this.#parts.backend.send(frame, this.#pair);
+    return true;
   }
 
   /** Gives the memory back. */

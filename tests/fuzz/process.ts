@@ -74,6 +74,7 @@ async function reduce(
   target: Target,
   coverage: Coverage,
   inputs: readonly Uint8Array[],
+  before: (input: Uint8Array) => void,
 ): Promise<readonly Uint8Array[]> {
   const unique = new Map(inputs.map((input) => [nameOf(input), input]));
   const sorted = [...unique.values()].sort((a, b) => a.length - b.length);
@@ -82,6 +83,7 @@ async function reduce(
     seed: 1,
     inputs: sorted,
     codeOnly: true,
+    before,
   });
   return (await fuzzer.run()).kept;
 }
@@ -141,7 +143,8 @@ async function main(order: ProcessOrder): Promise<number> {
   const { found } = campaign;
   if (found !== null) await reportFinding(target, found, order, current);
   else if (order.keep) {
-    const kept = await reduce(target, coverage, campaign.kept);
+    const note = (input: Uint8Array): void => current.note(input);
+    const kept = await reduce(target, coverage, campaign.kept, note);
     writeCorpus(corpusFolder(target.name), kept);
     console.log(`${target.name}: the corpus has ${kept.length} inputs`);
   }

@@ -48,9 +48,16 @@ export function frameOf(
   view.setUint16(2, headers < 0xc0 ? payload : headers * 300 % 65536, true);
   view.setUint16(4, mtu, true);
   view.setUint16(6, start < 0xc0 ? transport : start * 257, true);
-  view.setUint16(8, offset < 0xc0 ? csumOffset : offset * 257, true);
   let frame = made.bytes;
   if (cut >= 0xc0) frame = frame.slice(0, (cut - 0xc0) * 2);
+  // At the end of the frame, within it or behind it.
+  const last = frame.length - transport - offset % 4;
+  const field = offset < 0xc0
+    ? csumOffset
+    : offset < 0xe0
+    ? Math.max(last, 0)
+    : offset * 257;
+  view.setUint16(8, field, true);
   if (odd >= 0xc0) frame[odd % Math.max(1, frame.length)] ^= cut | 1;
   return { header, frame };
 }

@@ -120,7 +120,9 @@ export class Run {
     const cuts = [bytes.u8(), 16 * bytes.u8()];
     const kind = bytes.u8(), at = bytes.u16();
     skip(bytes, 11);
-    const length = large < 0x80 ? 1530 + size % 64 : size % 0x4000;
+    const length = large < 0x80
+      ? 1530 + size % 64
+      : size % (large < 0xe0 ? 0x4000 : 32);
     for (let i = 0; i <= many % 8; i++) {
       const pieces = this.#driver.place({
         length,

@@ -60,5 +60,16 @@ export const NET_SEEDS: readonly Uint8Array[] = [
       frame(0, 0, 60),
     )
   ),
+  // Buffers of 7 bytes, then better ones.
+  input(
+    [1],
+    [3, 0, 0, 0, 1, 0xe0, 7, 0, 0, 0, 0, 0, 0x10],
+    buffers(0),
+    frame(
+      0,
+      0,
+      60,
+    ),
+  ),
   input([0], [6, 0, 0, 1], frame(0, 0, 60), [6, 0, 1], [7, 0, 3, 1]),
 ];

@@ -188,6 +188,13 @@ export function commandOf(bytes: Bytes, medium: Medium): Command {
     found.set(image.subarray(from, from + n));
     return found;
   };
+  // What is there, one byte beside it, or something else.
+  const compared = (n: number): Uint8Array<ArrayBuffer> => {
+    if (fill % 4 === 1) return pattern(n);
+    const found = there(n);
+    if (fill % 4 === 3 && n > 0) found[second % n] ^= 1;
+    return found;
+  };
   let out: Uint8Array<ArrayBuffer> = new Uint8Array(0);
   let room = 0;
   switch (shape) {
@@ -201,7 +208,7 @@ export function commandOf(bytes: Bytes, medium: Medium): Command {
       break;
     case "verify":
       putRange(cdb, lba, blocks);
-      if ((one & 2) !== 0) out = fill < 0xc0 ? there(length) : pattern(length);
+      if ((one & 2) !== 0) out = compared(length);
       break;
     case "same":
       putRange(cdb, lba, blocks);
@@ -211,7 +218,7 @@ export function commandOf(bytes: Bytes, medium: Medium): Command {
       putRange(cdb, lba, 0);
       cdb[13] = blocks;
       out = new Uint8Array(2 * length);
-      out.set(fill < 0xc0 ? there(length) : pattern(length));
+      out.set(compared(length));
       out.set(pattern(length), length);
       break;
     case "unmap": {

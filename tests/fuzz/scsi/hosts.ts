@@ -40,6 +40,7 @@ import {
   Delays,
   type Images,
   makeAdapter,
+  SPARE,
   type UnitFacts,
 } from "./units.ts";
 
@@ -55,6 +56,13 @@ export const HOLE = 0x18_0000;
 const MOST_READS = 1_000_000;
 const BUDGET = 8;
 const MOST_TURNS = 200;
+/** Functions that abort commands. */
+const TaskManagement = {
+  ABORT_TASK_SET: 1,
+  CLEAR_TASK_SET: 3,
+  I_T_NEXUS_RESET: 4,
+  LOGICAL_UNIT_RESET: 5,
+} as const;
 /** Who may write these? Nobody. */
 const READ_ONLY = ["c", "d", "f"];
 const WRITABLE = ["a", "b", "e"];
@@ -104,12 +112,12 @@ export class Hosts implements QueueWatch {
   readonly #owners = new Map<VirtQueue, Side>();
   readonly #parked = new Set<VirtQueue>();
   readonly #taken = new Map<ModelChain, Taken>();
+  /** The commands that task management functions are for. */
+  readonly #aborted = new Map<ModelChain, readonly ModelChain[]>();
   readonly #pending: Promise<void>[] = [];
   readonly #failures: unknown[] = [];
   /** Memory changed while the device read it. */
   #raced = false;
-  /** Something was answered since the images were compared. */
-  #touched = false;
 
   constructor(options: HostsOptions) {
     this.#options = options;
@@ -160,8 +168,9 @@ export class Hosts implements QueueWatch {
   }
 
   taken(queue: WatchedQueue, chain: ModelChain): void {
-    if (queue.index !== 2) return;
     const side = this.#owners.get(queue)!;
+    if (queue.index === 0) this.#manages(side, chain);
+    if (queue.index !== 2) return;
     const { senseSize, cdbSize, units } = side;
     const readable = totalOf(chain.readable),
       writable = totalOf(chain.writable);
@@ -177,6 +186,8 @@ export class Hosts implements QueueWatch {
       ...chain.writable,
     ]);
     this.#taken.set(chain, {
+      side: side.number,
+      raced: this.#raced,
       field,
       cdb,
       out: bytes.slice(REQUEST + cdbSize),
@@ -192,6 +203,21 @@ export class Hosts implements QueueWatch {
     });
   }
 
+  /** Notes which commands a task management function is for. */
+  #manages({ number }: Side, chain: ModelChain): void {
+    const bytes = readPart(this.#memory, chain.readable, 0, 24);
+    if (bytes.length < 24) return;
+    const view = new DataView(bytes.buffer);
+    if (view.getUint32(0, true) !== 0) return;
+    const aborted: ModelChain[] = [];
+    const managed = { field: bytes.subarray(8, 16), side: number };
+    const subtype = view.getUint32(4, true);
+    for (const [one, taken] of this.#taken) {
+      if (covers(subtype, managed, taken)) aborted.push(one);
+    }
+    this.#aborted.set(chain, aborted);
+  }
+
   completed(queue: WatchedQueue, chain: ModelChain, written: number): number {
     if (queue.index === 1) {
       const right = totalOf(chain.writable) < 16 ? 0 : 16;
@@ -205,7 +231,6 @@ export class Hosts implements QueueWatch {
       );
       return written;
     }
-    this.#touched = true;
     // Data may have come before the command was aborted.
     return this.#delayed ? totalOf(chain.writable) : written;
   }
@@ -216,6 +241,13 @@ export class Hosts implements QueueWatch {
     const bytes = readPart(this.#memory, chain.writable, 0, written);
     if (queue.index === 0) {
       const answer = bytes[written - 1] ?? 0;
+      const aborted = this.#aborted.get(chain) ?? [];
+      this.#aborted.delete(chain);
+      expect(
+        written !== 1 || answer !== 0 ||
+          !aborted.some((one) => this.#taken.has(one)),
+        () => "commands go on that are said to be aborted",
+      );
       expect(
         [0, 3, 10, 11, 12].includes(answer),
         () => `response ${answer} to task management`,
@@ -241,7 +273,7 @@ export class Hosts implements QueueWatch {
     }
     if (!this.#disjoint(chain)) return this.#resync();
     const head = readPart(this.#memory, chain.writable, 0, size);
-    if (this.#raced) return this.#resync();
+    if (taken.raced) return this.#resync();
     const answer = judgeAnswer(taken, head, written);
     const { response, status, transferred } = answer;
     const [opcode] = taken.cdb;
@@ -365,8 +397,6 @@ export class Hosts implements QueueWatch {
       expect(i < MOST_TURNS, () => `no end after ${i} turns`);
     }
     this.#driver.settle("a turn");
-    if (this.#touched) this.#compare();
-    this.#touched = false;
   }
 
   #serve(queue: WatchedQueue, race: Race | null): boolean {
@@ -436,5 +466,31 @@ export class Hosts implements QueueWatch {
 
   #say(line: string): void {
     this.#observer.say?.(line);
+  }
+}
+
+/** Whether a task management function aborts a command that was there. */
+function covers(
+  subtype: number,
+  managed: Pick<Taken, "side" | "field">,
+  { side, field, malformed, raced }: Taken,
+): boolean {
+  const [kind, target] = managed.field;
+  if (malformed || raced || kind !== 1 || field[0] !== 1) return false;
+  // One that comes and goes is not always the same.
+  if (field[1] !== target || target === SPARE.target) return false;
+  const lun = lunOf(field) === lunOf(managed.field);
+  const own = side === managed.side;
+  switch (subtype) {
+    case TaskManagement.ABORT_TASK_SET:
+      return own && lun;
+    case TaskManagement.I_T_NEXUS_RESET:
+      return own;
+    case TaskManagement.CLEAR_TASK_SET:
+    case TaskManagement.LOGICAL_UNIT_RESET:
+      // What has the same numbers is the same, where both hosts have it.
+      return lun;
+    default:
+      return false;
   }
 }

@@ -13,6 +13,8 @@ export const REQUEST = 19, RESPONSE = 12;
 
 /** A command as it was taken. */
 export interface Taken {
+  /** Number of the host adapter. */
+  readonly side: number;
   readonly field: Uint8Array;
   readonly cdb: Uint8Array<ArrayBuffer>;
   readonly out: Uint8Array<ArrayBuffer>;
@@ -24,6 +26,8 @@ export interface Taken {
   readonly malformed: boolean;
   /** Its LUN field names a target, or the well-known logical unit. */
   readonly known: boolean;
+  /** Memory changed while it was read. */
+  readonly raced: boolean;
 }
 
 /** A response. */
