@@ -26,6 +26,8 @@ export interface Handler {
   readonly requires?: number;
   /** The message demands a reply of its own, whatever its flags say. */
   readonly replies?: boolean;
+  /** Another message follows its answer at once: it is worth waiting for. */
+  readonly followed?: boolean;
   /** Most descriptors that may come along; none where it is absent. */
   readonly maxFds?: number;
   /**
