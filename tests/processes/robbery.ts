@@ -6,9 +6,11 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { openFdCount } from "../../sys/fd.ts";
+import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { mappingsOf } from "../../sys/mapping.ts";
 import { SECTOR } from "../protocol/disk.ts";
 import { ChildProcess } from "../support/process.ts";
+import { type Requirement, skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { COMMAND_ARGUMENTS } from "../support/vhostd.ts";
 import { CrashGuest } from "./crash.ts";
@@ -22,17 +24,33 @@ export interface CrashKind {
   readonly keys: string;
   /** Requests that the guest keeps in flight. */
   readonly depth: number;
+  /** What its tests are declared with. */
+  readonly requirement: Requirement;
 }
+
+const nothing = skipUnless(true, "");
+const uring = skipUnless(IoUring.supported(), "io_uring is not available");
 
 /** All kinds. */
 export const KINDS: readonly CrashKind[] = [
-  { name: "io_uring, direct", keys: "engine=io_uring,direct=on", depth: 64 },
+  {
+    name: "io_uring, direct",
+    keys: "engine=io_uring,direct=on",
+    depth: 64,
+    requirement: uring,
+  },
   {
     name: "io_uring, write-through",
     keys: "engine=io_uring,wce=off",
     depth: 64,
+    requirement: uring,
   },
-  { name: "sync", keys: "engine=sync,wce=off", depth: 32 },
+  {
+    name: "sync",
+    keys: "engine=sync,wce=off",
+    depth: 32,
+    requirement: nothing,
+  },
 ];
 
 function serve(image: string, socket: string, keys: string): ChildProcess {
