@@ -6,9 +6,11 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { openFdCount } from "../../sys/fd.ts";
+import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { mappingsOf } from "../../sys/mapping.ts";
 import { SECTOR } from "../protocol/disk.ts";
 import { ChildProcess } from "../support/process.ts";
+import { type Requirement, skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { COMMAND_ARGUMENTS } from "../support/vhostd.ts";
 import { CrashGuest, type CrashGuestOptions } from "./crash.ts";
@@ -24,17 +26,33 @@ export interface CrashKind {
   readonly depth: number;
   /** What the guest's driver does otherwise than usual. */
   readonly driver?: Pick<CrashGuestOptions, "packed" | "inOrder" | "indirect">;
+  /** What its tests are declared with. */
+  readonly requirement: Requirement;
 }
+
+const nothing = skipUnless(true, "");
+const uring = skipUnless(IoUring.supported(), "io_uring is not available");
 
 /** All kinds. */
 export const KINDS: readonly CrashKind[] = [
-  { name: "io_uring, direct", keys: "engine=io_uring,direct=on", depth: 64 },
+  {
+    name: "io_uring, direct",
+    keys: "engine=io_uring,direct=on",
+    depth: 64,
+    requirement: uring,
+  },
   {
     name: "io_uring, write-through",
     keys: "engine=io_uring,wce=off",
     depth: 64,
+    requirement: uring,
   },
-  { name: "sync", keys: "engine=sync,wce=off", depth: 32 },
+  {
+    name: "sync",
+    keys: "engine=sync,wce=off",
+    depth: 32,
+    requirement: nothing,
+  },
 ];
 
 /** Kinds with packed rings. */
@@ -44,12 +62,14 @@ export const PACKED_KINDS: readonly CrashKind[] = [
     keys: "engine=io_uring,direct=on",
     depth: 64,
     driver: { packed: true },
+    requirement: uring,
   },
   {
     name: "packed, in order, chains of three descriptors",
     keys: "engine=io_uring,wce=off",
     depth: 33,
     driver: { packed: true, inOrder: true, indirect: false },
+    requirement: uring,
   },
 ];
 
