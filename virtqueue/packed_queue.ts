@@ -208,10 +208,13 @@ export class PackedQueue implements RunningQueue {
   }
 
   get position(): number {
-    const available = this.#parked > 0
+    return this.#parked > 0
       ? this.#parkedPositions[this.#parked - 1]
       : this.#position;
-    return (encodePosition(available, this.size) |
+  }
+
+  get base(): number {
+    return (encodePosition(this.position, this.size) |
       encodePosition(this.#usedPosition, this.size) << 16) >>> 0;
   }
 
