@@ -73,7 +73,7 @@ export type { PackedQueueOptions } from "./packed_ring.ts";
 /** Bad chains that one call of `take` looks at. */
 const BAD_BUDGET = 32;
 /** Descriptors that are found to be available with one fence. */
-const LOOK_AHEAD = 8;
+const LOOK_AHEAD = 32;
 
 /** The device side of a packed virtqueue. */
 export class PackedQueue implements RunningQueue {
@@ -239,7 +239,8 @@ export class PackedQueue implements RunningQueue {
         fault = this.#read(chain, position, size - this.#outstanding());
         if (fault > RING_WRAP) {
           this.#position = advance(position, reader.count, this.size);
-          this.#ahead = Math.max(0, this.#ahead - reader.count);
+          const ahead = this.#ahead - reader.count;
+          this.#ahead = ahead > 0 ? ahead : 0;
         }
       }
       if (fault <= RING_WRAP) {
