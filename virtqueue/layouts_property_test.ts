@@ -160,7 +160,7 @@ class Play {
     }
     while (this.#held.length > 0) this.complete(0);
     this.publish();
-    this.queue = this.#start(this.queue.position);
+    this.queue = this.#start(this.queue.base);
     this.#deviceSleeps = false;
   }
 

@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { needEvent } from "./notification.ts";
+import { needEvent, needPackedEvent } from "./notification.ts";
+import { encodePosition } from "./packed_ring.ts";
 
 const index = fc.integer({ min: 0, max: 0xffff });
 
@@ -41,4 +42,38 @@ Deno.test("needEvent() is true for exactly the entries of a step", () => {
       },
     ),
   );
+});
+
+Deno.test("needPackedEvent() is true for exactly the descriptors of a step", () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 40 }),
+      fc.nat(),
+      fc.nat(),
+      fc.nat(),
+      (size, from, length, at) => {
+        const laps = 2 * size;
+        const previous = from % laps, step = length % (size + 1);
+        const event = at % laps;
+        let passed = false;
+        for (let i = 0; i < step; i++) {
+          if ((previous + i) % laps === event) passed = true;
+        }
+        assertEquals(
+          needPackedEvent(
+            encodePosition(event, size),
+            (previous + step) % laps,
+            previous,
+            size,
+          ),
+          passed,
+        );
+      },
+    ),
+  );
+});
+
+Deno.test("needPackedEvent() takes an event beyond the ring for passed", () => {
+  assertEquals(needPackedEvent(7, 1, 0, 7), true);
+  assertEquals(needPackedEvent(0xffff, 1, 0, 7), true);
 });

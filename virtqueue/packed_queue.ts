@@ -73,7 +73,7 @@ export type { PackedQueueOptions } from "./packed_ring.ts";
 /** Bad chains that one call of `take` looks at. */
 const BAD_BUDGET = 32;
 /** Descriptors that are found to be available with one fence. */
-const LOOK_AHEAD = 8;
+const LOOK_AHEAD = 32;
 
 /** The device side of a packed virtqueue. */
 export class PackedQueue implements RunningQueue {
@@ -208,10 +208,13 @@ export class PackedQueue implements RunningQueue {
   }
 
   get position(): number {
-    const available = this.#parked > 0
+    return this.#parked > 0
       ? this.#parkedPositions[this.#parked - 1]
       : this.#position;
-    return (encodePosition(available, this.size) |
+  }
+
+  get base(): number {
+    return (encodePosition(this.position, this.size) |
       encodePosition(this.#usedPosition, this.size) << 16) >>> 0;
   }
 
@@ -236,7 +239,8 @@ export class PackedQueue implements RunningQueue {
         fault = this.#read(chain, position, size - this.#outstanding());
         if (fault > RING_WRAP) {
           this.#position = advance(position, reader.count, this.size);
-          this.#ahead = Math.max(0, this.#ahead - reader.count);
+          const ahead = this.#ahead - reader.count;
+          this.#ahead = ahead > 0 ? ahead : 0;
         }
       }
       if (fault <= RING_WRAP) {

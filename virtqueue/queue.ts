@@ -23,7 +23,7 @@ export interface VirtQueue {
   readonly inFlight: number;
   /**
    * Position in the available ring (0 to 65535) from which a restarted ring goes
-   * on: the value of `VHOST_USER_GET_VRING_BASE`. Only meaningful with nothing in
+   * on; 0 is where a ring begins after a reset. Only meaningful with nothing in
    * flight.
    */
   readonly position: number;
@@ -89,6 +89,11 @@ export interface RunningQueue extends VirtQueue {
   readonly broken: string | null;
   /** The last chain error, for people, or `null`. */
   readonly lastError: string | null;
+  /**
+   * Where a restarted ring goes on, in the terms of its layout: the value of
+   * `VHOST_USER_GET_VRING_BASE`. Only meaningful with nothing in flight.
+   */
+  readonly base: number;
   /** What was counted since the ring started. */
   readonly counters: QueueCounters;
   /**

@@ -215,6 +215,10 @@ export class SplitQueue implements RunningQueue {
       : this.#position;
   }
 
+  get base(): number {
+    return this.position;
+  }
+
   take(): DescriptorChain | null {
     const chain = this.#pool.peek();
     if (chain === null || this.#broken !== null) return null;

@@ -36,7 +36,7 @@ export interface QueueOptions {
    * structure, a multiple of 4.
    */
   readonly usedRing: number;
-  /** Where to go on: see {@linkcode VirtQueue.position}. */
+  /** Where to go on: see {@linkcode RunningQueue.base}. */
   readonly position: number;
   /** Whether VIRTIO_F_EVENT_IDX was negotiated. */
   readonly eventIdx: boolean;

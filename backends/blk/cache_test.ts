@@ -116,7 +116,7 @@ function trace(
   const submit = storage.submit.bind(storage);
   (storage as Storage).submit = (...args) => {
     bench.queues[0].publish();
-    seen.push([args[1], bench.drivers[0].usedIndex]);
+    seen.push([args[1], bench.queues[0].counters.completed]);
     submit(...args);
   };
   act(bench);

@@ -45,7 +45,7 @@ Deno.test("ctl asks a server for its status and resizes its disks", async () => 
   assertStringIncludes(data.session.protocolFeatures.join(), "CONFIG");
   const busy = await ctl("status", "data");
   assertStringIncludes(busy, "data.sock: a front-end is connected\n");
-  assertMatch(busy, /\n {2}features: .*SEG_MAX .*VERSION_1\n/);
+  assertMatch(busy, /\n {2}features: .*SEG_MAX .*VERSION_1 ORDER_PLATFORM\n/);
   assertMatch(busy, /\n {2}protocol features: .*MQ/);
   frontEnd.close();
 

@@ -119,7 +119,7 @@ export class HostedDevice implements Disposable {
     if (this.#rings.has(setup.index)) {
       throw new Error(`Ring ${setup.index} runs already`);
     }
-    const { index, position, kickFd } = setup;
+    const { index, kickFd } = setup;
     const tracked = setup.inflight
       ? viewMemory(setup.inflight.address, setup.inflight.size)
       : null;
@@ -139,7 +139,9 @@ export class HostedDevice implements Disposable {
     this.#activate(ring);
     // A predecessor may have died between publishing and notifying: one
     // notification too many is harmless, one too few stalls the driver.
-    if (position !== 0) ring.notify();
+    // A tracked packed ring may be anywhere, also back at its start.
+    const anywhere = tracked !== null && this.#has(VIRTIO_F_RING_PACKED);
+    if (ring.queue.position !== 0 || anywhere) ring.notify();
     this.#loop.waiter.flush();
   }
 
@@ -178,7 +180,7 @@ export class HostedDevice implements Disposable {
   /**
    * Drains a ring and stops it.
    *
-   * @returns where to go on, see {@linkcode VirtQueue.position}
+   * @returns where to go on, see {@linkcode RunningQueue.base}
    */
   stopRing(index: number): number {
     const ring = this.#ring(index);
@@ -189,7 +191,7 @@ export class HostedDevice implements Disposable {
     this.#rings.delete(index);
     this.#deactivate(ring);
     if (ring.tracked !== null) detachMemory(ring.tracked);
-    return ring.queue.position;
+    return ring.queue.base;
   }
 
   /** Drains and stops every ring. */

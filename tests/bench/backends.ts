@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Manner } from "./clients.ts";
 import { ChildProcess, waitForListener } from "../support/process.ts";
 import { COMMAND_ARGUMENTS } from "../support/vhostd.ts";
 import { findQemu } from "../guest/rig/qemu.ts";
@@ -37,8 +38,8 @@ export interface Backend {
   readonly name: string;
   /** Starts it; it listens when the promise resolves. */
   start(disk: Disk): Promise<ChildProcess>;
-  /** The client has requests in flight tracked. */
-  readonly tracked?: boolean;
+  /** How the client speaks to it. */
+  readonly manner?: Manner;
   /** What a driver sees (default virtio-blk). */
   readonly device?: Disk["device"];
 }

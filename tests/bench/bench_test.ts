@@ -161,8 +161,9 @@ Deno.test("the load generator checks every 4 KiB, whatever the size of a request
     logLevel: "error",
     signals: false,
   });
-  const load = (blockSize: number) =>
+  const load = (blockSize: number, packed = false) =>
     runLoad({
+      packed,
       socket: directory.file("blk.sock"),
       operation: "read",
       pattern: "sequential",
@@ -176,7 +177,10 @@ Deno.test("the load generator checks every 4 KiB, whatever the size of a request
       everyLatency: false,
     });
   const sizes = [512, 1536, 4096, 6144, 131072];
-  for (const size of sizes) assertEquals((await load(size)).errors, 0);
+  for (const size of sizes) {
+    assertEquals((await load(size)).errors, 0);
+    assertEquals((await load(size, true)).errors, 0);
+  }
   // Not the first stamp of a large request, and of some small ones.
   using file = Deno.openSync(path, { write: true });
   for (let at = STAMP_UNIT; at < bytes; at += 2 * STAMP_UNIT) {

@@ -17,7 +17,13 @@ import {
   usage,
   vhostd,
 } from "./backends.ts";
-import { blkioClient, type Client, type Load, ownClient } from "./clients.ts";
+import {
+  blkioClient,
+  type Client,
+  type Load,
+  type Manner,
+  ownClient,
+} from "./clients.ts";
 import { stampImage } from "./load.ts";
 import {
   type CaseResult,
@@ -109,6 +115,7 @@ Measures vhostd and qemu-storage-daemon on the same files, in turns.
   --no-peers      measure vhostd alone
   --no-polling    leave out vhostd with poll=off
   --no-tracking   leave out vhostd with requests in flight tracked
+  --no-packed     leave out vhostd with packed rings
   --json=FILE     write all results to a file
   --help          print this text and exit`;
 
@@ -123,11 +130,11 @@ async function measure(
   child: ChildProcess,
   disk: Disk,
   load: Load,
-  tracked: boolean,
+  manner: Manner,
   options: Options,
 ): Promise<Run> {
   const before = usage(child.pid);
-  const result = await options.client.run(disk, load, options.seconds, tracked);
+  const result = await options.client.run(disk, load, options.seconds, manner);
   const after = usage(child.pid);
   return {
     ...result,
@@ -158,8 +165,8 @@ export async function runCase(
           started.push({ disk, child: await backend.start(disk) });
         }
         const { disk, child } = started[i];
-        const tracked = backend.tracked === true;
-        const run = await measure(child, disk, one.load, tracked, options);
+        const manner = backend.manner ?? {};
+        const run = await measure(child, disk, one.load, manner, options);
         (runs[backend.name] ??= []).push(run);
       }
     }
@@ -172,8 +179,8 @@ export async function runCase(
 async function main(): Promise<number> {
   const args = parseArgs(Deno.args, {
     string: ["client", "rounds", "seconds", "case", "json", "keys"],
-    boolean: ["help", "peers", "polling", "tracking"],
-    negatable: ["peers", "polling", "tracking"],
+    boolean: ["help", "peers", "polling", "tracking", "packed"],
+    negatable: ["peers", "polling", "tracking", "packed"],
     collect: ["case"],
     default: {
       client: "own",
@@ -182,6 +189,7 @@ async function main(): Promise<number> {
       peers: true,
       polling: true,
       tracking: true,
+      packed: true,
       keys: "",
     },
   });
@@ -216,8 +224,14 @@ async function main(): Promise<number> {
   const backends = [
     vhostd("vhostd", args.keys),
     ...(args.polling ? [vhostd("vhostd poll=off", "poll=off")] : []),
-    ...(args.tracking && client.tracks
-      ? [{ ...vhostd("vhostd tracked", args.keys), tracked: true }]
+    ...(args.tracking && client.versatile
+      ? [{
+        ...vhostd("vhostd tracked", args.keys),
+        manner: { tracked: true },
+      }]
+      : []),
+    ...(args.packed && client.versatile
+      ? [{ ...vhostd("vhostd packed", args.keys), manner: { packed: true } }]
       : []),
     ...(args.peers
       ? [

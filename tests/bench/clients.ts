@@ -37,34 +37,46 @@ export interface Load {
   readonly verify: boolean;
 }
 
+/** How a client speaks to a back-end. */
+export interface Manner {
+  /** It has requests in flight tracked. */
+  readonly tracked?: boolean;
+  /** Its ring is a packed one. */
+  readonly packed?: boolean;
+}
+
 /** A client. */
 export interface Client {
   /** Its word for blocks all over the disk. */
   readonly scattered: string;
-  /** Whether requests in flight can be tracked. */
-  readonly tracks: boolean;
+  /** Whether it does other than usual, see {@linkcode Manner}. */
+  readonly versatile: boolean;
   /** Whether it can wait that way. */
   can(mode: Load["mode"]): boolean;
   /**
    * Loads a disk.
    *
-   * @param tracked have requests in flight tracked
    * @throws {ProcessError} when requests fail or are answered wrongly
    */
   run(
     disk: Disk,
     load: Load,
     seconds: number,
-    tracked: boolean,
+    manner: Manner,
   ): Promise<Measurement>;
 }
 
 /** The load generator of our own. */
 export const ownClient: Client = {
   scattered: "random",
-  tracks: true,
+  versatile: true,
   can: () => true,
-  run: async ({ socket, device, size }, load, seconds, tracked) => {
+  run: async (
+    { socket, device, size },
+    load,
+    seconds,
+    { tracked, packed },
+  ) => {
     const [program, prefix] = pinned(CLIENT_CPU, Deno.execPath());
     const { stdout } = await runCommand(program, {
       args: [
@@ -78,6 +90,7 @@ export const ownClient: Client = {
         ...(load.verify ? [] : ["--no-verify"]),
         ...(tracked ? ["--inflight"] : []),
         ...(device === "scsi" ? ["--device=scsi", `--size=${size}`] : []),
+        ...(packed ? ["--packed"] : []),
       ],
     });
     return JSON.parse(stdout) as LoadResult;
@@ -93,7 +106,7 @@ export function blkioClient(blkio: Blkio): Client {
   const rates = new Map<string, number>();
   return {
     scattered: "strided",
-    tracks: false,
+    versatile: false,
     can: (mode) => mode === "sleep",
     run: async (disk, load, seconds) => {
       const key = JSON.stringify([disk, load]);

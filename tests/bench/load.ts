@@ -19,7 +19,8 @@ import {
   VIRTIO_F_INDIRECT_DESC,
 } from "../../virtqueue/constants.ts";
 import { Histogram } from "./histogram.ts";
-import { LoadDriver, memoryFor } from "./load_driver.ts";
+import { LoadDriver, type LoadRing, memoryFor } from "./load_driver.ts";
+import { PackedLoadDriver } from "./packed_load_driver.ts";
 import { BLK_FORMAT, SCSI_FORMAT } from "./request_format.ts";
 
 /** Unit of the stamps in bytes. */
@@ -52,6 +53,8 @@ export interface LoadOptions {
   readonly eventIdx: boolean;
   /** Accept VIRTIO_F_INDIRECT_DESC. */
   readonly indirect: boolean;
+  /** Use a packed ring (default false), with indirect descriptors alone. */
+  readonly packed?: boolean;
   /** Have requests in flight tracked. */
   readonly inflight?: boolean;
   /** Check the stamps. */
@@ -104,7 +107,7 @@ export async function runLoad(options: LoadOptions): Promise<LoadResult> {
   let features = ~0n;
   if (!options.eventIdx) features &= ~(1n << BigInt(VIRTIO_F_EVENT_IDX));
   if (!options.indirect) features &= ~(1n << BigInt(VIRTIO_F_INDIRECT_DESC));
-  await frontEnd.handshake({ features });
+  await frontEnd.handshake({ features, packed: options.packed });
   const size = options.size ?? await capacityOf(frontEnd);
   const eventIdx =
     (frontEnd.features >> BigInt(VIRTIO_F_EVENT_IDX) & 1n) !== 0n;
@@ -113,7 +116,8 @@ export async function runLoad(options: LoadOptions): Promise<LoadResult> {
       0n;
   const memory = Math.ceil(memoryFor(depth, blockSize, format) / 4096) * 4096;
   using region = SharedRegion.create(0x10_0000, memory);
-  const driver = new LoadDriver(region, {
+  const Driver = options.packed ? PackedLoadDriver : LoadDriver;
+  const driver = new Driver(region, {
     depth,
     blockSize,
     eventIdx,
@@ -152,7 +156,7 @@ async function capacityOf(frontEnd: FrontEnd): Promise<number> {
 }
 
 class Load {
-  readonly #driver: LoadDriver;
+  readonly #driver: LoadRing;
   readonly #options: LoadOptions;
   readonly #blocks: number;
   readonly #kick: () => void;
@@ -167,7 +171,7 @@ class Load {
   #errors = 0;
 
   constructor(
-    driver: LoadDriver,
+    driver: LoadRing,
     options: LoadOptions,
     blocks: number,
     events: { kick: () => void; callFd: number },
@@ -314,7 +318,14 @@ class Load {
 if (import.meta.main) {
   const args = parseArgs(Deno.args, {
     string: ["socket", "device", "operation", "pattern", "mode"],
-    boolean: ["event-idx", "indirect", "inflight", "verify", "every-latency"],
+    boolean: [
+      "event-idx",
+      "indirect",
+      "packed",
+      "inflight",
+      "verify",
+      "every-latency",
+    ],
     negatable: ["event-idx", "indirect", "verify"],
     default: {
       operation: "read",
@@ -337,6 +348,7 @@ if (import.meta.main) {
     mode: args.mode === "poll" ? "poll" : "sleep",
     eventIdx: args["event-idx"],
     indirect: args.indirect,
+    packed: args.packed,
     inflight: args.inflight,
     verify: args.verify,
     everyLatency: args["every-latency"] === true || args.depth === 1,

@@ -58,8 +58,30 @@ function ringEntries(depth: number, indirect: boolean): number {
   return 1 << Math.ceil(Math.log2(indirect ? depth : depth * 3));
 }
 
-/** The driver's side of one ring. */
-export class LoadDriver implements RingLayout {
+/** A driver for load, of whichever layout. */
+export interface LoadRing extends RingLayout {
+  /** Requests that may be in flight. */
+  readonly depth: number;
+  /** The bytes of the region. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Offset of a slot's data in the region. */
+  dataOffset(slot: number): number;
+  /** Makes a request for the block of this number available, not published yet. */
+  submit(slot: number, block: number): void;
+  /** Publishes what was submitted; true when the device wants a kick. */
+  publish(): boolean;
+  /** The slot of the next completion, or -1. */
+  reap(): number;
+  /** Status of a slot: 0 is good. */
+  status(slot: number): number;
+  /** Asks for an interrupt; true when there is something to reap already. */
+  enableInterrupt(): boolean;
+  /** Asks for no interrupts. */
+  disableInterrupt(): void;
+}
+
+/** The driver's side of one split ring. */
+export class LoadDriver implements LoadRing {
   readonly size: number;
   readonly descriptorTable: number;
   readonly availableRing: number;

@@ -43,8 +43,12 @@ export class ServedDisk implements AsyncDisposable {
   /** Makes an image of `sectors` sectors, each stamped with its number, and serves it. */
   static async start(
     options: Readonly<Record<string, unknown>> = {},
-    { sectors = 8192, workers = 1 }: { sectors?: number; workers?: number } =
-      {},
+    { sectors = 8192, workers = 1, offer }: {
+      sectors?: number;
+      workers?: number;
+      /** Which kinds of rings to offer (default: all). */
+      offer?: { packed: boolean; inOrder: boolean };
+    } = {},
   ): Promise<ServedDisk> {
     const directory = TemporaryDirectory.make("disk");
     try {
@@ -57,6 +61,7 @@ export class ServedDisk implements AsyncDisposable {
         name: "blk",
         logLevel: "error",
         workers,
+        ...offer,
         signals: false,
       });
       return new ServedDisk(directory, server);

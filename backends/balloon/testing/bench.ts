@@ -7,14 +7,15 @@
 import type { DeviceContext } from "../../../virtqueue/device.ts";
 import { writeWords } from "../../../virtqueue/config_words.ts";
 import { GuestMemory } from "../../../virtqueue/memory.ts";
-import { SplitQueue } from "../../../virtqueue/split_queue.ts";
-import { queueOptions } from "../../../virtqueue/testing/queue.ts";
+import { startRing } from "../../../virtqueue/testing/queue.ts";
 import {
   type Completion,
   type FakeBuffer,
-  FakeDriver,
   FakeMemory,
+  type RingDriver,
 } from "../../../virtqueue/testing/driver.ts";
+import type { RunningQueue } from "../../../virtqueue/queue.ts";
+import { makeDriver, ringLayout } from "../../../virtqueue/testing/layout.ts";
 import { BalloonDevice } from "../device.ts";
 import { type BalloonOptions, resolveBalloonOptions } from "../options.ts";
 import { FakePages } from "./fake_pages.ts";
@@ -76,8 +77,8 @@ export class BalloonBench implements Disposable {
   readonly pages = new FakePages();
   readonly memory = new GuestMemory();
   readonly device: BalloonDevice;
-  readonly drivers: FakeDriver[] = [];
-  readonly queues: SplitQueue[] = [];
+  readonly drivers: RingDriver[] = [];
+  readonly queues: RunningQueue[] = [];
   /** Log lines of the device. */
   readonly lines: string[] = [];
   /** How often the device said that its configuration changed. */
@@ -106,7 +107,7 @@ export class BalloonBench implements Disposable {
     this.device.negotiate(options.features ?? this.device.features);
     this.device.activate();
     for (let index = 0; index < this.device.queueCount; index++) {
-      const driver = new FakeDriver(rings, {
+      const driver = makeDriver(rings, {
         size: options.ringSize ?? 64,
         copy: false,
       });
@@ -114,9 +115,12 @@ export class BalloonBench implements Disposable {
       const { memory } = this;
       const { maxSegments, alwaysNotify } = this.device;
       this.queues.push(
-        new SplitQueue({
-          ...queueOptions(driver, { memory, index, maxSegments }),
+        startRing(driver, {
+          memory,
+          index,
+          maxSegments,
           alwaysNotify,
+          inOrder: ringLayout.inOrder,
         }),
       );
     }

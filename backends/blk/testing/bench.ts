@@ -13,12 +13,14 @@ import {
 } from "../../../virtqueue/constants.ts";
 import type { DeviceContext } from "../../../virtqueue/device.ts";
 import { GuestMemory } from "../../../virtqueue/memory.ts";
-import { SplitQueue } from "../../../virtqueue/split_queue.ts";
 import {
   type FakeBuffer,
-  FakeDriver,
   FakeMemory,
+  type RingDriver,
 } from "../../../virtqueue/testing/driver.ts";
+import type { RunningQueue } from "../../../virtqueue/queue.ts";
+import { startRing } from "../../../virtqueue/testing/queue.ts";
+import { makeDriver, ringLayout } from "../../../virtqueue/testing/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { pattern } from "../../storage/testing/buffers.ts";
 import { BlkDevice } from "../device.ts";
@@ -116,8 +118,8 @@ export function join(
 /** A device, its queues, and a driver for each. */
 export class BlkBench implements Disposable {
   readonly device: BlkDevice;
-  readonly drivers: FakeDriver[] = [];
-  readonly queues: SplitQueue[] = [];
+  readonly drivers: RingDriver[] = [];
+  readonly queues: RunningQueue[] = [];
   /** The driver's memory. */
   readonly memory: FakeMemory;
   /** The path of the image. */
@@ -183,20 +185,13 @@ export class BlkBench implements Disposable {
       throw error;
     }
     for (let index = 0; index < queueCount; index++) {
-      const driver = new FakeDriver(this.memory, { size: QUEUE_SIZE });
-      const { descriptorTable, availableRing, usedRing } = driver;
+      const driver = makeDriver(this.memory, { size: QUEUE_SIZE });
       this.drivers.push(driver);
       this.queues.push(
-        new SplitQueue({
+        startRing(driver, {
           index,
-          size: QUEUE_SIZE,
           memory,
-          descriptorTable,
-          availableRing,
-          usedRing,
-          position: 0,
-          eventIdx: false,
-          indirect: true,
+          inOrder: ringLayout.inOrder,
           maxSegments: device.maxSegments,
           slotBase: index * QUEUE_SIZE,
         }),

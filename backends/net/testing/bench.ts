@@ -13,15 +13,15 @@ import {
 } from "../../../virtqueue/constants.ts";
 import type { DeviceContext, LogLevel } from "../../../virtqueue/device.ts";
 import { GuestMemory } from "../../../virtqueue/memory.ts";
-import type { VirtQueue } from "../../../virtqueue/queue.ts";
-import type { SplitQueue } from "../../../virtqueue/split_queue.ts";
+import type { RunningQueue, VirtQueue } from "../../../virtqueue/queue.ts";
 import {
   type Completion,
   type FakeBuffer,
-  FakeDriver,
   FakeMemory,
+  type RingDriver,
 } from "../../../virtqueue/testing/driver.ts";
-import { startQueue } from "../../../virtqueue/testing/queue.ts";
+import { makeDriver, ringLayout } from "../../../virtqueue/testing/layout.ts";
+import { startRing } from "../../../virtqueue/testing/queue.ts";
 import type { NetDevice } from "../device.ts";
 import createNet from "../mod.ts";
 import { NetFeature } from "../protocol.ts";
@@ -59,8 +59,8 @@ export interface Received {
 export class NetBench implements Disposable {
   readonly device: NetDevice;
   readonly memory: FakeMemory;
-  readonly drivers = new Map<number, FakeDriver>();
-  readonly queues = new Map<number, SplitQueue>();
+  readonly drivers = new Map<number, RingDriver>();
+  readonly queues = new Map<number, RunningQueue>();
   /** Log lines of the device. */
   readonly log: string[] = [];
   /** How often the configuration space changed. */
@@ -118,9 +118,10 @@ export class NetBench implements Disposable {
 
   /** Starts a ring, at a position. */
   start(index: number, start = 0): void {
-    const driver = new FakeDriver(this.memory, { size: this.#size, start });
+    const driver = makeDriver(this.memory, { size: this.#size, start });
     this.drivers.set(index, driver);
-    const queue = startQueue(driver, {
+    const queue = startRing(driver, {
+      inOrder: ringLayout.inOrder,
       index,
       memory: this.#guest,
       maxSegments: this.device.maxSegments,

@@ -7,6 +7,7 @@
  */
 
 import { featureMask } from "../../../virtqueue/constants.ts";
+import type { FakeDriver } from "../../../virtqueue/testing/driver.ts";
 import { NetFeature } from "../protocol.ts";
 import { EVERYTHING, NetBench } from "./bench.ts";
 import { type Packet, packet, partialHeader, virtioHeader } from "./packets.ts";
@@ -16,8 +17,7 @@ const { GUEST_CSUM, GUEST_TSO4 } = NetFeature;
 
 /** Offers the same chain again and again. */
 class Repeater {
-  readonly #bench: NetBench;
-  readonly #index: number;
+  readonly #driver: FakeDriver;
   #available = 0;
 
   /** A chain of these pieces of memory in front of a ring. */
@@ -27,9 +27,8 @@ class Repeater {
     pieces: readonly { address: number; length: number }[],
     write: boolean,
   ) {
-    this.#bench = bench;
-    this.#index = index;
-    const driver = bench.drivers.get(index)!;
+    this.#driver = bench.drivers.get(index) as FakeDriver;
+    const driver = this.#driver;
     pieces.forEach(({ address, length }, i) => {
       const last = i === pieces.length - 1;
       const flags = (write ? 2 : 0) | (last ? 0 : 1);
@@ -41,7 +40,7 @@ class Repeater {
   /** Makes the chain available. */
   offer(): void {
     this.#available = (this.#available + 1) & 0xffff;
-    this.#bench.drivers.get(this.#index)!.setAvailableIndex(this.#available);
+    this.#driver.setAvailableIndex(this.#available);
   }
 }
 

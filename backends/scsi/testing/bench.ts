@@ -12,13 +12,15 @@ import {
 } from "../../../virtqueue/constants.ts";
 import type { DeviceContext } from "../../../virtqueue/device.ts";
 import { GuestMemory } from "../../../virtqueue/memory.ts";
-import { SplitQueue } from "../../../virtqueue/split_queue.ts";
 import {
   type Completion,
   type FakeBuffer,
-  FakeDriver,
   FakeMemory,
+  type RingDriver,
 } from "../../../virtqueue/testing/driver.ts";
+import type { RunningQueue } from "../../../virtqueue/queue.ts";
+import { startRing } from "../../../virtqueue/testing/queue.ts";
+import { makeDriver, ringLayout } from "../../../virtqueue/testing/layout.ts";
 import { pattern } from "../../storage/testing/buffers.ts";
 import { FakeStorage } from "../../storage/testing/fake_storage.ts";
 import { TestRing } from "../../storage/testing/test_ring.ts";
@@ -142,8 +144,8 @@ export interface BenchOptions {
 export class ScsiBench implements Disposable {
   readonly device: ScsiDevice;
   readonly memory: FakeMemory;
-  readonly drivers: FakeDriver[] = [];
-  readonly queues: SplitQueue[] = [];
+  readonly drivers: RingDriver[] = [];
+  readonly queues: RunningQueue[] = [];
   readonly lines: string[] = [];
   /** Indices of queues that the device wanted to be served. */
   readonly resumed: number[] = [];
@@ -187,19 +189,13 @@ export class ScsiBench implements Disposable {
     this.device.negotiate(options.features ?? ALL_FEATURES);
     this.device.activate();
     for (let index = 0; index < this.device.queueCount; index++) {
-      const driver = new FakeDriver(this.memory, { size: QUEUE_SIZE });
+      const driver = makeDriver(this.memory, { size: QUEUE_SIZE });
       this.drivers.push(driver);
       this.queues.push(
-        new SplitQueue({
+        startRing(driver, {
           index,
-          size: QUEUE_SIZE,
           memory,
-          descriptorTable: driver.descriptorTable,
-          availableRing: driver.availableRing,
-          usedRing: driver.usedRing,
-          position: 0,
-          eventIdx: false,
-          indirect: true,
+          inOrder: ringLayout.inOrder,
           maxSegments: this.device.maxSegments,
           slotBase: index * QUEUE_SIZE,
         }),

@@ -1,0 +1,17 @@
+/**
+ * The tests of the device once more, on packed rings with event suppression by
+ * descriptor.
+ */
+
+import { ringLayout } from "../../virtqueue/testing/layout.ts";
+
+ringLayout.packed = true;
+ringLayout.eventIdx = true;
+
+await import("./device_test.ts");
+await import("./async_test.ts");
+await import("./cache_test.ts");
+await import("./durability_test.ts");
+await import("./failures_test.ts");
+await import("./limits_test.ts");
+await import("./property_test.ts");
