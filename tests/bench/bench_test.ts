@@ -61,7 +61,7 @@ Deno.test("bench:scsi measures SCSI beside virtio-blk, and verifies", async () =
     timeout: 100_000,
   });
   const report = JSON.parse(Deno.readTextFileSync(path)) as Report;
-  assertEquals(report.cases.length, 8);
+  assertEquals(report.cases.length, 7);
   for (const { runs } of report.cases) {
     assertEquals(Object.keys(runs), ["scsi", "blk"]);
     for (const [{ requests, errors }] of Object.values(runs)) {
