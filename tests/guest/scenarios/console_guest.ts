@@ -8,6 +8,7 @@ import { type CommandOutput, ConsoleError } from "../../support/console.ts";
 import { lastLines } from "../../support/process.ts";
 import { reachShell } from "../rig/boot_dialogue.ts";
 import type { BootDialogueOptions, ConsoleKind } from "../rig/boot_dialogue.ts";
+import { RigError } from "../rig/error.ts";
 import type { Qemu } from "../rig/qemu.ts";
 import type { Guest, System } from "./guest.ts";
 
@@ -122,8 +123,23 @@ export class ConsoleGuest implements Guest {
 
   async powerOff(): Promise<number> {
     const { console } = this.qemu;
+    const { timeout } = this.#options.dialogue;
     await console.sendLine(this.#options.stop(this.kind, "power off"));
-    return await this.qemu.wait(this.#options.dialogue.timeout);
+    // A kernel that cannot switch the power off says so and waits for a key.
+    const halted = console.tryExpect(/press any key to reboot/i, { timeout })
+      .then((found) => {
+        if (found === null) return;
+        throw new RigError(
+          "guest",
+          `${console.name} halted, but did not power off: has it ACPI?`,
+        );
+      }, (error) => {
+        if (!(error instanceof ConsoleError && error.kind === "closed")) {
+          throw error;
+        }
+      });
+    await halted;
+    return await this.qemu.wait(timeout);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

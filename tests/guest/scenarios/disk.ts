@@ -210,5 +210,5 @@ export const DISKS: readonly Scenario[] = [
       await guest.check(system.unpartition(disk));
     },
   ),
-  ...forBoth("the disk grows while it is in use", [], [], resize),
+  ...forBoth("the disk grows while it is in use", ["features"], [], resize),
 ];

@@ -61,6 +61,7 @@ export function freeBsd(rootOn: "blk" | "scsi" | null): System {
   return {
     name: "FreeBSD",
     tools: {
+      "features": ["sysctl", "dmesg"],
       "checksum": ["md5", "dd", "cp", "rm"],
       "bus": ["pciconf"],
       "file system": ["newfs", "fsck_ffs", "mount", "umount", "dd", "cp"],
@@ -191,7 +192,9 @@ export function freeBsd(rootOn: "blk" | "scsi" | null): System {
         : ["-tso", "-txcsum -txcsum6", "-lro", "-rxcsum -rxcsum6"]
           .map((words) => `ifconfig vtnet0 ${words}`),
     async balloonPages(guest) {
-      return Number(await guest.check("sysctl -n dev.vtballoon.0.current"));
+      if (!await guest.has("sysctl")) return null;
+      const printed = await guest.check("sysctl -n dev.vtballoon.0.current");
+      return Number(/^\d+$/m.exec(printed)?.[0] ?? NaN);
     },
   };
 }

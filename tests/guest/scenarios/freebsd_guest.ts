@@ -4,7 +4,7 @@
  * @module
  */
 
-import { TemporaryDirectory } from "../../support/temporary_directory.ts";
+import type { TemporaryDirectory } from "../../support/temporary_directory.ts";
 import type { ConsoleKind } from "../rig/boot_dialogue.ts";
 import { RigError } from "../rig/error.ts";
 import {
@@ -168,9 +168,14 @@ export async function startFreeBsd(
   });
   try {
     await guest.boot();
-    await guest.check(
-      "echo > /tmp/writable && rm /tmp/writable && [ -d /mnt ]",
-    );
+    const room = "echo > /tmp/writable && rm /tmp/writable && [ -d /mnt ]";
+    if ((await guest.run(room)).status !== 0) {
+      throw new RigError(
+        "guest",
+        "FreeBSD has nowhere to write to: it needs a folder /tmp, which a " +
+          "tmpfs is mounted at, and an empty folder /mnt",
+      );
+    }
     return guest;
   } catch (error) {
     await guest[Symbol.asyncDispose]();

@@ -63,6 +63,7 @@ export interface ScsiQuestion {
 
 /** A subject that some systems have tools for; a tool that is missing skips it. */
 export type Subject =
+  | "features"
   | "checksum"
   | "bus"
   | "file system"

@@ -30,6 +30,7 @@ function name(disk: string): string {
 export const LINUX: System = {
   name: "Linux",
   tools: {
+    "features": [],
     "checksum": ["md5sum"],
     "bus": [],
     "file system": ["mkfs.ext4", "e2fsck"],
