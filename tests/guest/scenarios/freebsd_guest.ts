@@ -141,7 +141,7 @@ export async function startFreeBsd(
     devices: [
       // SeaBIOS shows the boot loader's screen on the serial port.
       ...(root?.screen ? ["-machine", "graphics=off"] : []),
-      ...bench.devices(true),
+      ...bench.devices(true, source.kind === "image"),
       ...machine.args,
     ],
     console: {
