@@ -143,7 +143,12 @@ export function freeBsd(rootOn: "blk" | "scsi" | null): System {
         command: `camcontrol inquiry ${name(disk)}`,
         answer: /SCENARIO[^]*Serial Number scenario-scsi/,
       },
-      { command: `camcontrol modepage ${name(disk)} -m 8`, answer: /WCE:\s+1/ },
+      {
+        command: `camcontrol modepage ${name(disk)} -m 8`,
+        answer: /WCE:\s+1/,
+        // The names of its fields are in a file of /usr/share/misc.
+        lacks: /scsi_modes/,
+      },
       {
         command: `camcontrol readcap ${name(disk)}`,
         answer: /Block Length: 512/,
@@ -182,9 +187,9 @@ export function freeBsd(rootOn: "blk" | "scsi" | null): System {
         `ifconfig vlan${id} vlan ${id} vlandev vtnet0`,
     }),
     removeVlan: (id) => `ifconfig vlan${id} destroy`,
-    ping: (host, size) => `ping -c 2 -t 30 -s ${size} ${host}`,
-    send: (host, port, file) => `nc -N ${host} ${port} < ${file}`,
-    receive: (port, file) => `nc -d -l ${port} > ${file}`,
+    ping: (host, size) => `ping -n -c 2 -t 30 -s ${size} ${host}`,
+    send: (host, port, file) => `nc -n -N ${host} ${port} < ${file}`,
+    receive: (port, file) => `nc -n -d -l ${port} > ${file}`,
     offloads: (on) =>
       on
         ? ["rxcsum rxcsum6", "lro", "txcsum txcsum6", "tso"]
