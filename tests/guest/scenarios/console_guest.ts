@@ -32,6 +32,13 @@ export interface ConsoleGuestOptions {
   readonly banner: RegExp;
 }
 
+/**
+ * What is said instead of powering off: by FreeBSD's kernel without ACPI, by a
+ * shell without the command.
+ */
+const STILL_ON =
+  /press any key to reboot|(?:halt|reboot|shutdown|poweroff): not found/i;
+
 /** A guest whose console is driven. */
 export class ConsoleGuest implements Guest {
   readonly system: System;
@@ -126,12 +133,12 @@ export class ConsoleGuest implements Guest {
     const { timeout } = this.#options.dialogue;
     await console.sendLine(this.#options.stop(this.kind, "power off"));
     // A kernel that cannot switch the power off says so and waits for a key.
-    const halted = console.tryExpect(/press any key to reboot/i, { timeout })
+    const halted = console.tryExpect(STILL_ON, { timeout })
       .then((found) => {
         if (found === null) return;
         throw new RigError(
           "guest",
-          `${console.name} halted, but did not power off: has it ACPI?`,
+          `${console.name} did not power off, but said "${found.text}"`,
         );
       }, (error) => {
         if (!(error instanceof ConsoleError && error.kind === "closed")) {
