@@ -21,8 +21,11 @@ export interface ConsoleGuestOptions {
   readonly setup: readonly string[];
   /** Milliseconds for a command that names no limit. */
   readonly timeout: number;
-  readonly work: string;
-  readonly mountPoint: string;
+  /**
+   * Finds room to write and a folder to mount at, and prints them behind the
+   * word ROOM.
+   */
+  readonly room: string;
   /** Commands that reboot and power off, by how the shell was reached. */
   readonly stop: (
     kind: ConsoleKind,
@@ -42,8 +45,8 @@ const STILL_ON =
 /** A guest whose console is driven. */
 export class ConsoleGuest implements Guest {
   readonly system: System;
-  readonly work: string;
-  readonly mountPoint: string;
+  work = "";
+  mountPoint = "";
   /** Its machine. */
   readonly qemu: Qemu;
   /** How its shell was reached. */
@@ -62,8 +65,6 @@ export class ConsoleGuest implements Guest {
     this.#options = options;
     this.#cleanUp = cleanUp;
     this.system = options.system;
-    this.work = options.work;
-    this.mountPoint = options.mountPoint;
   }
 
   /** Waits for the shell and makes it ready. */
@@ -71,6 +72,16 @@ export class ConsoleGuest implements Guest {
     try {
       this.kind = await reachShell(this.qemu.console, this.#options.dialogue);
       for (const line of this.#options.setup) await this.run(line);
+      const { output } = await this.run(this.#options.room);
+      const found = /^ROOM (\S+) (\S+)$/m.exec(output);
+      if (found === null) {
+        throw new RigError(
+          "guest",
+          `${this.qemu.console.name} has nowhere to write to: it needs a ` +
+            `folder, /tmp say, that a tmpfs can be mounted at; it said: ${output}`,
+        );
+      }
+      [, this.work, this.mountPoint] = found;
     } catch (error) {
       throw this.#explained(error);
     }
