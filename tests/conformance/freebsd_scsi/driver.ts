@@ -26,7 +26,10 @@ import { VIRTIO_MAX_INDIRECT, type Virtqueue } from "../freebsd/virtqueue.ts";
 /** Feature bit of hot plugging. */
 const HOTPLUG = 1;
 /** `VTSCSI_FEATURES`. */
-const FEATURES = featureMask(HOTPLUG, VIRTIO_F_INDIRECT_DESC);
+export const VTSCSI_FEATURES: bigint = featureMask(
+  HOTPLUG,
+  VIRTIO_F_INDIRECT_DESC,
+);
 /** `VTSCSI_MIN_SEGMENTS`: request and response. */
 const MIN_SEGMENTS = 2;
 /** `VTSCSI_NUM_EVENT_BUFS` and `sizeof(struct virtio_scsi_event)`. */
@@ -130,7 +133,7 @@ export class Vtscsi implements VirtioChild {
   /** `vtscsi_attach`. */
   async attach(bus: VirtioPci): Promise<number> {
     this.#bus = bus;
-    await bus.negotiateFeatures(FEATURES);
+    await bus.negotiateFeatures(VTSCSI_FEATURES);
     const error = await bus.finalizeFeatures();
     if (error !== 0) return error;
     kassert(bus.withFeature(HOTPLUG), "no hot plugging");

@@ -42,7 +42,7 @@ export const ATTACH: readonly Scenario[] = [
   {
     name: "devices attach with the features they should have",
     quick: true,
-    subjects: [],
+    subjects: ["features"],
     async run({ guest, bench }) {
       const devices = await guest.system.attached(guest);
       const kinds: readonly DeviceKind[] = ["net", "blk", "scsi", "balloon"];

@@ -132,8 +132,10 @@ export class Bench implements AsyncDisposable {
    *
    * @param transitional whether legacy devices have the modern interface, too:
    * FreeBSD takes the legacy one then, Linux the modern one
+   * @param boots whether the firmware boots from the root disk: QEMU gives the
+   * first place to a kernel of its own
    */
-  devices(transitional: boolean): string[] {
+  devices(transitional: boolean, boots = false): string[] {
     const devices: string[] = [];
     let slot = 0;
     const add = (name: string, driver: string, before: string[] = []) => {
@@ -162,11 +164,12 @@ export class Bench implements AsyncDisposable {
       : transitional
       ? ""
       : ",disable-modern=on";
+    const first = boots ? ",bootindex=0" : "";
     if (this.rootOn === "blk") {
-      add("root", `vhost-user-blk-pci,chardev=c-root,bootindex=0${interfaces}`);
+      add("root", `vhost-user-blk-pci,chardev=c-root${first}${interfaces}`);
     }
     add("blk", `vhost-user-blk-pci,chardev=c-blk${interfaces}`);
-    const boot = this.rootOn === "scsi" ? ",bootindex=0" : "";
+    const boot = this.rootOn === "scsi" ? first : "";
     add("scsi", `vhost-user-scsi-pci,chardev=c-scsi${boot}${interfaces}`);
     add(
       "net",

@@ -8,6 +8,7 @@ import { type CommandOutput, ConsoleError } from "../../support/console.ts";
 import { lastLines } from "../../support/process.ts";
 import { reachShell } from "../rig/boot_dialogue.ts";
 import type { BootDialogueOptions, ConsoleKind } from "../rig/boot_dialogue.ts";
+import { RigError } from "../rig/error.ts";
 import type { Qemu } from "../rig/qemu.ts";
 import type { Guest, System } from "./guest.ts";
 
@@ -20,8 +21,11 @@ export interface ConsoleGuestOptions {
   readonly setup: readonly string[];
   /** Milliseconds for a command that names no limit. */
   readonly timeout: number;
-  readonly work: string;
-  readonly mountPoint: string;
+  /**
+   * Finds room to write and a folder to mount at, and prints them behind the
+   * word ROOM.
+   */
+  readonly room: string;
   /** Commands that reboot and power off, by how the shell was reached. */
   readonly stop: (
     kind: ConsoleKind,
@@ -31,11 +35,18 @@ export interface ConsoleGuestOptions {
   readonly banner: RegExp;
 }
 
+/**
+ * What is said instead of powering off: by FreeBSD's kernel without ACPI, by a
+ * shell without the command.
+ */
+const STILL_ON =
+  /press any key to reboot|(?:halt|reboot|shutdown|poweroff): not found/i;
+
 /** A guest whose console is driven. */
 export class ConsoleGuest implements Guest {
   readonly system: System;
-  readonly work: string;
-  readonly mountPoint: string;
+  work = "";
+  mountPoint = "";
   /** Its machine. */
   readonly qemu: Qemu;
   /** How its shell was reached. */
@@ -54,8 +65,6 @@ export class ConsoleGuest implements Guest {
     this.#options = options;
     this.#cleanUp = cleanUp;
     this.system = options.system;
-    this.work = options.work;
-    this.mountPoint = options.mountPoint;
   }
 
   /** Waits for the shell and makes it ready. */
@@ -63,6 +72,16 @@ export class ConsoleGuest implements Guest {
     try {
       this.kind = await reachShell(this.qemu.console, this.#options.dialogue);
       for (const line of this.#options.setup) await this.run(line);
+      const { output } = await this.run(this.#options.room);
+      const found = /^ROOM (\S+) (\S+)$/m.exec(output);
+      if (found === null) {
+        throw new RigError(
+          "guest",
+          `${this.qemu.console.name} has nowhere to write to: it needs a ` +
+            `folder, /tmp say, that a tmpfs can be mounted at; it said: ${output}`,
+        );
+      }
+      [, this.work, this.mountPoint] = found;
     } catch (error) {
       throw this.#explained(error);
     }
@@ -122,8 +141,23 @@ export class ConsoleGuest implements Guest {
 
   async powerOff(): Promise<number> {
     const { console } = this.qemu;
+    const { timeout } = this.#options.dialogue;
     await console.sendLine(this.#options.stop(this.kind, "power off"));
-    return await this.qemu.wait(this.#options.dialogue.timeout);
+    // A kernel that cannot switch the power off says so and waits for a key.
+    const halted = console.tryExpect(STILL_ON, { timeout })
+      .then((found) => {
+        if (found === null) return;
+        throw new RigError(
+          "guest",
+          `${console.name} did not power off, but said "${found.text}"`,
+        );
+      }, (error) => {
+        if (!(error instanceof ConsoleError && error.kind === "closed")) {
+          throw error;
+        }
+      });
+    await halted;
+    return await this.qemu.wait(timeout);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

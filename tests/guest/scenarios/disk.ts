@@ -172,10 +172,16 @@ export const DISKS: readonly Scenario[] = [
     name: "the SCSI disk answers about itself",
     quick: true,
     subjects: ["scsi"],
-    async run({ guest }) {
+    async run({ guest, skip }) {
       const disk = await guest.system.disk(guest, "scsi");
-      for (const { command, answer } of guest.system.scsi(disk)) {
-        assertMatch(await guest.check(command), answer, command);
+      for (const { command, answer, lacks } of guest.system.scsi(disk)) {
+        const { output, status } = await guest.run(command);
+        if (status !== 0 && lacks?.test(output)) {
+          await skip(command, `this guest lacks what it needs: ${output}`);
+          continue;
+        }
+        assertEquals(status, 0, `${command}: ${output}`);
+        assertMatch(output, answer, command);
       }
     },
   },
@@ -210,5 +216,5 @@ export const DISKS: readonly Scenario[] = [
       await guest.check(system.unpartition(disk));
     },
   ),
-  ...forBoth("the disk grows while it is in use", [], [], resize),
+  ...forBoth("the disk grows while it is in use", ["features"], [], resize),
 ];

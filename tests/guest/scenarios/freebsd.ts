@@ -61,6 +61,7 @@ export function freeBsd(rootOn: "blk" | "scsi" | null): System {
   return {
     name: "FreeBSD",
     tools: {
+      "features": ["sysctl", "dmesg"],
       "checksum": ["md5", "dd", "cp", "rm"],
       "bus": ["pciconf"],
       "file system": ["newfs", "fsck_ffs", "mount", "umount", "dd", "cp"],
@@ -142,7 +143,12 @@ export function freeBsd(rootOn: "blk" | "scsi" | null): System {
         command: `camcontrol inquiry ${name(disk)}`,
         answer: /SCENARIO[^]*Serial Number scenario-scsi/,
       },
-      { command: `camcontrol modepage ${name(disk)} -m 8`, answer: /WCE:\s+1/ },
+      {
+        command: `camcontrol modepage ${name(disk)} -m 8`,
+        answer: /WCE:\s+1/,
+        // The names of its fields are in a file of /usr/share/misc.
+        lacks: /scsi_modes/,
+      },
       {
         command: `camcontrol readcap ${name(disk)}`,
         answer: /Block Length: 512/,
@@ -181,9 +187,9 @@ export function freeBsd(rootOn: "blk" | "scsi" | null): System {
         `ifconfig vlan${id} vlan ${id} vlandev vtnet0`,
     }),
     removeVlan: (id) => `ifconfig vlan${id} destroy`,
-    ping: (host, size) => `ping -c 2 -t 30 -s ${size} ${host}`,
-    send: (host, port, file) => `nc -N ${host} ${port} < ${file}`,
-    receive: (port, file) => `nc -d -l ${port} > ${file}`,
+    ping: (host, size) => `ping -n -c 2 -t 30 -s ${size} ${host}`,
+    send: (host, port, file) => `nc -n -N ${host} ${port} < ${file}`,
+    receive: (port, file) => `nc -n -d -l ${port} > ${file}`,
     offloads: (on) =>
       on
         ? ["rxcsum rxcsum6", "lro", "txcsum txcsum6", "tso"]
@@ -191,7 +197,9 @@ export function freeBsd(rootOn: "blk" | "scsi" | null): System {
         : ["-tso", "-txcsum -txcsum6", "-lro", "-rxcsum -rxcsum6"]
           .map((words) => `ifconfig vtnet0 ${words}`),
     async balloonPages(guest) {
-      return Number(await guest.check("sysctl -n dev.vtballoon.0.current"));
+      if (!await guest.has("sysctl")) return null;
+      const printed = await guest.check("sysctl -n dev.vtballoon.0.current");
+      return Number(/^\d+$/m.exec(printed)?.[0] ?? NaN);
     },
   };
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { TemporaryDirectory } from "../../support/temporary_directory.ts";
+import type { TemporaryDirectory } from "../../support/temporary_directory.ts";
 import type { ConsoleKind } from "../rig/boot_dialogue.ts";
 import { RigError } from "../rig/error.ts";
 import {
@@ -98,14 +98,23 @@ const PANICS = [/^panic: .*\n/m, /^Fatal trap \d+: .*\n/m];
 const SETUP = [
   // In single-user mode the root file system is read-only.
   "mount -u -o rw / > /dev/null 2>&1; true",
-  "mkdir -p /tmp /mnt > /dev/null 2>&1; true",
-  "mount -t tmpfs tmpfs /tmp > /dev/null 2>&1; true",
+  "mkdir -p /tmp > /dev/null 2>&1; true",
   // Messages would come between the lines of commands.
   "sysctl net.link.log_link_state_change=0 > /dev/null 2>&1; true",
   "(cat /dev/klog > /dev/null 2>&1 &)",
   // What else would give the interface addresses, or take them.
   "pkill devd > /dev/null 2>&1; pkill dhclient > /dev/null 2>&1; true",
 ];
+
+/**
+ * A tmpfs at the first folder that takes one, or a folder of the root file system
+ * where there is no tmpfs.
+ */
+const ROOM = "d=; for x in /tmp /mnt /media /var /root; do " +
+  "if [ -d $x ] && mount -t tmpfs tmpfs $x; then d=$x; break; fi; done; " +
+  '[ -n "$d" ] || { mkdir -p /tmp/room && d=/tmp/room; }; ' +
+  "mkdir -p $d/work $d/disk && echo > $d/work/try && rm $d/work/try && " +
+  "echo ROOM $d/work $d/disk";
 
 function stop(kind: ConsoleKind, how: "reboot" | "power off"): string {
   if (kind === "login") {
@@ -141,7 +150,7 @@ export async function startFreeBsd(
     devices: [
       // SeaBIOS shows the boot loader's screen on the serial port.
       ...(root?.screen ? ["-machine", "graphics=off"] : []),
-      ...bench.devices(true),
+      ...bench.devices(true, source.kind === "image"),
       ...machine.args,
     ],
     console: {
@@ -161,16 +170,12 @@ export async function startFreeBsd(
     },
     setup: SETUP,
     timeout: COMMAND_TIMEOUT,
-    work: "/tmp",
-    mountPoint: "/mnt",
+    room: ROOM,
     stop,
     banner: /Copyright \(c\) 1992-\d+ The FreeBSD Project\./,
   });
   try {
     await guest.boot();
-    await guest.check(
-      "echo > /tmp/writable && rm /tmp/writable && [ -d /mnt ]",
-    );
     return guest;
   } catch (error) {
     await guest[Symbol.asyncDispose]();

@@ -30,6 +30,7 @@ function name(disk: string): string {
 export const LINUX: System = {
   name: "Linux",
   tools: {
+    "features": [],
     "checksum": ["md5sum"],
     "bus": [],
     "file system": ["mkfs.ext4", "e2fsck"],
@@ -176,8 +177,7 @@ export async function startLinux(
     dialogue: { timeout: 60_000, quiet: 2_000, answer: 5_000 },
     setup: [],
     timeout: 60_000,
-    work: "/tmp",
-    mountPoint: "/mnt",
+    room: "echo ROOM /tmp /mnt",
     stop: (_kind, how) => how === "reboot" ? "reboot -f" : "poweroff -f",
     banner: /^@@BOOT .*\n/m,
   }, () => void linux[Symbol.asyncDispose]());
