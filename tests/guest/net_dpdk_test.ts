@@ -31,8 +31,10 @@ for (const { name, port } of PORTS) {
     const status = await net.server.status() as {
       session: { features: string };
     };
-    const packed = (BigInt(status.session.features) >> 34n & 1n) === 1n;
-    assertEquals(packed, port.includes("packed_vq=1"));
+    const features = BigInt(status.session.features);
+    const [packed, inOrder] = [34n, 35n].map((bit) => features >> bit & 1n);
+    assertEquals(packed, port.includes("packed_vq=1") ? 1n : 0n);
+    assertEquals(inOrder, port.includes("in_order=0") ? 0n : 1n);
     await testpmd.run("set fwd io");
     for (const size of [64, 512, 1518]) {
       await testpmd.run("clear port stats all");
