@@ -53,6 +53,9 @@ interface WorkerScope {
 const scope = self as unknown as WorkerScope;
 const inbox: (Begin | Request)[] = [];
 const devices = new Map<number, HostedDevice>();
+/** What was told to others and is not heard by all of them yet. */
+const telling = new Map<number, () => void>();
+let told = 0;
 let arrived: (() => void) | null = null;
 let handled = 0;
 let pending = 0;
@@ -128,13 +131,20 @@ async function create(
     throw error;
   }
   devices.set(number, hosted);
-  const { deviceId, features, queueCount, config } = hosted.device;
-  return { deviceId, features, queueCount, config: config.slice() };
+  const { deviceId, features, queueCount, adjacentQueues = 1, config } =
+    hosted.device;
+  return {
+    deviceId,
+    features,
+    queueCount,
+    adjacentQueues,
+    config: config.slice(),
+  };
 }
 
 async function createDevice(
   number: number,
-  { module, options, slotsPerQueue, worker, kept }: CreateCommand,
+  { module, options, slotsPerQueue, worker, workers, kept }: CreateCommand,
   hosted: HostedDevice,
   loop: DataLoop,
 ): Promise<VirtioDevice> {
@@ -149,6 +159,9 @@ async function createDevice(
     memory: hosted.memory,
     slotsPerQueue,
     worker,
+    ...(workers > 1
+      ? { tellOthers: (value, heard) => tell(number, value, heard) }
+      : {}),
     ring: () => loop.useRing((error) => hosted.log("warn", error.message)),
     configChanged: () => device !== null && postConfig(number, device, true),
     resume: (queue) => hosted.resume(queue),
@@ -198,6 +211,12 @@ function perform(
         throw new Error(`The device knows no command "${command.name}"`);
       }
       return device.command(command.name, command.parameters);
+    case "hear":
+      return device.hear?.(command.value);
+    case "heard":
+      telling.get(command.told)?.();
+      telling.delete(command.told);
+      return undefined;
     case "status":
       return status(hosted, loop);
     case "close":
@@ -223,6 +242,11 @@ function status(hosted: HostedDevice, loop: DataLoop): WorkerStatus {
 
 function log(device: number, level: LogLevel, message: string): void {
   scope.postMessage({ type: "log", device, level, message });
+}
+
+function tell(device: number, value: unknown, heard: () => void): void {
+  telling.set(++told, heard);
+  scope.postMessage({ type: "tell", device, told, value });
 }
 
 function postConfig(

@@ -118,7 +118,7 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
     });
   }
 
-  guests.test("a control queue of ours: pairs, MTU 9000, filters, link", async () => {
+  guests.test("a control queue of ours, two Workers: pairs, MTU 9000, filters, link", async () => {
     await using net = await ServedNet.start({
       backend: "tap",
       ifname: "multi0",
@@ -126,7 +126,7 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
       mac: "52:54:00:00:00:07",
       mtu: 9000,
       speed: 25_000,
-    });
+    }, { workers: 2 });
     configure("multi0", 9000);
     await using sink = new Sink(HOST);
     await using guest = await startLinuxGuest({
@@ -146,11 +146,18 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
       "4",
     );
     await guest.check(`ping -c 2 -W 5 -s 8900 ${HOST}`);
-    const { queuePairs } = await net.device();
-    assertEquals(queuePairs, 2);
-
-    const filter = async () =>
-      (await net.device()).filter as Record<string, unknown>;
+    // A thread for each pair, and commands reach both.
+    const workers = async () =>
+      (await net.device()).workers as {
+        queuePairs: number;
+        filter: Record<string, unknown>;
+      }[];
+    assertEquals((await workers()).map(({ queuePairs }) => queuePairs), [1, 1]);
+    const filter = async () => {
+      const [one, other] = await workers();
+      assertEquals(one.filter, other.filter);
+      return one.filter;
+    };
     assertEquals((await filter()).promisc, false);
     await guest.check("ip link set eth0 promisc on");
     assertEquals((await filter()).promisc, true);
