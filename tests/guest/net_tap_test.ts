@@ -8,11 +8,20 @@ import { waitUntil } from "../support/deadline.ts";
 import { inNamespace, ip } from "../support/namespace.ts";
 import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
-import { bulk, genericNet, Sink, Source, vhostUserNet } from "./network.ts";
+import {
+  bulk,
+  Datagrams,
+  genericNet,
+  Sink,
+  Source,
+  vhostUserNet,
+} from "./network.ts";
 import { runLinuxGuest, startLinuxGuest } from "./rig/linux_guest.ts";
 import { prepareOrReason } from "./rig/prepare.ts";
 
 const HOST = "10.9.0.1", GUEST = "10.9.0.2";
+/** Nobody's address, a group that nobody joined, and one that all are in. */
+const STRANGER = "10.9.0.77", GROUP = "239.9.9.9", ALL_HOSTS = "224.0.0.1";
 const SIZE = 16 << 20;
 
 // Before the namespace, which reaches no mirror.
@@ -153,15 +162,44 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
         filter: Record<string, unknown>;
       }[];
     assertEquals((await workers()).map(({ queuePairs }) => queuePairs), [1, 1]);
+    // Frames for the guest that it did not ask for are kept away.
+    await using host = await Datagrams.bind(HOST);
+    ip("route", "add", "224.0.0.0/4", "dev", "multi0");
+    ip(
+      ...["neigh", "replace", STRANGER, "lladdr", "02:00:00:00:00:77"],
+      ...["dev", "multi0"],
+    );
+    const filtered = async () =>
+      (await net.device() as { workers: { frames: { rxFiltered: number } }[] })
+        .workers.reduce((sum, { frames }) => sum + frames.rxFiltered, 0);
+    const heard = async () =>
+      Number(
+        await guest.check("cat /sys/class/net/eth0/statistics/rx_packets"),
+      );
+    /** Sends until the guest, or the filter, has seen all of it. */
+    const goesTo = async (address: string, count: () => Promise<number>) => {
+      const before = await count();
+      for (let i = 0; i < 5; i++) await host.send(address);
+      await waitUntil(async () => await count() >= before + 5, {
+        what: `five datagrams for ${address}`,
+      });
+    };
     const filter = async () => {
       const [one, other] = await workers();
       assertEquals(one.filter, other.filter);
       return one.filter;
     };
     assertEquals((await filter()).promisc, false);
+    await goesTo(STRANGER, filtered);
+    await goesTo(GROUP, filtered);
+    await goesTo(ALL_HOSTS, heard);
     await guest.check("ip link set eth0 promisc on");
     assertEquals((await filter()).promisc, true);
+    await goesTo(STRANGER, heard);
+    await goesTo(GROUP, heard);
     await guest.check("ifconfig eth0 -promisc allmulti");
+    await goesTo(STRANGER, filtered);
+    await goesTo(GROUP, heard);
     const { promisc, allmulti, vlans } = await filter();
     assertEquals([promisc, allmulti, vlans], [false, true, true]);
     await guest.check("ifconfig eth0 -allmulti");
@@ -264,6 +302,21 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
         timeout: 60_000,
       });
       assertEquals(sink.digests, [sum]);
+      await guest.check(`ping -c 2 -W 5 ${HOST}`);
+      // The link of QEMU's device is QEMU's: rings stop with it and go on, and
+      // nothing is reset.
+      const { qmp } = guest.qemu;
+      for (const up of [false, true]) {
+        await qmp.execute("set_link", { name: "n0", up });
+        await waitUntil(
+          async () =>
+            await guest.check("cat /sys/class/net/eth0/carrier") ===
+              (up ? "1" : "0"),
+          { what: `the link to be ${up ? "up" : "down"}` },
+        );
+        const { rings } = await net.server.status() as { rings: unknown[] };
+        assertEquals(rings.length, up ? 2 : 0);
+      }
       await guest.check(`ping -c 2 -W 5 ${HOST}`);
       assertEquals(await guest.powerOff(), 0);
     } finally {
