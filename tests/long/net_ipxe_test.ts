@@ -21,16 +21,16 @@ const KINDS = [
 ];
 
 // Before the namespace, which reaches no mirror.
-const { rom, reason } = await romOrReason();
+const { roms, reason } = await romsOrReason();
 
-async function romOrReason(): Promise<{ rom: string; reason: string }> {
+async function romsOrReason(): Promise<{ roms: string; reason: string }> {
   const reason = await prepareOrReason();
-  if (reason !== null) return { rom: "", reason };
+  if (reason !== null) return { roms: "", reason };
   try {
-    return { rom: await findIpxe(), reason: "" };
+    return { roms: await findIpxe(), reason: "" };
   } catch (error) {
     if (!(error instanceof RigError && error.kind === "platform")) throw error;
-    return { rom: "", reason: error.message };
+    return { roms: "", reason: error.message };
   }
 }
 
@@ -40,7 +40,7 @@ function script(word: string): string {
 }
 
 if (inNamespace("iPXE on a TAP", import.meta.url)) {
-  const guests = skipUnless(rom !== "", reason);
+  const guests = skipUnless(roms !== "", reason);
 
   for (const { name, properties } of KINDS) {
     guests.test(`iPXE fetches over HTTP, ${name}`, async () => {
@@ -65,9 +65,9 @@ if (inNamespace("iPXE on a TAP", import.meta.url)) {
       const base = `http://${HOST}:${server.addr.port}`;
       const [chardev, ...rest] = vhostUserNet(net.socket, { properties });
       const devices = rest.map((word) =>
-        word.replace("romfile=", `romfile=${rom},bootindex=1`)
+        word.replace("romfile=", "bootindex=1")
       );
-      await using ipxe = await startIpxe([chardev, ...devices]);
+      await using ipxe = await startIpxe(roms, [chardev, ...devices]);
       const { console } = ipxe;
       const run = async (command: string, expected: RegExp) => {
         await console.sendLine(command);

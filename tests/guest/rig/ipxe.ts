@@ -5,6 +5,7 @@
  * @module
  */
 
+import { dirname } from "@std/path";
 import type { RigOptions } from "./cache.ts";
 import { findFile, sysroot, type SysrootSpec } from "./packages.ts";
 import { type Qemu, startQemu } from "./qemu.ts";
@@ -20,23 +21,35 @@ export const IPXE_PACKAGES: SysrootSpec = {
 /** Stops iPXE at its prompt. */
 const CTRL_B = "\x02";
 
-/** The boot ROM of virtio-net-pci, fetched if need be. */
+/** Where the boot ROM of virtio-net-pci is, fetched if need be. */
 export async function findIpxe(options: RigOptions = {}): Promise<string> {
   const root = await sysroot(IPXE_PACKAGES, options);
-  return findFile(root, ["usr/share/qemu/efi-virtio.rom"]);
+  return dirname(findFile(root, ["usr/share/qemu/efi-virtio.rom"]));
 }
 
 /**
  * Boots iPXE out of a network device and stops it at its prompt.
  *
- * @param devices arguments; the network device names the ROM (`romfile=`)
+ * @param roms where the ROM is. It has to be the one that QEMU takes of its own
+ * accord: in that one it puts the number of the device.
+ * @param devices arguments
  * @throws {ConsoleError} when its prompt does not come in time
  */
-export async function startIpxe(devices: readonly string[]): Promise<Qemu> {
+export async function startIpxe(
+  roms: string,
+  devices: readonly string[],
+): Promise<Qemu> {
   const qemu = await startQemu({
     name: "ipxe",
     // SeaBIOS has the serial line for a screen.
-    devices: ["-machine", "graphics=off", ...["-boot", "n"], ...devices],
+    devices: [
+      "-machine",
+      "graphics=off",
+      ...["-boot", "n"],
+      "-L",
+      roms,
+      ...devices,
+    ],
     // It reads the line without a buffer to speak of.
     console: { prompt: /iPXE> ?$/, newline: "\r", characterDelay: 10 },
   });
