@@ -4,7 +4,8 @@
  * Theory of operation
  * -------------------
  * Every Worker has a device object of its own over the same options; rings are
- * dealt out by index. What concerns the device as a whole (memory, features,
+ * dealt out by index, those together that belong together. What one object tells
+ * the others (a network driver's commands, say) goes by way of this thread. What concerns the device as a whole (memory, features,
  * configuration, reset, commands) is told to all Workers, one after the other,
  * the first one first; it is the one that is asked about the configuration. The
  * devices are activated, all of them, before the first ring runs on any, and
@@ -114,6 +115,8 @@ export class WorkerPlane implements DataPlane {
   #config: Uint8Array;
   readonly #driverWords: readonly number[] | null;
   readonly #channels: readonly WorkerChannel[];
+  /** Adjacent queues that one Worker serves. */
+  readonly #adjacent: number;
   /** The descriptors that Workers may be signalling, by ring that runs. */
   readonly #signalled = new Map<number, Signalled>();
 
@@ -127,13 +130,17 @@ export class WorkerPlane implements DataPlane {
     this.deviceId = facts.deviceId;
     this.features = facts.features | transportFeatures(options);
     this.queueCount = facts.queueCount;
+    this.#adjacent = facts.adjacentQueues;
     this.#config = facts.config;
     this.#driverWords = facts.driverWords;
     channels[0].onConfig = (config, notify) => {
       this.#config = config;
       if (notify) this.events?.configChanged();
     };
-    for (const channel of channels) channel.onLate = () => this.#relieve();
+    for (const channel of channels) {
+      channel.onLate = () => this.#relieve();
+      channel.onTell = (told, value) => void this.#pass(channel, told, value);
+    }
   }
 
   /**
@@ -164,6 +171,7 @@ export class WorkerPlane implements DataPlane {
           module: options.module,
           options: options.options,
           slotsPerQueue: SLOTS_PER_QUEUE,
+          workers,
           kept: options.kept,
         });
         facts ??= answer as DeviceFacts;
@@ -337,7 +345,22 @@ export class WorkerPlane implements DataPlane {
   }
 
   #workerOf(index: number): WorkerChannel {
-    return this.#channels[index % this.#channels.length];
+    const group = Math.floor(index / this.#adjacent);
+    return this.#channels[group % this.#channels.length];
+  }
+
+  /** Has all other Workers hear what one tells, and says so. */
+  async #pass(
+    from: WorkerChannel,
+    told: number,
+    value: unknown,
+  ): Promise<void> {
+    const others = this.#channels.filter((channel) => channel !== from);
+    // A Worker that failed ends the device; one that is closed has ended.
+    await Promise.allSettled(
+      others.map((channel) => channel.request({ type: "hear", value })),
+    );
+    await from.request({ type: "heard", told }).catch(() => {});
   }
 }
 

@@ -23,7 +23,7 @@
  * @module
  */
 
-import type { GuestMemory } from "./memory.ts";
+import { type GuestMemory, WINDOW_STEP } from "./memory.ts";
 import type { VirtQueue } from "./queue.ts";
 
 /** Segments beyond {@linkcode ChainPool}'s `maxSegments` that fit, for buffers that cross regions. */
@@ -241,6 +241,62 @@ export class DescriptorChain {
     if (segment < 0) return this.#writeSlowly(position, 4, value);
     this.#memory.view(this.regions[segment])
       .setUint32(found[0], value, true);
+    return true;
+  }
+
+  /**
+   * Reads little-endian 32-bit words of the readable part that lie in one
+   * segment: a header, say, in one go.
+   *
+   * @param at first index of `into` that is filled
+   * @returns false, with nothing read, when a byte lies outside of the part or
+   * they straddle segments; {@linkcode read} can tell.
+   */
+  readWords(
+    position: number,
+    into: Uint32Array,
+    at: number,
+    count: number,
+  ): boolean {
+    let segment = 0;
+    let offset = 0;
+    if (this.#inFirst(position, 4 * count)) {
+      offset = this.offsets[0] + position;
+    } else {
+      segment = this.#locate(position, 4 * count, false);
+      if (segment < 0) return false;
+      offset = found[0];
+    }
+    const window = this.#memory.window(this.regions[segment], offset);
+    const from = offset & (WINDOW_STEP - 1);
+    for (let i = 0; i < count; i++) {
+      into[at + i] = window.getUint32(from + 4 * i, true);
+    }
+    return true;
+  }
+
+  /**
+   * Writes little-endian 32-bit words of the writable part that lie in one
+   * segment.
+   *
+   * @param at first index of `from` that is written
+   * @returns false, with nothing written, when a byte lies outside of the part
+   * or they straddle segments; {@linkcode write} can do that.
+   */
+  writeWords(
+    position: number,
+    from: Uint32Array,
+    at: number,
+    count: number,
+  ): boolean {
+    const segment = this.#locate(position, 4 * count, true);
+    if (segment < 0) return false;
+    const offset = found[0];
+    const window = this.#memory.window(this.regions[segment], offset);
+    const to = offset & (WINDOW_STEP - 1);
+    for (let i = 0; i < count; i++) {
+      window.setUint32(to + 4 * i, from[at + i], true);
+    }
     return true;
   }
 

@@ -91,6 +91,54 @@ Deno.test("integers are read little-endian, also across segments", () => {
   assertEquals(chain.readUint32(4), 0xff070605);
 });
 
+Deno.test("words are read where they lie in one segment", () => {
+  const { chain } = take([
+    { readable: bytes(1, 2, 3, 4, 5, 6, 7, 8) },
+    { readable: bytes(9, 0, 0, 0x80, 1) },
+    { writable: 8 },
+  ]);
+  const words = new Uint32Array(4);
+  assertEquals(chain.readWords(0, words, 1, 2), true);
+  assertEquals([...words], [0, 0x04030201, 0x08070605, 0]);
+  assertEquals(chain.readWords(8, words, 3, 1), true);
+  assertEquals(chain.readWords(9, words, 0, 1), true);
+  assertEquals([...words], [0x0180_0000, 0x04030201, 0x08070605, 0x8000_0009]);
+  words.fill(7);
+  for (const [position, count] of [[5, 1], [4, 2], [10, 1], [-1, 1], [13, 1]]) {
+    assertEquals(chain.readWords(position, words, 0, count), false);
+  }
+  assertEquals(chain.readWords(2 ** 40, words, 0, 1), false);
+  assertEquals(chain.readWords(NaN, words, 0, 1), false);
+  assertEquals([...words], [7, 7, 7, 7]);
+});
+
+Deno.test("words are written where they lie in one segment", () => {
+  const { chain, memory } = take([
+    { readable: bytes(1, 2, 3, 4) },
+    { address: BASE, length: 5, write: true },
+    { address: BASE + 16, length: 8, write: true },
+  ]);
+  const words = Uint32Array.of(0x11223344, 0x55667788, 0x99aabbcc);
+  assertEquals(chain.writeWords(1, words, 0, 1), true);
+  assertEquals(chain.writeWords(5, words, 1, 2), true);
+  const written = [
+    ...memory.read(BASE, 5),
+    ...memory.read(BASE + 16, 8),
+  ];
+  assertEquals(written, [
+    ...[0, 0x44, 0x33, 0x22, 0x11],
+    ...[0x88, 0x77, 0x66, 0x55, 0xcc, 0xbb, 0xaa, 0x99],
+  ]);
+  for (const [position, count] of [[2, 1], [10, 1], [5, 3], [-1, 1], [13, 1]]) {
+    assertEquals(chain.writeWords(position, words, 0, count), false);
+  }
+  assertEquals(chain.writeWords(NaN, words, 0, 1), false);
+  assertEquals([
+    ...memory.read(BASE, 5),
+    ...memory.read(BASE + 16, 8),
+  ], written);
+});
+
 Deno.test("reading beyond the readable part is -1", () => {
   const { chain } = take([{ readable: bytes(1, 2, 3, 4) }, { writable: 8 }]);
   assertEquals(chain.readUint8(4), -1);
@@ -113,6 +161,7 @@ Deno.test("a chain without a readable part reads nothing, whatever came before",
   assertEquals(chain.readUint8(0), -1);
   assertEquals(chain.readUint16(0), -1);
   assertEquals(chain.readUint32(0), -1);
+  assertEquals(chain.readWords(0, new Uint32Array(1), 0, 1), false);
   assertEquals(chain.read(0, new Uint8Array(4)), 0);
 });
 
@@ -151,6 +200,7 @@ Deno.test("a chain without a writable part takes no writes", () => {
   const { chain } = take([{ readable: bytes(1, 2, 3, 4) }]);
   assertEquals(chain.writeUint8(0, 1), false);
   assertEquals(chain.writeUint32(0, 1), false);
+  assertEquals(chain.writeWords(0, new Uint32Array(1), 0, 1), false);
   assertEquals(chain.write(0, bytes(1)), 0);
   assertEquals(chain.fill(0, 1, 1), 0);
 });

@@ -30,6 +30,16 @@ export interface DeviceContext {
    */
   readonly worker: number;
   /**
+   * Has {@linkcode VirtioDevice.hear} of the device's objects in all other
+   * Workers called, in the order of the calls here. Absent where there are no
+   * others.
+   *
+   * @param value what `structuredClone` takes
+   * @param heard called in the loop, later, when all have heard; a Worker that
+   * failed hears nothing any more, and its device ends
+   */
+  tellOthers?(value: unknown, heard: () => void): void;
+  /**
    * The asynchronous I/O of the loop, to be asked for by the factory: an
    * `IoUring` of `sys/io_uring`, or `null` where there is none. A device that
    * takes it submits and reaps in {@linkcode VirtioDevice.poll}.
@@ -86,6 +96,12 @@ export interface VirtioDevice {
    */
   readonly maxSegments: number;
   /**
+   * Number of adjacent queues, from the first one on, that belong together and
+   * are served by one object where several Workers share them (default 1: each
+   * for itself). They are dealt out by turns.
+   */
+  readonly adjacentQueues?: number;
+  /**
    * True: notify the driver of every used buffer, although it asked for no
    * notification. The specification has drivers tolerate that (virtio 1.4,
    * section 2.7.7.2); it is for devices one of whose drivers turns notifications
@@ -118,13 +134,19 @@ export interface VirtioDevice {
   /** The driver acknowledged this set of features (all 64 bits). */
   negotiate?(features: bigint): void;
 
+  /**
+   * What the device's object in another Worker told
+   * ({@linkcode DeviceContext.tellOthers}).
+   */
+  hear?(value: unknown): void;
+
   /** Called before the first ring runs. May throw: the rings then do not start. */
   activate?(): void;
 
   /**
    * A ring is about to run, from {@linkcode VirtQueue.position} on. That is where
    * it stopped, unless the driver was reset meanwhile: not every front-end says
-   * so.
+   * so. When a region of memory goes, every ring stops and starts again, too.
    */
   start?(queue: VirtQueue): void;
 

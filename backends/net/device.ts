@@ -16,7 +16,9 @@
  *
  * The queues of pair i are 2i (receive) and 2i + 1 (transmit); the control queue
  * follows all pairs, or the first one if MQ was not negotiated (virtio 1.4,
- * section 5.1.2).
+ * section 5.1.2). Several Workers share them by pairs: each has an object of its
+ * own, and what the driver says on the control queue reaches all of them
+ * (`control_queue.ts`).
  *
  * Source: virtio 1.4, section 5.1.
  *
@@ -40,13 +42,8 @@ import {
   type NetPort,
 } from "./backend.ts";
 import { ConfigSpace } from "./config_space.ts";
-import { type Controlled, runCommand } from "./control.ts";
-import {
-  guestOffloads,
-  hostOffloads,
-  offeredFeatures,
-  offloadNames,
-} from "./features.ts";
+import { ControlQueue } from "./control_queue.ts";
+import { hostOffloads, offeredFeatures, offloadNames } from "./features.ts";
 import { Frame } from "./frame.ts";
 import { NetMetrics } from "./metrics.ts";
 import { formatMac, parseMac, type ResolvedNetOptions } from "./options.ts";
@@ -57,11 +54,8 @@ import {
   MIN_FRAME,
   NetFeature,
   VIRTIO_ID_NET,
-  VIRTIO_NET_ERR,
-  VIRTIO_NET_OK,
 } from "./protocol.ts";
 import { RARP_SIZE, writeRarp } from "./rarp.ts";
-import { RxFilter } from "./rx_filter.ts";
 import { type RxFormat, RxRing } from "./rx_ring.ts";
 import { type FrameSink, SoftwareOffload } from "./software.ts";
 import { Transmitter } from "./transmitter.ts";
@@ -77,16 +71,16 @@ const NOT_THE_DRIVERS: bigint = featureMask(26);
 const MAX_BUFFERS = 128;
 
 /** A virtio network device over any {@linkcode NetBackend}. */
-export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
+export class NetDevice implements VirtioDevice, NetPort, FrameSink {
   readonly deviceId: number = VIRTIO_ID_NET;
   readonly features: bigint;
   readonly queueCount: number;
   readonly maxSegments: number = MAX_SEGMENTS;
+  /** The two queues of a pair. */
+  readonly adjacentQueues = 2;
   readonly pairs: number;
-  readonly filter: RxFilter = new RxFilter();
   /** What was counted since the device was made. */
   readonly metrics: NetMetrics = new NetMetrics();
-  negotiated = 0n;
   readonly #backend: NetBackend;
   readonly #context: DeviceContext;
   readonly #config: ConfigSpace;
@@ -101,18 +95,16 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
   /** What may be undone in frames that the driver gets. */
   #guestOffloads = 0;
   #control = -1;
-  /** True once a command came: no front-end answers the control queue for us. */
-  #controlled = false;
-  /** It is known whether the control queue is a new driver's. */
-  #judged = false;
-  /** Pairs that the driver said it uses; 0: it did not say. */
-  #askedPairs = 0;
+  readonly #commands: ControlQueue;
+  readonly #workers: number;
   /** Pairs that frames are delivered to. */
   #usedPairs = 1;
   /** The receive queue that is being served. */
   #serving: VirtQueue | null = null;
   /** Where software offload puts frames. */
   #target: RxRing | null = null;
+  /** A ring is {@linkcode RxRing.touched}. */
+  #touched = false;
 
   /** Makes a device of a backend, which it closes in the end. */
   constructor(
@@ -125,7 +117,19 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
     this.pairs = options.queues;
     this.features = offeredFeatures(options, backend);
     this.queueCount = 2 * this.pairs + (options.ctrlVq ? 1 : 0);
+    this.#workers = options.workers;
     this.#config = new ConfigSpace(options);
+    this.#commands = new ControlQueue({
+      context,
+      config: this.#config,
+      metrics: this.metrics,
+      pairs: options.queues,
+      pairsChanged: () => this.#countPairs(),
+      useOffloads: (offloads) => {
+        this.#guestOffloads = offloads;
+        backend.setOffloads(offloads);
+      },
+    });
     this.#tx = new Transmitter({
       backend,
       config: this.#config,
@@ -146,7 +150,7 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
     }
     backend.attach(this);
     this.#config.setLink(backend.linkUp);
-    this.filter.setMac(this.#config.mac);
+    this.#commands.filter.setMac(this.#config.mac);
   }
 
   /** Configuration space. */
@@ -156,19 +160,21 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
 
   writeConfig(offset: number, data: Uint8Array): void {
     // Only a legacy driver that has no command for it writes its address here.
+    const { negotiated, filter } = this.#commands;
     if (
-      hasFeature(this.negotiated, VIRTIO_F_VERSION_1) ||
-      hasFeature(this.negotiated, NetFeature.CTRL_MAC_ADDR)
+      hasFeature(negotiated, VIRTIO_F_VERSION_1) ||
+      hasFeature(negotiated, NetFeature.CTRL_MAC_ADDR)
     ) return;
     this.#config.writeMac(offset, data);
-    this.filter.setMac(this.#config.mac);
+    filter.setMac(this.#config.mac);
   }
 
   negotiate(features: bigint): void {
     const modern = hasFeature(features, VIRTIO_F_VERSION_1);
-    const changed = (features ^ this.negotiated) & ~NOT_THE_DRIVERS;
+    const commands = this.#commands;
+    const changed = (features ^ commands.negotiated) & ~NOT_THE_DRIVERS;
     const mergeable = hasFeature(features, NetFeature.MRG_RXBUF);
-    this.negotiated = features;
+    commands.negotiated = features;
     this.#format.headerSize = modern || mergeable
       ? HEADER_SIZE
       : LEGACY_HEADER_SIZE;
@@ -182,38 +188,41 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
     this.#tx.headerSize = this.#format.headerSize;
     this.#tx.offloads = hostOffloads(features);
     // Another driver, of whose commands there were none yet.
-    if (changed !== 0n) this.#forgetCommands();
+    if (changed !== 0n) commands.renew();
   }
 
   serve(queue: VirtQueue, budget: number): boolean {
     const { index } = queue;
-    if (index === this.#control) return this.#serveControl(queue, budget);
+    if (this.#isControl(index)) return this.#commands.serve(queue, budget);
     const pair = index >> 1;
-    if (pair >= this.pairs) return this.#serveControl(queue, budget);
     return (index & 1) === 0
       ? this.#receive(queue, pair, budget)
       : this.#tx.serve(queue, pair, budget);
   }
 
   poll(): number {
-    return this.#backend.poll?.() ?? 0;
+    const moved = this.#backend.poll?.() ?? 0;
+    if (this.#touched) this.#publishTouched();
+    return moved;
   }
 
   activate(): void {
-    this.#judged = false;
+    this.#commands.activate();
   }
 
   start(queue: VirtQueue): void {
     const { index } = queue;
-    if (index === this.#control || index >= 2 * this.pairs) return;
-    // A frame may come before this ring's first turn: of the other ring, say.
-    if ((index & 1) === 0) this.#rx[index >> 1].queue = queue;
+    if (this.#isControl(index)) this.#commands.start();
+    else if ((index & 1) === 0) {
+      this.#rx[index >> 1].queue = queue;
+      this.#countPairs();
+    }
   }
 
   quiesce(queue: VirtQueue): void {
     const { index } = queue;
+    if (this.#isControl(index)) return this.#commands.quiesce();
     const pair = index >> 1;
-    if (index === this.#control || pair >= this.pairs) return;
     if ((index & 1) !== 0) {
       this.#tx.forget(pair);
       return;
@@ -221,12 +230,10 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
     const ring = this.#rx[pair];
     ring.release();
     ring.queue = null;
-    ring.hadBuffers = false;
     this.#countPairs();
   }
 
   reset(): void {
-    this.negotiated = 0n;
     this.#format.headerSize = LEGACY_HEADER_SIZE;
     this.#format.mergeable = false;
     this.#format.checksums = false;
@@ -234,7 +241,11 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
     this.#tx.offloads = 0;
     this.#control = -1;
     this.#config.reset();
-    this.#forgetCommands();
+    this.#commands.reset();
+  }
+
+  hear(value: unknown): void {
+    this.#commands.hear(value as Parameters<ControlQueue["hear"]>[0]);
   }
 
   /**
@@ -262,7 +273,10 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
       }
       case "announce": {
         const { mac } = parameters;
-        if (mac !== undefined) this.#sendRarp(parseMac(mac));
+        // Several objects of a device are all told.
+        if (mac !== undefined && this.#context.worker === 0) {
+          this.#sendRarp(parseMac(mac));
+        }
         if (this.#askToAnnounce()) this.#context.configChanged();
         return {};
       }
@@ -282,13 +296,13 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
       link: this.#config.linkUp ? "up" : "down",
       mac: this.#config.hasMac ? formatMac(this.#config.mac) : null,
       mtu: this.#config.mtu,
-      queuePairs: this.#usedPairs,
+      queuePairs: this.#ownPairs(this.#usedPairs),
       headerSize: this.#format.headerSize,
       transmitOffloads: offloadNames(this.#tx.offloads),
       receiveOffloads: offloadNames(this.#guestOffloads),
       frames: this.metrics.toJSON(),
       software: { checksums, segmented, segments, malformed },
-      filter: this.filter.toJSON(),
+      filter: this.#commands.filter.toJSON(),
       ...this.#backend.status(),
     };
   }
@@ -311,11 +325,12 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
       metrics.rxBadLength++;
       return DROPPED;
     }
-    if (!this.filter.accepts(frame.start)) {
+    if (!this.#commands.filter.accepts(frame.start)) {
       metrics.rxFiltered++;
       return DROPPED;
     }
-    const ring = this.#rx[pair % this.#usedPairs];
+    const used = this.#usedPairs;
+    const ring = this.#rx[pair < used ? pair : pair % used];
     const { queue } = ring;
     if (queue === null) {
       metrics.rxNoBuffer++;
@@ -330,8 +345,10 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
         result = DROPPED;
       }
     }
+    // Once a turn is often enough for what is published once a turn.
     if (result === DELIVERED && queue !== this.#serving) {
-      this.#context.resume(queue);
+      ring.touched = true;
+      this.#touched = true;
     }
     return result;
   }
@@ -358,61 +375,13 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
     this.#context.configChanged();
   }
 
-  // --- Controlled: from the control queue ---
-
-  setMac(mac: Uint8Array): void {
-    this.#config.writeMac(0, mac);
-    this.filter.setMac(mac);
-    this.#context.configChanged();
-  }
-
-  setPairs(pairs: number): void {
-    this.#askedPairs = pairs;
-    this.#countPairs();
-  }
-
-  setGuestOffloads(bits: number): boolean {
-    const asked = BigInt(bits);
-    const known = this.negotiated & ((1n << 32n) - 1n);
-    const wanted = guestOffloads(asked);
-    if ((asked & ~known) !== 0n || (asked !== 0n && wanted === 0)) return false;
-    this.#useGuestOffloads(wanted);
-    return true;
-  }
-
-  announced(): void {
-    this.#config.announcing = false;
-    this.#context.configChanged();
-  }
-
   // --- queues ---
 
-  #serveControl(queue: VirtQueue, budget: number): boolean {
-    this.#judge(queue);
-    for (let i = 0; i < budget; i++) {
-      const chain = queue.take();
-      if (chain === null) break;
-      if (!this.#controlled) {
-        this.#controlled = true;
-        if (hasFeature(this.negotiated, NetFeature.CTRL_VLAN)) {
-          this.filter.filterVlans();
-        }
-      }
-      const done = !chain.truncated && runCommand(chain, this);
-      this.metrics.commands++;
-      if (!done) this.metrics.refusedCommands++;
-      const answer = done ? VIRTIO_NET_OK : VIRTIO_NET_ERR;
-      queue.complete(chain, chain.writeUint8(0, answer) ? 1 : 0);
-    }
-    return true;
+  #isControl(index: number): boolean {
+    return index === this.#control || index >> 1 >= this.pairs;
   }
 
   #receive(queue: VirtQueue, pair: number, budget: number): boolean {
-    const ring = this.#rx[pair];
-    if (!ring.hadBuffers) {
-      ring.hadBuffers = true;
-      this.#countPairs();
-    }
     if (pair >= this.#usedPairs) return false;
     this.#serving = queue;
     const more = this.#backend.receive(pair, budget);
@@ -420,37 +389,38 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
     return more;
   }
 
-  /**
-   * Some front-ends tell nobody of a reset. A control queue that begins anew is
-   * a new driver's; one that goes on from where it was is the same one's.
-   */
-  #judge(queue: VirtQueue): void {
-    if (this.#judged) return;
-    const chain = queue.take();
-    if (chain === null) return;
-    const { position } = chain;
-    queue.untake(chain);
-    this.#judged = true;
-    if (position === 0) this.#forgetCommands();
+  /** Has the loop publish what was put into rings that it does not serve. */
+  #publishTouched(): void {
+    this.#touched = false;
+    for (let i = 0; i < this.#rx.length; i++) {
+      const ring = this.#rx[i];
+      if (!ring.touched) continue;
+      ring.touched = false;
+      if (ring.queue !== null) this.#context.resume(ring.queue);
+    }
   }
 
-  /** Forgets what a driver has said on the control queue. */
-  #forgetCommands(): void {
-    this.#askedPairs = 0;
-    this.#controlled = false;
-    this.#config.announcing = false;
-    this.filter.reset();
-    this.filter.setMac(this.#config.mac);
-    this.#useGuestOffloads(guestOffloads(this.negotiated));
-    this.#countPairs();
+  /** Whether a pair is this object's: other Workers have the others. */
+  #isOwn(pair: number): boolean {
+    return pair % this.#workers === this.#context.worker;
+  }
+
+  /** How many of the first pairs are this object's. */
+  #ownPairs(pairs: number): number {
+    let own = 0;
+    for (let i = 0; i < pairs; i++) if (this.#isOwn(i)) own++;
+    return own;
   }
 
   /** Finds out how many pairs frames can be delivered to. */
   #countPairs(): void {
+    const { negotiated, pairLimit } = this.#commands;
+    const runs = (pair: number) =>
+      !this.#isOwn(pair) || this.#rx[pair].queue !== null;
     let pairs = 0;
-    while (pairs < this.pairs && this.#rx[pairs].hadBuffers) pairs++;
-    if (this.#askedPairs > 0) pairs = Math.min(pairs, this.#askedPairs);
-    if (!hasFeature(this.negotiated, NetFeature.MQ)) pairs = 1;
+    while (pairs < this.pairs && runs(pairs)) pairs++;
+    pairs = Math.min(pairs, pairLimit);
+    if (!hasFeature(negotiated, NetFeature.MQ)) pairs = 1;
     pairs = Math.max(pairs, 1);
     if (pairs === this.#usedPairs) return;
     this.#usedPairs = pairs;
@@ -458,17 +428,9 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink, Controlled {
     for (let i = 0; i < pairs; i++) this.receivable(i);
   }
 
-  #useGuestOffloads(offloads: number): void {
-    this.#guestOffloads = offloads;
-    this.#backend.setOffloads(offloads);
-  }
-
   /** Asks the driver to announce itself, where it knows how; true: it was asked. */
   #askToAnnounce(): boolean {
-    if (
-      !hasFeature(this.negotiated, NetFeature.GUEST_ANNOUNCE) ||
-      !this.#controlled
-    ) return false;
+    if (!this.#commands.canAnnounce) return false;
     this.#config.announcing = true;
     return true;
   }

@@ -378,6 +378,11 @@ Deno.test("several pairs: frames come back on the pair that sent them", () => {
   bench.fill(4, 1526, 0);
   bench.fill(4, 1526, 1);
   bench.run();
+  // It is one until the driver says how many.
+  bench.send(frame(60), virtioHeader(), 1);
+  assertEquals([bench.received(0).length, bench.received(1).length], [1, 0]);
+  assertEquals(bench.control(CtrlClass.MQ, 0, [2, 0]), 0);
+  bench.fill(1, 1526, 0);
   for (const pair of [0, 1, 1]) bench.send(frame(60), virtioHeader(), pair);
   assertEquals([bench.received(0).length, bench.received(1).length], [1, 2]);
   // One pair: the other one gets nothing.
@@ -394,6 +399,18 @@ Deno.test("several pairs: frames come back on the pair that sent them", () => {
   bench.stop(2);
   bench.send(frame(60, BROADCAST), virtioHeader(), 1);
   assertEquals(bench.received(0).length, 1);
+});
+
+Deno.test("several pairs: all that run, where the front-end answers commands", () => {
+  using bench = new NetBench(
+    { backend: "echo", queues: 3 },
+    { features: ~0n, pairs: 2, control: false },
+  );
+  assertEquals(bench.device.status().queuePairs, 2);
+  // Known from the start on: nothing was served yet.
+  bench.fill(4, 1526, 1);
+  bench.send(frame(60), virtioHeader(), 1);
+  assertEquals([bench.received(0).length, bench.received(1).length], [0, 1]);
 });
 
 Deno.test("a reset forgets what was negotiated", () => {

@@ -3,7 +3,7 @@
  *
  * Theory of operation: a frame is a scatter list. Element 0 is the header, in
  * memory that no guest reaches; the others are the bytes. A frame that comes from
- * a guest stays in its memory, but for the first bytes: addresses, tag and type
+ * a guest stays in its memory, but for the first bytes: addresses and a tag
  * are copied, decided on, and the copy is what goes on. A frame that comes from
  * elsewhere lies in a buffer of its own. Frames are made once and used again for
  * every frame that follows.
@@ -23,7 +23,10 @@ const TWO_32 = 4294967296;
 const STEP = 4;
 
 /** Bytes at the start of a frame that are always copied: with one tag. */
-export const START_SIZE = 18;
+export const START_SIZE = 16;
+/** Words of a header and of the start of a frame. */
+export const HEADER_WORDS: number = HEADER_SIZE / 4;
+export const START_WORDS: number = START_SIZE / 4;
 
 /** A frame. */
 export class Frame implements Disposable {
@@ -35,8 +38,13 @@ export class Frame implements Disposable {
   readonly words: Uint32Array<ArrayBuffer>;
   /** Room for the encoded header. */
   readonly headerBytes: Uint8Array<ArrayBuffer>;
-  /** The first bytes of the frame, as many as it has up to 18. */
+  /** The first bytes of the frame, as many as it has up to 16. */
   readonly start: Uint8Array<ArrayBuffer>;
+  /**
+   * {@linkcode headerBytes} and {@linkcode start}, which lie one behind the
+   * other, as three and four words.
+   */
+  readonly lead: Uint32Array<ArrayBuffer>;
   /** Its own buffer. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Elements that hold the frame. */
@@ -59,19 +67,21 @@ export class Frame implements Disposable {
     this.iovecs = new IovecTable(1, segments + 2);
     this.words = this.iovecs.words;
     this.#arena = new Arena(256 + bufferSize);
-    const header = this.#arena.alloc(HEADER_SIZE);
-    const start = this.#arena.alloc(START_SIZE);
+    const lead = this.#arena.alloc(HEADER_SIZE + START_SIZE);
     const buffer = this.#arena.alloc(bufferSize);
     const memory = this.#arena.u8;
-    this.headerBytes = memory.subarray(
-      header.offset,
-      header.offset + HEADER_SIZE,
+    const start = lead.offset + HEADER_SIZE;
+    this.headerBytes = memory.subarray(lead.offset, start);
+    this.start = memory.subarray(start, start + START_SIZE);
+    this.lead = new Uint32Array(
+      memory.buffer,
+      memory.byteOffset + lead.offset,
+      HEADER_WORDS + START_WORDS,
     );
-    this.start = memory.subarray(start.offset, start.offset + START_SIZE);
     this.bytes = memory.subarray(buffer.offset, buffer.offset + bufferSize);
-    this.#startAddress = start.address;
+    this.#startAddress = lead.address + HEADER_SIZE;
     this.#bytesAddress = buffer.address;
-    this.setElement(0, header.address, HEADER_SIZE);
+    this.setElement(0, lead.address, HEADER_SIZE);
   }
 
   /** Sets an element of the list to memory of this process. */
@@ -84,26 +94,41 @@ export class Frame implements Disposable {
   }
 
   /**
-   * Takes the frame that a driver sends, from `position` on in a chain, which
-   * has to stay taken while the frame is used.
+   * Takes the frame that a driver sends, behind a header of `headerSize` bytes,
+   * out of a chain, which has to stay taken while the frame is used.
    *
    * @returns false when the chain cannot be worked on
    */
-  takeChain(chain: DescriptorChain, position: number): boolean {
-    const length = chain.readableLength - position;
+  takeChain(chain: DescriptorChain, headerSize: number): boolean {
+    const { lead, words } = this;
+    const length = chain.readableLength - headerSize;
     const head = length < START_SIZE ? length : START_SIZE;
-    if (chain.read(position, this.start, 0, head) !== head) return false;
+    // As a rule header and frame are one buffer, or two.
+    if (
+      head < START_SIZE || headerSize !== HEADER_SIZE ||
+      !(chain.lengths[0] !== HEADER_SIZE
+        ? chain.readWords(0, lead, 0, HEADER_WORDS + START_WORDS)
+        : chain.readWords(0, lead, 0, HEADER_WORDS) &&
+          chain.readWords(HEADER_SIZE, lead, HEADER_WORDS, START_WORDS))
+    ) {
+      const done = chain.read(0, this.headerBytes, 0, headerSize) +
+        chain.read(headerSize, this.start, 0, head);
+      if (done !== headerSize + head) return false;
+    }
+    this.header.decode(lead);
     this.length = length;
     this.#offset = -1;
-    this.setElement(1, this.#startAddress, head);
+    words[STEP] = this.#startAddress;
+    words[STEP + 1] = this.#startAddress / TWO_32;
+    words[STEP + 2] = head;
     this.count = 1;
     if (head === length) return true;
     const count = chain.iovec(
-      this.words,
+      words,
       2 * STEP,
       this.#segments,
       false,
-      position + head,
+      headerSize + head,
       length - head,
     );
     this.count = 1 + count;

@@ -83,30 +83,22 @@ export class NetHeader {
     this.csumOffset = other.csumOffset;
   }
 
-  /** Reads the first 10 bytes of a private copy. */
-  decode(bytes: Uint8Array): void {
-    this.flags = bytes[0];
-    this.gsoType = bytes[1];
-    this.headerLength = bytes[2] | bytes[3] << 8;
-    this.gsoSize = bytes[4] | bytes[5] << 8;
-    this.csumStart = bytes[6] | bytes[7] << 8;
-    this.csumOffset = bytes[8] | bytes[9] << 8;
+  /** Reads the first 10 bytes of a private copy, in little-endian words. */
+  decode(words: Uint32Array): void {
+    const first = words[0], second = words[1];
+    this.flags = first & 0xff;
+    this.gsoType = first >>> 8 & 0xff;
+    this.headerLength = first >>> 16;
+    this.gsoSize = second & 0xffff;
+    this.csumStart = second >>> 16;
+    this.csumOffset = words[2] & 0xffff;
   }
 
-  /** Writes the first 10 bytes, and `num_buffers` behind them. */
-  encode(bytes: Uint8Array, buffers: number): void {
-    bytes[0] = this.flags;
-    bytes[1] = this.gsoType;
-    bytes[2] = this.headerLength;
-    bytes[3] = this.headerLength >> 8;
-    bytes[4] = this.gsoSize;
-    bytes[5] = this.gsoSize >> 8;
-    bytes[6] = this.csumStart;
-    bytes[7] = this.csumStart >> 8;
-    bytes[8] = this.csumOffset;
-    bytes[9] = this.csumOffset >> 8;
-    bytes[10] = buffers;
-    bytes[11] = buffers >> 8;
+  /** Writes the first 10 bytes, and `num_buffers` behind them, as three words. */
+  encode(words: Uint32Array, buffers: number): void {
+    words[0] = this.flags | this.gsoType << 8 | this.headerLength << 16;
+    words[1] = this.gsoSize | this.csumStart << 16;
+    words[2] = this.csumOffset | buffers << 16;
   }
 
   /**

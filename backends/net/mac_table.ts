@@ -25,10 +25,10 @@ export const UNKNOWN_PORT = -1;
  * import { MacTable } from "./mac_table.ts";
  *
  * const table = new MacTable(1024, 300);
- * const frame = new Uint8Array([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
- * table.learn(frame, 6, 3, 0);
- * assertEquals(table.lookup(frame, 6, 10), 3);
- * assertEquals(table.lookup(frame, 6, 301), -1);
+ * table.learn(0x0300_0002, 0x0201, 3, 0);
+ * assertEquals(table.entries(0)[0].mac, "02:00:00:03:01:02");
+ * assertEquals(table.lookup(0x0300_0002, 0x0201, 10), 3);
+ * assertEquals(table.lookup(0x0300_0002, 0x0201, 301), -1);
  * ```
  */
 export class MacTable {
@@ -36,12 +36,17 @@ export class MacTable {
   evicted = 0;
   /** Addresses that turned up behind another port. */
   moved = 0;
+  /**
+   * Grows when an address moves, comes or goes: as long as it does not, what was
+   * learnt and looked up stays so, but for ageing.
+   */
+  changes = 0;
   readonly #mask: number;
   readonly #lifetime: number;
-  /** The first 32 bits of each address. */
-  readonly #high: Uint32Array<ArrayBuffer>;
-  /** The last 16 bits. */
-  readonly #low: Uint16Array<ArrayBuffer>;
+  /** The first four bytes of each address, little-endian. */
+  readonly #first: Int32Array<ArrayBuffer>;
+  /** The last two. */
+  readonly #last: Uint16Array<ArrayBuffer>;
   readonly #ports: Int16Array<ArrayBuffer>;
   readonly #seen: Float64Array<ArrayBuffer>;
   /** Makes hashes unpredictable. */
@@ -55,8 +60,8 @@ export class MacTable {
   constructor(size: number, lifetime: number) {
     this.#mask = size / WAYS - 1;
     this.#lifetime = lifetime;
-    this.#high = new Uint32Array(size);
-    this.#low = new Uint16Array(size);
+    this.#first = new Int32Array(size);
+    this.#last = new Uint16Array(size);
     this.#ports = new Int16Array(size).fill(UNKNOWN_PORT);
     this.#seen = new Float64Array(size);
   }
@@ -64,20 +69,23 @@ export class MacTable {
   /**
    * Notes behind which port an address is.
    *
-   * @param bytes has the address, from index `at` on
+   * @param first its first four bytes, as a little-endian integer of 32 bits
+   * @param last its last two bytes, as one of 16 bits
    * @param now in seconds, whole ones: small numbers cross calls unboxed
    */
-  learn(bytes: Uint8Array, at: number, port: number, now: number): void {
-    const high = highOf(bytes, at), low = bytes[at + 4] << 8 | bytes[at + 5];
-    const first = this.#bucket(high, low);
-    let chosen = first;
-    for (let i = first; i < first + WAYS; i++) {
+  learn(first: number, last: number, port: number, now: number): void {
+    first |= 0;
+    const bucket = this.#bucket(first, last);
+    let chosen = bucket;
+    for (let i = bucket; i < bucket + WAYS; i++) {
       if (
-        this.#ports[i] >= 0 && this.#high[i] === high && this.#low[i] === low
+        this.#ports[i] >= 0 && this.#first[i] === first &&
+        this.#last[i] === last
       ) {
         if (this.#ports[i] !== port) {
           this.#ports[i] = port;
           this.moved++;
+          this.changes++;
         }
         this.#seen[i] = now;
         return;
@@ -88,19 +96,26 @@ export class MacTable {
     if (
       this.#ports[chosen] >= 0 && now - this.#seen[chosen] <= this.#lifetime
     ) this.evicted++;
-    this.#high[chosen] = high;
-    this.#low[chosen] = low;
+    this.changes++;
+    this.#first[chosen] = first;
+    this.#last[chosen] = last;
     this.#ports[chosen] = port;
     this.#seen[chosen] = now;
   }
 
-  /** The port of an address, or {@linkcode UNKNOWN_PORT}. */
-  lookup(bytes: Uint8Array, at: number, now: number): number {
-    const high = highOf(bytes, at), low = bytes[at + 4] << 8 | bytes[at + 5];
-    const first = this.#bucket(high, low);
-    for (let i = first; i < first + WAYS; i++) {
+  /**
+   * The port of an address, or {@linkcode UNKNOWN_PORT}.
+   *
+   * @param first its first four bytes, as a little-endian integer of 32 bits
+   * @param last its last two bytes, as one of 16 bits
+   */
+  lookup(first: number, last: number, now: number): number {
+    first |= 0;
+    const bucket = this.#bucket(first, last);
+    for (let i = bucket; i < bucket + WAYS; i++) {
       if (
-        this.#ports[i] >= 0 && this.#high[i] === high && this.#low[i] === low
+        this.#ports[i] >= 0 && this.#first[i] === first &&
+        this.#last[i] === last
       ) {
         return now - this.#seen[i] > this.#lifetime
           ? UNKNOWN_PORT
@@ -112,6 +127,7 @@ export class MacTable {
 
   /** Forgets all addresses behind a port. */
   forget(port: number): void {
+    this.changes++;
     this.#ports.forEach((value, i) => {
       if (value === port) this.#ports[i] = UNKNOWN_PORT;
     });
@@ -123,22 +139,18 @@ export class MacTable {
     this.#ports.forEach((port, i) => {
       const age = now - this.#seen[i];
       if (port < 0 || age > this.#lifetime) return;
-      const digits = this.#high[i].toString(16).padStart(8, "0") +
-        this.#low[i].toString(16).padStart(4, "0");
-      const mac = digits.match(/../g)!.join(":");
+      const first = this.#first[i], last = this.#last[i];
+      const mac = [0, 8, 16, 24].map((shift) => first >>> shift)
+        .concat(last, last >>> 8)
+        .map((byte) => (byte & 0xff).toString(16).padStart(2, "0")).join(":");
       found.push({ mac, port, age });
     });
     return found.sort((a, b) => a.mac < b.mac ? -1 : 1);
   }
 
-  #bucket(high: number, low: number): number {
-    let hash = Math.imul(high ^ this.#salt, 0x9e3779b1);
-    hash = Math.imul(hash ^ hash >>> 15 ^ low, 0x85ebca6b);
+  #bucket(first: number, last: number): number {
+    let hash = Math.imul(first ^ this.#salt, 0x9e3779b1);
+    hash = Math.imul(hash ^ hash >>> 15 ^ last, 0x85ebca6b);
     return ((hash ^ hash >>> 13) & this.#mask) * WAYS;
   }
-}
-
-function highOf(bytes: Uint8Array, at: number): number {
-  return (bytes[at] << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 |
-    bytes[at + 3]) >>> 0;
 }

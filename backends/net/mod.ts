@@ -72,7 +72,12 @@ function makeBackend(
         () =>
           options.tapfd >= 0
             ? adoptTap(options.tapfd, context)
-            : TapBackend.open(options.ifname, options.queues, context),
+            : TapBackend.open(
+              options.ifname,
+              options.queues,
+              context,
+              options.workers,
+            ),
       );
     case "switch":
       return onSwitch(options, context);

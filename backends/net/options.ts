@@ -39,6 +39,8 @@ export interface NetOptions {
   readonly pcapSize?: number;
   /** Number of queue pairs, 1 to 127 (default 1). */
   readonly queues?: number;
+  /** TAP: threads that share the pairs, 1 to 64 (default 1). */
+  readonly workers?: number;
   /** MAC address, `52:54:00:12:34:56`; without it the driver makes one up. */
   readonly mac?: string;
   /** MTU, 68 to 65535; without it none is said. */
@@ -91,6 +93,8 @@ export interface ResolvedNetOptions {
   readonly pcapSize: number;
   /** Number of queue pairs. */
   readonly queues: number;
+  /** Number of threads that share the pairs. */
+  readonly workers: number;
   /** MAC address, or `null`: the driver makes one up. */
   readonly mac: Uint8Array | null;
   /** MTU, or 0: none is said. */
@@ -192,6 +196,14 @@ export const NET_OPTIONS: readonly OptionSpec[] = [
     maximum: MAX_PAIRS,
     default: 1,
     help: "number of queue pairs",
+  },
+  {
+    name: "workers",
+    type: "integer",
+    minimum: 1,
+    maximum: 64,
+    default: 1,
+    help: "tap: threads that share the queue pairs",
   },
   {
     name: "mac",
@@ -301,6 +313,29 @@ function uplinkOf(options: OptionReader): string {
   return found?.[1] ?? refuse("uplink", uplink, "it is tap:IFNAME");
 }
 
+function workersOf(options: OptionReader, backend: string): number {
+  const workers = options.integer("workers");
+  if (workers === 1) return 1;
+  const queues = options.integer("queues");
+  if (backend !== "tap") {
+    refuse("workers", workers, `backend=${backend} has one`);
+  }
+  if (workers > queues) {
+    refuse("workers", workers, `there are ${queues} pairs to share (queues=)`);
+  }
+  if (options.text("ifname").includes("%")) {
+    refuse(
+      "workers",
+      workers,
+      "all of them need the name of the TAP (ifname=)",
+    );
+  }
+  if (options.text("pcap") !== "") {
+    refuse("workers", workers, "a capture (pcap=) has one");
+  }
+  return workers;
+}
+
 /**
  * Checks options and fills in defaults.
  *
@@ -350,6 +385,7 @@ export function resolveNetOptions(given: GivenOptions): ResolvedNetOptions {
     pcap: options.text("pcap"),
     pcapSize: options.integer("pcap-size"),
     queues,
+    workers: workersOf(options, backend),
     mac: mac === undefined ? null : parseMac(mac),
     mtu: options.integer("mtu", 0),
     speed: options.integer("speed", 0),

@@ -21,6 +21,7 @@ Deno.test("defaults", () => {
     pcap: "",
     pcapSize: 64 * 2 ** 20,
     queues: 1,
+    workers: 1,
     mtu: 0,
     speed: 0,
     link: true,
@@ -86,6 +87,19 @@ Deno.test("what cannot be is refused, with what would be right", () => {
     ],
     [{ backend: "passt", queues: 2 }, "passt has one queue pair"],
     [{ backend: "tap", tapfd: 5, queues: 2 }, "a descriptor is one queue pair"],
+    [{ backend: "switch", queues: 2, workers: 2 }, "backend=switch has one"],
+    [
+      { backend: "tap", ifname: "tap0", queues: 2, workers: 3 },
+      "there are 2 pairs to share (queues=)",
+    ],
+    [
+      { backend: "tap", queues: 2, workers: 2 },
+      "all of them need the name of the TAP (ifname=)",
+    ],
+    [
+      { backend: "tap", ifname: "tap0", pcap: "x", queues: 2, workers: 2 },
+      "a capture (pcap=) has one",
+    ],
     [{ backend: "echo", mtu: 67 }, "it is an integer from 68 to 65535"],
     [
       { backend: "echo", csum: "maybe" },

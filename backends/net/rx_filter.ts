@@ -19,6 +19,18 @@ export const FILTER_ENTRIES = 64;
 const VLANS = 4096;
 const ETHERTYPE_VLAN = 0x8100;
 
+/** All of a filter, for another one. */
+export interface FilterState {
+  readonly modes: Uint8Array;
+  readonly unicast: Uint8Array;
+  readonly multicast: Uint8Array;
+  readonly vlans: Uint8Array;
+  /** `null`: there were more addresses than fit. */
+  readonly unicastCount: number | null;
+  readonly multicastCount: number | null;
+  readonly vlanFiltering: boolean;
+}
+
 /** A filter of received frames. */
 export class RxFilter {
   readonly #modes = new Uint8Array(CtrlRx.NOBCAST + 1);
@@ -32,6 +44,8 @@ export class RxFilter {
   #multicastOverflow = false;
   readonly #vlans = new Uint8Array(VLANS / 8);
   #vlanFiltering = false;
+  /** Every frame passes, whatever the tables say. */
+  #open = true;
 
   /** A filter that lets everything pass. */
   constructor() {
@@ -48,11 +62,13 @@ export class RxFilter {
     this.#multicastOverflow = false;
     this.#vlans.fill(0);
     this.#vlanFiltering = false;
+    this.#judge();
   }
 
   /** Tagged frames pass for VLANs that were added, once this was called. */
   filterVlans(): void {
     this.#vlanFiltering = true;
+    this.#judge();
   }
 
   /** The device's own address. */
@@ -63,6 +79,7 @@ export class RxFilter {
   /** A command of class RX: turns a mode on or off. */
   setMode(mode: number, on: boolean): void {
     this.#modes[mode] = on ? 1 : 0;
+    this.#judge();
   }
 
   /** Replaces a table of addresses, which lie one after the other. */
@@ -80,6 +97,33 @@ export class RxFilter {
     }
   }
 
+  /** What commands have set. */
+  save(): FilterState {
+    return {
+      modes: this.#modes.slice(),
+      unicast: this.#unicast.slice(),
+      multicast: this.#multicast.slice(),
+      vlans: this.#vlans.slice(),
+      unicastCount: this.#unicastOverflow ? null : this.#unicastCount,
+      multicastCount: this.#multicastOverflow ? null : this.#multicastCount,
+      vlanFiltering: this.#vlanFiltering,
+    };
+  }
+
+  /** Becomes as another filter was. */
+  restore(state: FilterState): void {
+    this.#modes.set(state.modes);
+    this.#unicast.set(state.unicast);
+    this.#multicast.set(state.multicast);
+    this.#vlans.set(state.vlans);
+    this.#unicastOverflow = state.unicastCount === null;
+    this.#unicastCount = state.unicastCount ?? 0;
+    this.#multicastOverflow = state.multicastCount === null;
+    this.#multicastCount = state.multicastCount ?? 0;
+    this.#vlanFiltering = state.vlanFiltering;
+    this.#judge();
+  }
+
   /** A command of class VLAN. */
   setVlan(id: number, on: boolean): void {
     const bit = 1 << (id & 7);
@@ -93,6 +137,7 @@ export class RxFilter {
    * @param start the first bytes of the frame: 14, and 16 where it has a tag
    */
   accepts(start: Uint8Array): boolean {
+    if (this.#open) return true;
     const modes = this.#modes;
     if (
       this.#vlanFiltering && (start[12] << 8 | start[13]) === ETHERTYPE_VLAN
@@ -111,6 +156,13 @@ export class RxFilter {
     return modes[CtrlRx.PROMISC] !== 0 || modes[CtrlRx.ALLUNI] !== 0 ||
       this.#unicastOverflow || has(this.#mac, 1, start) ||
       has(this.#unicast, this.#unicastCount, start);
+  }
+
+  #judge(): void {
+    const modes = this.#modes;
+    this.#open = modes[CtrlRx.PROMISC] !== 0 && modes[CtrlRx.NOMULTI] === 0 &&
+      modes[CtrlRx.NOUNI] === 0 && modes[CtrlRx.NOBCAST] === 0 &&
+      !this.#vlanFiltering;
   }
 
   /** The filter as JSON, for people. */

@@ -29,6 +29,31 @@ Deno.test("everything passes until the driver says otherwise", () => {
   assertEquals(passes(new RxFilter()), [1, 1, 1, 1, 1]);
 });
 
+Deno.test("what is turned off stays away, in promiscuous mode too", () => {
+  const off = [
+    [CtrlRx.NOUNI, [0, 0, 1, 1, 1]],
+    [CtrlRx.NOMULTI, [1, 1, 0, 0, 1]],
+    [CtrlRx.NOBCAST, [1, 1, 1, 1, 0]],
+  ] as const;
+  for (const [mode, expected] of off) {
+    const filter = filterOf(CtrlRx.PROMISC, mode);
+    assertEquals(passes(filter), [...expected]);
+    filter.setMode(mode, false);
+    assertEquals(passes(filter), [1, 1, 1, 1, 1]);
+    // A copy filters as the original does.
+    filter.setMode(mode, true);
+    const copy = new RxFilter();
+    copy.restore(filter.save());
+    assertEquals(passes(copy), [...expected]);
+  }
+  const filter = filterOf(CtrlRx.PROMISC);
+  filter.filterVlans();
+  assertEquals(filter.accepts(frame(ALICE, 5)), false);
+  const copy = new RxFilter();
+  copy.restore(filter.save());
+  assertEquals(copy.accepts(frame(ALICE, 5)), false);
+});
+
 Deno.test("each mode lets pass what it says", () => {
   assertEquals(passes(filterOf()), [1, 0, 0, 0, 1]);
   assertEquals(passes(filterOf(CtrlRx.ALLMULTI)), [1, 0, 1, 1, 1]);

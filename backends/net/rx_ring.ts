@@ -14,7 +14,7 @@
  */
 
 import { DELIVERED, DROPPED, WAIT } from "./backend.ts";
-import type { Frame } from "./frame.ts";
+import { type Frame, HEADER_WORDS, START_SIZE, START_WORDS } from "./frame.ts";
 import type { DescriptorChain } from "../../virtqueue/chain.ts";
 import type { VirtQueue } from "../../virtqueue/device.ts";
 import { HDR_F_DATA_VALID, HEADER_SIZE } from "./protocol.ts";
@@ -34,11 +34,10 @@ export interface RxFormat {
 export class RxRing {
   /** The queue, while its ring runs. */
   queue: VirtQueue | null = null;
-  /** The driver has made buffers available since the ring runs. */
-  hadBuffers = false;
+  /** Frames were put into it since the loop was last told. */
+  touched = false;
   readonly #format: RxFormat;
   readonly #metrics: NetMetrics;
-  readonly #header = new Uint8Array(HEADER_SIZE);
   readonly #words: Uint32Array<ArrayBuffer>;
   readonly #segments: number;
   /** Buffers that were taken for one frame. */
@@ -84,6 +83,12 @@ export class RxRing {
     const total = headerSize + frame.length;
     while (this.#room < total) {
       const chain = this.#take(headerSize);
+      if (
+        chain !== null && this.#count === 0 && chain.writableLength >= total
+      ) {
+        this.#fillOne(chain, frame, total);
+        return DELIVERED;
+      }
       if (chain === null) {
         if (mayWait && mergeable && this.#count < this.#chains.length) {
           return WAIT;
@@ -140,12 +145,38 @@ export class RxRing {
     }
   }
 
+  /** Puts a frame into one buffer, as nearly all are. */
+  #fillOne(chain: DescriptorChain, frame: Frame, total: number): void {
+    const { headerSize, checksums } = this.#format;
+    const { header, length, lead } = frame;
+    if (!checksums) header.flags &= ~HDR_F_DATA_VALID;
+    header.encode(lead, 1);
+    let done = 0;
+    if (
+      headerSize === HEADER_SIZE && length > START_SIZE &&
+      chain.writeWords(0, lead, 0, HEADER_WORDS + START_WORDS)
+    ) done = START_SIZE;
+    else chain.write(0, frame.headerBytes, 0, headerSize);
+    chain.iovec(
+      this.#words,
+      0,
+      this.#segments,
+      true,
+      headerSize + done,
+      length - done,
+    );
+    frame.copyTo(this.#words, done, length - done);
+    this.queue!.complete(chain, total);
+    this.#metrics.rxFrames++;
+    this.#metrics.rxBytes += length;
+  }
+
   #fill(frame: Frame, total: number): void {
     const { headerSize, checksums } = this.#format;
     const { header } = frame;
     if (!checksums) header.flags &= ~HDR_F_DATA_VALID;
-    header.encode(this.#header, this.#count);
-    this.#chains[0]!.write(0, this.#header, 0, headerSize);
+    header.encode(frame.lead, this.#count);
+    this.#chains[0]!.write(0, frame.headerBytes, 0, headerSize);
     let done = 0, position = headerSize;
     for (let i = 0; i < this.#count; i++) {
       const chain = this.#chains[i]!;

@@ -5,6 +5,7 @@ import { MAX_FRAME } from "./protocol.ts";
 import { SEGMENT_GROWTH, Segmenter } from "./segment.ts";
 import {
   type HeaderFields,
+  headerWords,
   type Packet,
   packet,
   type PacketOptions,
@@ -24,7 +25,7 @@ function cut(
   memory.fill(0xee);
   memory.set(made.bytes);
   const header = new NetHeader();
-  header.decode(partialHeader(made, fields));
+  header.decode(headerWords(partialHeader(made, fields)));
   if (!segmenter.begin(made.bytes.length, header)) return null;
   const pieces: Uint8Array<ArrayBuffer>[] = [];
   for (;;) {

@@ -9,15 +9,19 @@
  * waits for another one: a receiver without buffers loses the frame, as on any
  * switch, and it is counted there.
  *
+ * A port remembers the addresses of its last frame and what the table said of
+ * them. As long as no address came, moved or went, and the clock did not move
+ * either, the table need not be asked: frames come in runs.
+ *
  * A switch is there as long as one of its ports.
  *
  * @module
  */
 
 import { DELIVERED, type NetBackend, type NetPort, SENT } from "./backend.ts";
-import type { Frame } from "./frame.ts";
+import { type Frame, HEADER_WORDS } from "./frame.ts";
 import { MacTable, UNKNOWN_PORT } from "./mac_table.ts";
-import { MAC_SIZE, MAX_PAIRS, Offload } from "./protocol.ts";
+import { MAX_PAIRS, Offload } from "./protocol.ts";
 
 const ALL: number = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.ECN |
   Offload.UFO;
@@ -59,11 +63,47 @@ export class SwitchPort {
   readonly index: number;
   /** What is plugged in. */
   readonly member: SwitchMember;
+  /** The addresses of the last frame, as three words. */
+  readonly #last = new Int32Array(3);
+  #target = UNKNOWN_PORT;
+  /** {@linkcode MacTable.changes} and the time of then; -1: nothing is known. */
+  #changes = -1;
+  #time = -1;
 
   /** Plugs something in. */
   constructor(index: number, member: SwitchMember) {
     this.index = index;
     this.member = member;
+  }
+
+  /**
+   * Learns where a frame of this port comes from, and finds out where it goes.
+   *
+   * @returns a port, or `UNKNOWN_PORT`
+   */
+  resolve(table: MacTable, lead: Uint32Array, now: number): number {
+    const last = this.#last;
+    const one = lead[HEADER_WORDS] | 0;
+    const two = lead[HEADER_WORDS + 1] | 0;
+    const three = lead[HEADER_WORDS + 2] | 0;
+    if (
+      last[0] === one && last[1] === two && last[2] === three &&
+      this.#time === now && this.#changes === table.changes
+    ) return this.#target;
+    // A group never sends.
+    if ((two >>> 16 & 1) === 0) {
+      const first = two >>> 16 | three << 16;
+      table.learn(first, three >>> 16, this.index, now);
+    }
+    this.#target = (one & 1) !== 0
+      ? UNKNOWN_PORT
+      : table.lookup(one, two & 0xffff, now);
+    last[0] = one;
+    last[1] = two;
+    last[2] = three;
+    this.#time = now;
+    this.#changes = table.changes;
+    return this.#target;
   }
 }
 
@@ -135,19 +175,12 @@ export class Switch {
 
   /** Takes a frame in at a port, and out at those that it is for. */
   forward(from: SwitchPort, frame: Frame, pair: number): void {
-    const { start } = frame;
     if (this.#untilClock-- <= 0) {
       this.#now = this.#clock();
       this.#untilClock = CLOCK_INTERVAL;
     }
     from.received++;
-    // A group never sends.
-    if ((start[MAC_SIZE] & 1) === 0) {
-      this.#table.learn(start, MAC_SIZE, from.index, this.#now);
-    }
-    const target = (start[0] & 1) !== 0
-      ? UNKNOWN_PORT
-      : this.#table.lookup(start, 0, this.#now);
+    const target = from.resolve(this.#table, frame.lead, this.#now);
     if (target === from.index) {
       from.local++;
       return;

@@ -98,6 +98,47 @@ Deno.test("a switch floods what it does not know, and learns", () => {
   }]);
 });
 
+Deno.test("what a port remembers of its last frame does not outlive a change", () => {
+  using a = new Station("a");
+  using b = new Station("b");
+  using c = new Station("c");
+  let now = 0;
+  const lan = new Switch("test", () => now, 1000);
+  const [pa, pb, pc] = [a, b, c].map((station) => lan.connect(station));
+  const got = () => [a, b, c].map((station) => station.got.splice(0).join());
+  const again = () => {
+    lan.forward(pa, a.frame(2, 1), 0);
+    return got();
+  };
+  assertEquals(again(), ["", "2<1", "2<1"]);
+  assertEquals(again(), ["", "2<1", "2<1"]);
+  // Somebody is learnt.
+  lan.forward(pb, b.frame(1, 2), 0);
+  assertEquals(got(), ["1<2", "", ""]);
+  assertEquals(again(), ["", "2<1", ""]);
+  assertEquals(again(), ["", "2<1", ""]);
+  // Another port says that it is the sender, then the sender sends again.
+  lan.forward(pc, c.frame(2, 1), 0);
+  got();
+  assertEquals(again(), ["", "2<1", ""]);
+  lan.forward(pb, b.frame(1, 2), 0);
+  assertEquals(got(), ["1<2", "", ""]);
+  // Time goes by: who sends goes on to be known, who is silent does not.
+  for (now of [600, 1001]) {
+    lan.status();
+    again();
+  }
+  assertEquals(again(), ["", "2<1", "2<1"]);
+  lan.forward(pb, b.frame(1, 3), 0);
+  assertEquals(got(), ["1<3", "", ""]);
+  // A port goes.
+  lan.forward(pb, b.frame(1, 2), 0);
+  assertEquals(got(), ["1<2", "", ""]);
+  assertEquals(again(), ["", "2<1", ""]);
+  lan.disconnect(pb);
+  assertEquals(again(), ["", "", "2<1"]);
+});
+
 Deno.test("a port is used again, and what was behind it is forgotten", () => {
   using a = new Station("a");
   using b = new Station("b");

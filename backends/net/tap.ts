@@ -8,7 +8,10 @@
  * wait in the kernel, whose queue is bounded, until the guest has room.
  *
  * Each queue pair has a queue of the TAP; those of pairs that the guest does not
- * use are detached, so that the kernel steers nothing to them.
+ * use are detached, so that the kernel steers nothing to them. Where several
+ * Workers share the pairs, each has the queues of its own; what is set for the
+ * interface as a whole is set by the one with the first pair, whose queue is
+ * always attached.
  *
  * @module
  */
@@ -33,6 +36,7 @@ const OFFLOAD_SETS: readonly number[] = [
 
 /** What the TAP of a queue pair reads into, and where it stands. */
 interface TapQueue {
+  readonly pair: number;
   readonly tap: Tap;
   readonly frame: Frame;
   /** There may be something to read. */
@@ -62,29 +66,35 @@ export class TapBackend implements NetBackend {
   /** Name of the interface. */
   readonly interfaceName: string;
   readonly #queues: TapQueue[];
+  /** The same by pair; those of other Workers are missing. */
+  readonly #byPair: (TapQueue | undefined)[] = [];
   readonly #context: DeviceContext;
   readonly #counters: TapCounters = { refused: 0, full: 0, down: 0 };
   #port: NetPort | null = null;
 
   /**
-   * Takes over the queues of a TAP, one for each queue pair.
+   * Takes over the queues of a TAP, one for each queue pair of this Worker.
    *
    * @param taps all of one interface, attached
+   * @param workers how many share the pairs: pair i is the one's whose number is
+   * i modulo so many
    */
-  constructor(taps: readonly Tap[], context: DeviceContext) {
+  constructor(taps: readonly Tap[], context: DeviceContext, workers = 1) {
     const [{ name, headerSize }] = taps;
     this.#context = context;
     this.interfaceName = name;
     this.description = `tap ${name}`;
-    this.maxPairs = taps.length > 1 ? MAX_PAIRS : 1;
+    this.maxPairs = workers * taps.length > 1 ? MAX_PAIRS : 1;
     const known = headerSize === HEADER_SIZE
       ? OFFLOAD_SETS.find((set) => taps[0].setOffload(set)) ?? 0
       : 0;
     if (known !== 0) taps[0].setOffload(0);
     this.takes = headerSize > 0 ? ALL : 0;
     this.gives = known;
-    this.#queues = taps.map((tap, pair) => {
+    this.#queues = taps.map((tap, i) => {
+      const pair = workers === 1 ? i : i * workers + context.worker;
       const queue: TapQueue = {
+        pair,
         tap,
         frame: new Frame(1, MAX_FRAME + 1),
         readable: true,
@@ -95,29 +105,33 @@ export class TapBackend implements NetBackend {
         queue.readable = true;
         this.#port?.receivable(pair);
       });
+      this.#byPair[pair] = queue;
       return queue;
     });
     this.setPairs(1);
   }
 
   /**
-   * Opens a queue of an interface for each queue pair.
+   * Opens a queue of an interface for each queue pair of this Worker.
    *
    * @param name of the interface, made if there is none
+   * @param pairs of the device, in all Workers
    * @throws {SystemError} as {@linkcode Tap.open}
    */
   static open(
     name: string,
     pairs: number,
     context: DeviceContext,
+    workers = 1,
   ): TapBackend {
     const taps: Tap[] = [];
+    const first = workers === 1 ? 0 : context.worker;
     try {
-      for (let i = 0; i < pairs; i++) {
+      for (let i = first; i < pairs; i += workers) {
         const multiQueue = pairs > 1;
         taps.push(Tap.open(taps[0]?.name ?? name, { multiQueue }));
       }
-      return new TapBackend(taps, context);
+      return new TapBackend(taps, context, workers);
     } catch (error) {
       for (const tap of taps) tap.close();
       throw error;
@@ -129,12 +143,13 @@ export class TapBackend implements NetBackend {
   }
 
   setOffloads(offloads: number): void {
-    if (this.gives !== 0) this.#queues[0].tap.setOffload(offloads & this.gives);
+    if (this.gives === 0) return;
+    this.#byPair[0]?.tap.setOffload(offloads & this.gives);
   }
 
   setPairs(pairs: number): void {
-    this.#queues.forEach((queue, i) => {
-      const attached = i < pairs;
+    this.#queues.forEach((queue) => {
+      const attached = queue.pair < pairs;
       if (attached === queue.attached) return;
       queue.tap.setAttached(attached);
       queue.attached = attached;
@@ -145,12 +160,10 @@ export class TapBackend implements NetBackend {
 
   send(frame: Frame, pair: number): number {
     // A pair that the driver stopped using may still have frames to send.
-    const at = pair < this.#queues.length && this.#queues[pair].attached
-      ? pair
-      : 0;
-    const { tap } = this.#queues[at];
+    const queue = this.#byPair[pair];
+    const { tap } = queue?.attached ? queue : this.#queues[0];
     const first = tap.headerSize === 0 ? 1 : 0;
-    frame.header.encode(frame.headerBytes, 0);
+    frame.header.encode(frame.lead, 0);
     const count = frame.count + 1 - first;
     const sent = writeScattered(tap.fd, frame.iovecs, first, count);
     if (sent < 0) this.#refused(-sent);
@@ -158,7 +171,7 @@ export class TapBackend implements NetBackend {
   }
 
   receive(pair: number, budget: number): boolean {
-    const queue = this.#queues[pair];
+    const queue = this.#byPair[pair]!;
     const { tap, frame } = queue;
     const first = tap.headerSize === 0 ? 1 : 0;
     for (let i = 0; i < budget; i++) {
@@ -170,7 +183,7 @@ export class TapBackend implements NetBackend {
           queue.readable = false;
           return false;
         }
-        if (first === 0) frame.header.decode(frame.headerBytes);
+        if (first === 0) frame.header.decode(frame.lead);
         else frame.header.clear();
         frame.takeBytes(0, n - tap.headerSize);
       }

@@ -202,9 +202,8 @@ if (inNamespace("TAPs in a namespace", import.meta.url)) {
     assertEquals([tapOf(bench).queues, attached()], [3, 1]);
     const mac = configure("many");
     await asksAndHears(bench, mac);
-    bench.fill(4, 1526, 1);
-    bench.fill(4, 1526, 2);
-    bench.run();
+    // More than one, when the driver says so.
+    assertEquals(bench.control(CtrlClass.MQ, 0, [3, 0]), 0);
     assertEquals(attached(), 3);
     assertEquals(bench.control(CtrlClass.MQ, 0, [2, 0]), 0);
     assertEquals(attached(), 2);

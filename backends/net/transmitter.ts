@@ -20,12 +20,7 @@ import type { ConfigSpace } from "./config_space.ts";
 import { Frame } from "./frame.ts";
 import { HEADER_OK } from "./header.ts";
 import type { NetMetrics } from "./metrics.ts";
-import {
-  HEADER_SIZE,
-  LEGACY_HEADER_SIZE,
-  MAX_FRAME,
-  MIN_FRAME,
-} from "./protocol.ts";
+import { LEGACY_HEADER_SIZE, MAX_FRAME, MIN_FRAME } from "./protocol.ts";
 import type { FrameSink, SoftwareOffload } from "./software.ts";
 
 /** How long a ring waits for a backend that is busy, in ms. */
@@ -57,7 +52,6 @@ export class Transmitter implements FrameSink, Disposable {
   readonly stalled: (VirtQueue | null)[];
   readonly #parts: TransmitterParts;
   readonly #frame: Frame;
-  readonly #header = new Uint8Array(HEADER_SIZE);
   /** Since when queues wait, in ms; 0: they do not. */
   readonly #since: Float64Array<ArrayBuffer>;
   // What became of a frame that was finished in software.
@@ -112,11 +106,11 @@ export class Transmitter implements FrameSink, Disposable {
   #send(chain: DescriptorChain, pair: number): boolean {
     const { metrics, config } = this.#parts;
     const frame = this.#frame, headerSize = this.headerSize;
-    if (chain.read(0, this.#header, 0, headerSize) !== headerSize) {
+    const length = chain.readableLength - headerSize;
+    if (length < 0) {
       metrics.txShortHeader++;
       return true;
     }
-    const length = chain.readableLength - headerSize;
     if (length < MIN_FRAME) {
       metrics.txRunts++;
       return true;
@@ -132,7 +126,6 @@ export class Transmitter implements FrameSink, Disposable {
       metrics.txLinkDown++;
       return true;
     }
-    frame.header.decode(this.#header);
     const verdict = frame.header.check(length, this.offloads);
     if (verdict !== HEADER_OK) {
       metrics.refuseHeader(verdict);

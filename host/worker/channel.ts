@@ -139,6 +139,9 @@ export class DataWorker {
           ?.onConfig(message.config, message.notify);
       case "keep":
         return this.#channels.get(message.device)?.onKeep(message.value);
+      case "tell":
+        return this.#channels.get(message.device)
+          ?.onTell(message.told, message.value);
       case "log":
         return this.#channels.get(message.device)
           ?.log(message.level, message.message);
@@ -167,6 +170,8 @@ export class WorkerChannel {
   onConfig: (config: Uint8Array, notify: boolean) => void = () => {};
   /** Called with what the device keeps for a successor. */
   onKeep: (value: unknown) => void = () => {};
+  /** Called with what the device has for its objects in other Workers. */
+  onTell: (told: number, value: unknown) => void = () => {};
   /** Called again and again while an answer of the thread is late. */
   onLate: () => void = () => {};
   /** The device has left the Worker. */

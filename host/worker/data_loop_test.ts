@@ -249,7 +249,13 @@ for (const [waiter, supported, make] of WAITERS) {
     bench.turns(2);
     assertEquals(bench.device.held.length, 1);
     bench.device.poll = EchoDevice.prototype.poll;
+    const started: number[][] = [];
+    (bench.device as VirtioDevice).start = ({ index, position }) => {
+      started.push([index, position]);
+    };
     bench.hosted.removeRegion(region);
+    // It stopped for the device, and starts where it was.
+    assertEquals(started, [[0, 1]]);
     assertEquals(
       new TextDecoder().decode(new Uint8Array(other.buffer, 100, 8)),
       "to there",

@@ -53,6 +53,9 @@ interface WorkerScope {
 const scope = self as unknown as WorkerScope;
 const inbox: (Begin | Request)[] = [];
 const devices = new Map<number, HostedDevice>();
+/** What was told to others and is not heard by all of them yet. */
+const telling = new Map<number, () => void>();
+let told = 0;
 let arrived: (() => void) | null = null;
 let handled = 0;
 let pending = 0;
@@ -128,11 +131,13 @@ async function create(
     throw error;
   }
   devices.set(number, hosted);
-  const { deviceId, features, queueCount, driverWords } = hosted.device;
+  const { deviceId, features, queueCount, adjacentQueues = 1, driverWords } =
+    hosted.device;
   return {
     deviceId,
     features,
     queueCount,
+    adjacentQueues,
     config: configOf(hosted.device),
     driverWords: driverWords ?? null,
   };
@@ -140,7 +145,7 @@ async function create(
 
 async function createDevice(
   number: number,
-  { module, options, slotsPerQueue, worker, kept }: CreateCommand,
+  { module, options, slotsPerQueue, worker, workers, kept }: CreateCommand,
   hosted: HostedDevice,
   loop: DataLoop,
 ): Promise<VirtioDevice> {
@@ -155,6 +160,9 @@ async function createDevice(
     memory: hosted.memory,
     slotsPerQueue,
     worker,
+    ...(workers > 1
+      ? { tellOthers: (value, heard) => tell(number, value, heard) }
+      : {}),
     ring: () => loop.useRing((error) => hosted.log("warn", error.message)),
     configChanged: () => device !== null && postConfig(number, device, true),
     resume: (queue) => hosted.resume(queue),
@@ -204,6 +212,12 @@ function perform(
         throw new Error(`The device knows no command "${command.name}"`);
       }
       return device.command(command.name, command.parameters);
+    case "hear":
+      return device.hear?.(command.value);
+    case "heard":
+      telling.get(command.told)?.();
+      telling.delete(command.told);
+      return undefined;
     case "status":
       return status(hosted, loop);
     case "close":
@@ -229,6 +243,11 @@ function status(hosted: HostedDevice, loop: DataLoop): WorkerStatus {
 
 function log(device: number, level: LogLevel, message: string): void {
   scope.postMessage({ type: "log", device, level, message });
+}
+
+function tell(device: number, value: unknown, heard: () => void): void {
+  telling.set(++told, heard);
+  scope.postMessage({ type: "tell", device, told, value });
 }
 
 function postConfig(

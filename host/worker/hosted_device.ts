@@ -110,6 +110,7 @@ export class HostedDevice implements Disposable {
     detachMemory(this.memory.remove(region.guestAddress, region.size));
     for (const ring of this.#rings.values()) {
       ring.queue.rebind();
+      this.device.start?.(ring.queue);
       this.#activate(ring);
     }
   }

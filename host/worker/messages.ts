@@ -34,6 +34,8 @@ export interface CreateCommand {
   readonly options: Readonly<Record<string, unknown>>;
   /** Chain objects for each queue: how many requests it may have in flight. */
   readonly slotsPerQueue: number;
+  /** Number of Workers of the device. */
+  readonly workers: number;
   /** What the device's predecessor kept for it. */
   readonly kept?: unknown;
 }
@@ -75,6 +77,10 @@ export type Command =
     readonly name: string;
     readonly parameters: Readonly<Record<string, unknown>>;
   }
+  /** From the device's object in another Worker. */
+  | { readonly type: "hear"; readonly value: unknown }
+  /** What was told has been heard by all others. */
+  | { readonly type: "heard"; readonly told: number }
   | { readonly type: "status" }
   | { readonly type: "close" }
   /** To the Worker itself: no device is left. */
@@ -98,6 +104,8 @@ export interface DeviceFacts {
   readonly features: bigint;
   /** Number of virtqueues. */
   readonly queueCount: number;
+  /** Adjacent queues that one Worker serves. */
+  readonly adjacentQueues: number;
   /** Configuration space: a copy, or the shared one where there are words. */
   readonly config: Uint8Array;
   /** See `VirtioDevice.driverWords`. */
@@ -162,6 +170,14 @@ export type WorkerMessage =
     /** What the device keeps for a successor. */
     readonly type: "keep";
     readonly device: number;
+    readonly value: unknown;
+  }
+  | {
+    /** For the device's objects in other Workers. */
+    readonly type: "tell";
+    readonly device: number;
+    /** Number that `heard` carries. */
+    readonly told: number;
     readonly value: unknown;
   }
   | {

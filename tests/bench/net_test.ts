@@ -4,6 +4,7 @@ import { runCommand } from "../support/process.ts";
 import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { type NetReport, netTable } from "./net.ts";
+import { guestTable } from "./net_guest.ts";
 
 const BENCH = new URL("./net.ts", import.meta.url).pathname;
 const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
@@ -31,6 +32,20 @@ machines.test("bench:net measures both back-ends and writes its report", async (
     assert(frames > 0 && cpu >= 0);
   }
   assertEquals(stdout.trim(), netTable(report));
+});
+
+Deno.test("the table of bench:net-guest has medians", () => {
+  const name = "vhostd, TAP";
+  const table = guestTable({
+    machine: {},
+    mebibytes: 1,
+    runs: [[9, 100], [11, 300], [10, 200]].map(([sent, received]) => ({
+      ...{ name, sent, received },
+    })),
+  });
+  assertEquals(table.split("\n").slice(2).map((row) => row.split(/ *\| */)), [
+    ["", name, "10", "200", ""],
+  ]);
 });
 
 Deno.test("the table of bench:net has medians, and the median of ratios", () => {

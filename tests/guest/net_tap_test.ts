@@ -8,11 +8,20 @@ import { waitUntil } from "../support/deadline.ts";
 import { inNamespace, ip } from "../support/namespace.ts";
 import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
-import { bulk, genericNet, Sink, Source, vhostUserNet } from "./network.ts";
+import {
+  bulk,
+  Datagrams,
+  genericNet,
+  Sink,
+  Source,
+  vhostUserNet,
+} from "./network.ts";
 import { runLinuxGuest, startLinuxGuest } from "./rig/linux_guest.ts";
 import { prepareOrReason } from "./rig/prepare.ts";
 
 const HOST = "10.9.0.1", GUEST = "10.9.0.2";
+/** Nobody's address, a group that nobody joined, and one that all are in. */
+const STRANGER = "10.9.0.77", GROUP = "239.9.9.9", ALL_HOSTS = "224.0.0.1";
 const SIZE = 16 << 20;
 
 // Before the namespace, which reaches no mirror.
@@ -118,7 +127,7 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
     });
   }
 
-  guests.test("a control queue of ours: pairs, MTU 9000, filters, link", async () => {
+  guests.test("a control queue of ours, two Workers: pairs, MTU 9000, filters, link", async () => {
     await using net = await ServedNet.start({
       backend: "tap",
       ifname: "multi0",
@@ -126,7 +135,7 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
       mac: "52:54:00:00:00:07",
       mtu: 9000,
       speed: 25_000,
-    });
+    }, { workers: 2 });
     configure("multi0", 9000);
     await using sink = new Sink(HOST);
     await using guest = await startLinuxGuest({
@@ -146,15 +155,51 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
       "4",
     );
     await guest.check(`ping -c 2 -W 5 -s 8900 ${HOST}`);
-    const { queuePairs } = await net.device();
-    assertEquals(queuePairs, 2);
-
-    const filter = async () =>
-      (await net.device()).filter as Record<string, unknown>;
+    // A thread for each pair, and commands reach both.
+    const workers = async () =>
+      (await net.device()).workers as {
+        queuePairs: number;
+        filter: Record<string, unknown>;
+      }[];
+    assertEquals((await workers()).map(({ queuePairs }) => queuePairs), [1, 1]);
+    // Frames for the guest that it did not ask for are kept away.
+    await using host = await Datagrams.bind(HOST);
+    ip("route", "add", "224.0.0.0/4", "dev", "multi0");
+    ip(
+      ...["neigh", "replace", STRANGER, "lladdr", "02:00:00:00:00:77"],
+      ...["dev", "multi0"],
+    );
+    const filtered = async () =>
+      (await net.device() as { workers: { frames: { rxFiltered: number } }[] })
+        .workers.reduce((sum, { frames }) => sum + frames.rxFiltered, 0);
+    const heard = async () =>
+      Number(
+        await guest.check("cat /sys/class/net/eth0/statistics/rx_packets"),
+      );
+    /** Sends until the guest, or the filter, has seen all of it. */
+    const goesTo = async (address: string, count: () => Promise<number>) => {
+      const before = await count();
+      for (let i = 0; i < 5; i++) await host.send(address);
+      await waitUntil(async () => await count() >= before + 5, {
+        what: `five datagrams for ${address}`,
+      });
+    };
+    const filter = async () => {
+      const [one, other] = await workers();
+      assertEquals(one.filter, other.filter);
+      return one.filter;
+    };
     assertEquals((await filter()).promisc, false);
+    await goesTo(STRANGER, filtered);
+    await goesTo(GROUP, filtered);
+    await goesTo(ALL_HOSTS, heard);
     await guest.check("ip link set eth0 promisc on");
     assertEquals((await filter()).promisc, true);
+    await goesTo(STRANGER, heard);
+    await goesTo(GROUP, heard);
     await guest.check("ifconfig eth0 -promisc allmulti");
+    await goesTo(STRANGER, filtered);
+    await goesTo(GROUP, heard);
     const { promisc, allmulti, vlans } = await filter();
     assertEquals([promisc, allmulti, vlans], [false, true, true]);
     await guest.check("ifconfig eth0 -allmulti");
@@ -257,6 +302,21 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
         timeout: 60_000,
       });
       assertEquals(sink.digests, [sum]);
+      await guest.check(`ping -c 2 -W 5 ${HOST}`);
+      // The link of QEMU's device is QEMU's: rings stop with it and go on, and
+      // nothing is reset.
+      const { qmp } = guest.qemu;
+      for (const up of [false, true]) {
+        await qmp.execute("set_link", { name: "n0", up });
+        await waitUntil(
+          async () =>
+            await guest.check("cat /sys/class/net/eth0/carrier") ===
+              (up ? "1" : "0"),
+          { what: `the link to be ${up ? "up" : "down"}` },
+        );
+        const { rings } = await net.server.status() as { rings: unknown[] };
+        assertEquals(rings.length, up ? 2 : 0);
+      }
       await guest.check(`ping -c 2 -W 5 ${HOST}`);
       assertEquals(await guest.powerOff(), 0);
     } finally {

@@ -6,6 +6,8 @@
  */
 
 import { createHash } from "node:crypto";
+import { createSocket, type Socket } from "node:dgram";
+import { once } from "node:events";
 
 /** How a network device is given to QEMU. */
 export interface NetDeviceOptions {
@@ -151,6 +153,39 @@ export class Source implements AsyncDisposable {
     this.#listener.close();
     this.#connection?.close();
     await this.#done;
+  }
+}
+
+/** Sends datagrams of a few bytes. */
+export class Datagrams implements AsyncDisposable {
+  readonly #socket: Socket;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+  }
+
+  /** @param hostname whose address they come from */
+  static async bind(hostname: string): Promise<Datagrams> {
+    const socket = createSocket("udp4");
+    socket.bind(0, hostname);
+    await once(socket, "listening");
+    return new Datagrams(socket);
+  }
+
+  /** Sends one to port 7 of an address, of a group too. */
+  send(address: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#socket.send(new Uint8Array(40), 7, address, (error) => {
+        if (error) reject(error);
+        else resolve();
+      });
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = once(this.#socket, "close");
+    this.#socket.close();
+    await closed;
   }
 }
 

@@ -35,7 +35,11 @@ export class ServedNet implements AsyncDisposable {
   /** Serves a device with these options, on a socket of its own or a given one. */
   static async start(
     options: Readonly<Record<string, unknown>>,
-    { poll, socket: given }: { poll?: "auto" | "off"; socket?: string } = {},
+    { poll, socket: given, workers }: {
+      poll?: "auto" | "off";
+      socket?: string;
+      workers?: number;
+    } = {},
   ): Promise<ServedNet> {
     const directory = given === undefined
       ? TemporaryDirectory.make("net")
@@ -44,12 +48,13 @@ export class ServedNet implements AsyncDisposable {
     try {
       const server = await serve({
         device: MODULE,
-        options,
+        options: workers === undefined ? options : { ...options, workers },
         socket,
         name: "net",
         logLevel: "error",
         signals: false,
         poll,
+        workers,
       });
       return new ServedNet(directory, socket, server);
     } catch (error) {

@@ -61,6 +61,8 @@ Deno.test("several pairs, and the control queue behind them", async () => {
   using guest = await NetGuest.run(net.socket, { features: ~0n, rings: 9 });
   for (let pair = 0; pair < 4; pair++) guest.fill(20, 1526, pair);
   const [sent, back] = frames(10);
+  assertEquals((await net.device()).queuePairs, 1);
+  assertEquals(await guest.control(8, CtrlClass.MQ, 0, [4, 0]), 0);
   for (let pair = 0; pair < 4; pair++) {
     guest.send(sent, pair);
     assertEquals(await guest.receive(10, pair), back);
@@ -69,6 +71,24 @@ Deno.test("several pairs, and the control queue behind them", async () => {
   assertEquals((await net.device()).queuePairs, 2);
   guest.send(sent.slice(0, 5), 3);
   assertEquals(await guest.receive(5, 1), back.slice(0, 5));
+});
+
+Deno.test("memory goes and comes while rings run", async () => {
+  await using net = await ServedNet.start({ backend: "echo", queues: 2 });
+  using guest = await NetGuest.run(net.socket, { features: ~0n, rings: 5 });
+  assertEquals(await guest.control(4, CtrlClass.MQ, 0, [2, 0]), 0);
+  const { frontEnd, region } = guest.guest;
+  const [sent, back] = frames(10);
+  for (let round = 0; round < 3; round++) {
+    await frontEnd.remMemReg(region);
+    await frontEnd.addMemReg(region);
+    for (const pair of [0, 1]) {
+      guest.fill(10, 1526, pair);
+      guest.send(sent, pair);
+      assertEquals(await guest.receive(10, pair), back);
+    }
+  }
+  assertEquals(await net.count("rxNoBuffer"), 0);
 });
 
 Deno.test("the link changes at run time, and the driver is told", async () => {
@@ -119,10 +139,7 @@ Deno.test("SEND_RARP and NET_SET_MTU are served", async () => {
   await assertRejects(() => setMtu(2n ** 32n + 1500n));
   guest.fill(1);
   const payload = new Uint8Array([2, 0, 0, 0, 0, 9, 0, 0]);
-  await waitUntil(async () => {
-    await frontEnd.set(FrontEndMessage.SEND_RARP, payload);
-    return guest.guest.drivers[0].usedPending;
-  }, { what: "the receive ring to be known" });
+  await frontEnd.set(FrontEndMessage.SEND_RARP, payload);
   const [rarp] = await guest.receive(1);
   assertEquals([rarp.length, rarp[12], rarp[13]], [60, 0x80, 0x35]);
 });

@@ -259,7 +259,7 @@ export class VhostdProcess implements AsyncDisposable {
 }
 
 /** Processor time of a process, of its own and of the kernel for it. */
-function ticksOf(pid: number): number {
+export function ticksOf(pid: number): number {
   const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
   // The second field is in parentheses and may hold anything.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");

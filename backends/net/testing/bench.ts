@@ -45,6 +45,10 @@ export interface NetBenchOptions {
   readonly size?: number;
   /** Queue pairs to start (default 1). */
   readonly pairs?: number;
+  /** Tells the device's objects in other Workers; absent: there are none. */
+  readonly tellOthers?: DeviceContext["tellOthers"];
+  /** Start the control queue (default true). */
+  readonly control?: boolean;
 }
 
 /** A frame that the driver received. */
@@ -88,7 +92,9 @@ export class NetBench implements Disposable {
     }]);
     this.memory.share(this.#guest);
     try {
-      this.device = createNet(options, this.#context());
+      const { tellOthers } = bench;
+      const others = tellOthers === undefined ? {} : { tellOthers };
+      this.device = createNet(options, { ...this.#context(), ...others });
     } catch (error) {
       this.#epoll.close();
       this.#mapping.unmap();
@@ -100,7 +106,7 @@ export class NetBench implements Disposable {
     this.device.activate();
     for (let i = 0; i < 2 * (bench.pairs ?? 1); i++) this.start(i);
     const control = this.controlIndex;
-    if (control >= 0) this.start(control);
+    if (control >= 0 && bench.control !== false) this.start(control);
   }
 
   /** Index of the control queue; -1: there is none. */
@@ -128,8 +134,8 @@ export class NetBench implements Disposable {
       slots: SLOTS,
       slotBase: index * SLOTS,
     });
-    this.queues.set(index, queue);
     this.device.start(queue);
+    this.queues.set(index, queue);
   }
 
   /** Stops a ring; what the driver has submitted is forgotten. */

@@ -138,6 +138,11 @@ export function virtioHeader(
   return bytes;
 }
 
+/** A header of 12 bytes as `NetHeader` reads and writes it. */
+export function headerWords(bytes: Uint8Array): Uint32Array<ArrayBuffer> {
+  return new Uint32Array(bytes.slice().buffer);
+}
+
 /** The header of a packet whose checksum is to be filled in. */
 export function partialHeader(
   { transport, payload, csumOffset }: Packet,

@@ -60,6 +60,9 @@ const PLAIN: readonly NetStep[] = [
   healthy,
 ];
 
+/** The same where the link, and the commands, are QEMU's affair. */
+const WITHOUT_LINK: readonly NetStep[] = PLAIN.filter((step) => step !== link);
+
 /** The life of an interface. */
 const LIFE: readonly NetStep[] = [
   attach,
@@ -121,6 +124,41 @@ const SCENARIOS: readonly (NetMachineOptions & {
       steps: PLAIN,
     },
   ]),
+  ...[FREEBSD_10_4, FREEBSD_12_1, FREEBSD_13_2].flatMap((release) => [
+    {
+      name: `${release.name}, legacy, QEMU answers commands`,
+      release,
+      attachment: LEGACY,
+      qemuAnswers: true,
+      steps: WITHOUT_LINK,
+    },
+    {
+      name: `${release.name}, legacy, unmerged, QEMU answers commands`,
+      release,
+      attachment: LEGACY,
+      qemuAnswers: true,
+      options: { mrgRxbuf: false },
+      steps: WITHOUT_LINK,
+    },
+  ]),
+  {
+    name: "12.1, legacy, 4 pairs, 2 processors, QEMU answers commands",
+    release: FREEBSD_12_1,
+    attachment: LEGACY,
+    qemuAnswers: true,
+    pairs: 4,
+    cpus: 2,
+    steps: [attach, up, pairs, exchange, down, up, pairs, healthy],
+  },
+  {
+    name: "15.1, modern, 2 pairs, 2 processors, QEMU answers commands",
+    release: FREEBSD_15_1,
+    attachment: MODERN,
+    qemuAnswers: true,
+    pairs: 2,
+    cpus: 2,
+    steps: [attach, up, pairs, exchange, down, up, pairs, healthy],
+  },
   {
     name: "13.2, legacy (a transitional device), INTx",
     release: FREEBSD_13_2,

@@ -13,10 +13,12 @@ import { MessageBuffer } from "../freebsd/kernel.ts";
 import { PhysicalMemory, type PhysicalSegment } from "../freebsd/memory.ts";
 import type { FreeBsdRelease } from "../freebsd/releases.ts";
 import { type Attachment, VirtioPci } from "../freebsd/virtio_pci.ts";
+import { VirtioNetPci } from "../qemu/virtio_net_pci.ts";
 import { vhostUserNetModel } from "../qemu/vhost_user_net.ts";
 import { VhostUserPci } from "../qemu/vhost_user_pci.ts";
 import { Vtnet } from "./driver.ts";
 
+const MAC = [0x58, 0x9c, 0xfc, 0, 0, 1];
 const MIB = 2 ** 20, GIB = 2 ** 30;
 const LOW: PhysicalSegment = { start: 0, size: 8 * MIB };
 const HIGH: PhysicalSegment = { start: 4 * GIB, size: 56 * MIB };
@@ -51,6 +53,8 @@ export interface NetMachineOptions {
   readonly indirect?: boolean;
   /** Queue pairs of the device (default 1). */
   readonly pairs?: number;
+  /** QEMU's virtio-net-pci, which answers commands itself (default false). */
+  readonly qemuAnswers?: boolean;
   /** Processors of the machine (default 1). */
   readonly cpus?: number;
 }
@@ -63,8 +67,10 @@ export class VtnetMachine implements AsyncDisposable {
   readonly server: Server;
   /** The device has a control queue, and it is the back-end's. */
   readonly controlQueue: boolean;
+  /** QEMU answers the control queue, and the back-end does not see it. */
+  readonly qemuAnswers: boolean;
   /** QEMU's device. */
-  readonly device: VhostUserPci;
+  readonly device: VhostUserPci | VirtioNetPci;
   /** Verbose boot messages. */
   readonly dmesg = new MessageBuffer();
   /** The kernel's memory. */
@@ -78,14 +84,16 @@ export class VtnetMachine implements AsyncDisposable {
   readonly #directory: TemporaryDirectory;
 
   private constructor(
-    { release, attachment, cpus = 1, options }: NetMachineOptions,
+    given: NetMachineOptions,
     server: Server,
-    device: VhostUserPci,
+    device: VhostUserPci | VirtioNetPci,
     regions: readonly SharedRegion[],
     directory: TemporaryDirectory,
   ) {
+    const { release, attachment, cpus = 1, options } = given;
     this.release = release;
-    this.controlQueue = options?.ctrlVq !== false;
+    this.qemuAnswers = given.qemuAnswers ?? false;
+    this.controlQueue = options?.ctrlVq !== false && !this.qemuAnswers;
     this.server = server;
     this.device = device;
     this.#regions = regions;
@@ -120,12 +128,21 @@ export class VtnetMachine implements AsyncDisposable {
     const regions = [LOW, HIGH].map(({ start, size }) =>
       undo.use(SharedRegion.create(start, size))
     );
-    const device = await VhostUserPci.realize(
-      FrontEnd.connect(socket),
-      vhostUserNetModel(pairs, options.options?.ctrlVq !== false),
-      attachment.modern,
-      regions,
-    );
+    const frontEnd = FrontEnd.connect(socket);
+    const device = options.qemuAnswers
+      ? await VirtioNetPci.realize(
+        frontEnd,
+        MAC,
+        pairs,
+        attachment.modern,
+        regions,
+      )
+      : await VhostUserPci.realize(
+        frontEnd,
+        vhostUserNetModel(pairs, options.options?.ctrlVq !== false),
+        attachment.modern,
+        regions,
+      );
     undo.move();
     return new VtnetMachine(options, server, device, regions, directory);
   }

@@ -48,13 +48,13 @@ import type {
 export const VIRTIO_F_BAD_FEATURE = 30;
 
 /** `VIRTIO_LEGACY_FEATURES`: what the modern interface hides. */
-const LEGACY_FEATURES = featureMask(
+export const LEGACY_FEATURES: bigint = featureMask(
   VIRTIO_F_NOTIFY_ON_EMPTY,
   VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_BAD_FEATURE,
 );
 /** `DEFINE_VIRTIO_COMMON_FEATURES`: what QEMU offers for every device. */
-const COMMON_FEATURES = featureMask(
+export const COMMON_FEATURES: bigint = featureMask(
   VIRTIO_F_NOTIFY_ON_EMPTY,
   VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_INDIRECT_DESC,
@@ -62,7 +62,7 @@ const COMMON_FEATURES = featureMask(
   VIRTIO_F_RING_RESET,
 );
 /** Of those, the ones that a back-end decides about, for every device. */
-const COMMON_BACKEND_BITS = featureMask(
+export const COMMON_BACKEND_BITS: bigint = featureMask(
   VIRTIO_F_NOTIFY_ON_EMPTY,
   VIRTIO_F_INDIRECT_DESC,
   VIRTIO_F_EVENT_IDX,
@@ -71,6 +71,16 @@ const COMMON_BACKEND_BITS = featureMask(
 );
 const LEGACY_PAGE_SHIFT = 12;
 const LEGACY_ALIGNMENT = 4096;
+
+/** Where a legacy driver has put a ring (`virtio_queue_set_addr`). */
+export function legacyLayout(pfn: number, size: number): RingLayout {
+  const descriptorTable = pfn * 2 ** LEGACY_PAGE_SHIFT;
+  const availableRing = descriptorTable + 16 * size;
+  const usedRing =
+    Math.ceil((availableRing + 4 + 2 * size) / LEGACY_ALIGNMENT) *
+    LEGACY_ALIGNMENT;
+  return { size, descriptorTable, availableRing, usedRing };
+}
 
 /** What differs between QEMU's vhost-user devices. */
 export interface VhostUserModel {
@@ -258,18 +268,7 @@ export class VhostUserPci implements VirtioPciDevice, Conversation {
    */
   async writeQueuePfn(index: number, pfn: number): Promise<void> {
     if (pfn === 0) return await this.#reset();
-    const size = this.#model.queueSize;
-    const descriptorTable = pfn * 2 ** LEGACY_PAGE_SHIFT;
-    const availableRing = descriptorTable + 16 * size;
-    const usedRing = Math.ceil(
-      (availableRing + 4 + 2 * size) / LEGACY_ALIGNMENT,
-    ) * LEGACY_ALIGNMENT;
-    this.#layouts.set(index, {
-      size,
-      descriptorTable,
-      availableRing,
-      usedRing,
-    });
+    this.#layouts.set(index, legacyLayout(pfn, this.#model.queueSize));
   }
 
   /** Modern queue registers, when `queue_enable` is written. */
