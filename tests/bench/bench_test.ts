@@ -52,11 +52,8 @@ Deno.test("bench:scsi measures SCSI beside virtio-blk, and verifies", async () =
     args: [
       ...["run", "--quiet", "--allow-all", `--config=${CONFIG}`, script],
       ...["--rounds=1", "--seconds=0.2", `--json=${path}`],
-      ...[
-        "--case=cache 4k random read QD32",
-        "--case=128k",
-        "--case=write QD1",
-      ],
+      ...["--case=cache 4k random read QD32", "--case=cache 128k"],
+      "--case=cache 4k random write QD32",
     ],
     timeout: 100_000,
   });
