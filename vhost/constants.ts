@@ -84,8 +84,15 @@ export const ProtocolFeature = {
   XEN_MMAP: 17,
   SHARED_OBJECT: 18,
   DEVICE_STATE: 19,
+  GET_VRING_BASE_INFLIGHT: 20,
+  GPA_ADDRESSES: 21,
+  SHMEM: 22,
 } as const;
 
+/** Bit of the virtio features by which a front-end has writes logged. */
+export const VHOST_F_LOG_ALL = 26;
+/** Bit of the flags of `SET_VRING_ADDR`: writes to the used ring are logged. */
+export const VHOST_VRING_F_LOG = 0;
 /** Bit of the virtio features that announces protocol features. */
 export const VHOST_USER_F_PROTOCOL_FEATURES = 30;
 
@@ -122,6 +129,7 @@ export const VRING_NOFD = 1 << 8;
 /** Protocol features that a session serves, as a mask. */
 export const SERVED_PROTOCOL_FEATURES: bigint = mask([
   ProtocolFeature.MQ,
+  ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
   ProtocolFeature.CONFIG,

@@ -57,6 +57,8 @@ export class Vring {
   position = 0;
   /** `null` before `SET_VRING_ADDR`. */
   addresses: RingAddresses | null = null;
+  /** Guest address at which the used ring is logged; -1: it is not. */
+  usedLog = -1;
   /** `SET_VRING_ENABLE`. */
   enabled = false;
   /** `SET_VRING_KICK` came, and `GET_VRING_BASE` did not since. */
@@ -135,6 +137,7 @@ export class Vring {
     this.size = 0;
     this.position = 0;
     this.addresses = null;
+    this.usedLog = -1;
     this.enabled = false;
   }
 

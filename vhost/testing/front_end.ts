@@ -25,6 +25,7 @@ import {
   encodeVringState,
 } from "../message.ts";
 import { FrontEndError, Requester, u64, within } from "./requester.ts";
+import { LOG_ALL_BIT } from "../state.ts";
 import { type SharedRegion, USER_OFFSET } from "./shared_region.ts";
 
 export { FrontEndError } from "./requester.ts";
@@ -48,7 +49,7 @@ export interface RingEvents {
 
 /** What {@linkcode FrontEnd.handshake} negotiates. */
 export interface HandshakeOptions {
-  /** Virtio features to accept of those offered. Default: all. */
+  /** Virtio features to accept of those offered. Default: all but bit 26. */
   readonly features?: bigint;
   /** Protocol features to accept of those offered. Default: all. */
   readonly protocolFeatures?: bigint;
@@ -222,7 +223,8 @@ export class FrontEnd extends Requester {
     if (this.features !== offered) {
       throw new FrontEndError("The features changed within a connection");
     }
-    this.features &= options.features ?? offered;
+    // That one is for the time of a migration.
+    this.features &= (options.features ?? offered) & ~LOG_ALL_BIT;
     for (let index = 0; index < this.queueCount; index++) {
       await this.setVringCall(index);
       await this.setVringErr(index);
@@ -302,17 +304,17 @@ export class FrontEnd extends Requester {
     );
   }
 
-  /** `VHOST_USER_SET_VRING_ADDR`. */
-  setVringAddr(index: number, layout: RingLayout): Promise<void> {
+  /** `VHOST_USER_SET_VRING_ADDR`; `log`: where to log the used ring. */
+  setVringAddr(index: number, layout: RingLayout, log = -1): Promise<void> {
     return this.set(
       FrontEndMessage.SET_VRING_ADDR,
       encodeVringAddress({
         index,
-        flags: 0,
+        flags: log < 0 ? 0 : 1,
         descriptor: this.userAddress(layout.descriptorTable),
         used: this.userAddress(layout.usedRing),
         available: this.userAddress(layout.availableRing),
-        log: 0n,
+        log: BigInt(Math.max(log, 0)),
       }),
     );
   }
