@@ -51,6 +51,7 @@ export const FrontEndMessage = {
   GET_SHARED_OBJECT: 41,
   SET_DEVICE_STATE_FD: 42,
   CHECK_DEVICE_STATE: 43,
+  GET_SHMEM_CONFIG: 44,
 } as const;
 
 /** Messages that a back-end sends, by name without `VHOST_USER_BACKEND_`. */
@@ -60,6 +61,11 @@ export const BackEndMessage = {
   VRING_HOST_NOTIFIER_MSG: 3,
   VRING_CALL: 4,
   VRING_ERR: 5,
+  SHARED_OBJECT_ADD: 6,
+  SHARED_OBJECT_REMOVE: 7,
+  SHARED_OBJECT_LOOKUP: 8,
+  SHMEM_MAP: 9,
+  SHMEM_UNMAP: 10,
 } as const;
 
 /** Bit numbers of the protocol features, without `VHOST_USER_PROTOCOL_F_`. */

@@ -57,6 +57,7 @@ const UNANSWERABLE: ReadonlySet<number> = new Set([
   FrontEndMessage.GET_SHARED_OBJECT,
   FrontEndMessage.SET_DEVICE_STATE_FD,
   FrontEndMessage.CHECK_DEVICE_STATE,
+  FrontEndMessage.GET_SHMEM_CONFIG,
 ]);
 
 const SUCCESS = encodeU64(0n);

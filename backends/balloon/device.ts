@@ -87,6 +87,8 @@ export class BalloonDevice implements VirtioDevice {
   #features = 0n;
   /** Where the rings stopped; -1: they run, or never ran. */
   readonly #stopped = new Int32Array(QUEUE_COUNT).fill(-1);
+  /** A ring runs: what is in the balloon is known to be there. */
+  #active = false;
   /** `actual` when the target was set. */
   #start = 0;
 
@@ -130,10 +132,12 @@ export class BalloonDevice implements VirtioDevice {
 
   negotiate(features: bigint): void {
     this.#features = features;
+    this.#reclaimer.deferrable = this.#has(VIRTIO_BALLOON_F_MUST_TELL_HOST);
     this.#judgeReports();
   }
 
   activate(): void {
+    this.#active = true;
     this.#reclaimer.refresh();
     if (this.#timer === null) return;
     const timer = this.#timer;
@@ -172,7 +176,8 @@ export class BalloonDevice implements VirtioDevice {
   }
 
   poll(): number {
-    return this.#requests.steps();
+    const steps = this.#requests.steps();
+    return this.#active ? steps + this.#reclaimer.resume() : steps;
   }
 
   quiesce(queue: VirtQueue): void {
@@ -186,6 +191,7 @@ export class BalloonDevice implements VirtioDevice {
   }
 
   deactivate(): void {
+    this.#active = false;
     if (this.#timer === null) return;
     this.#context.watch(this.#timer.fd, null);
     this.#timer.set(0);
@@ -193,6 +199,7 @@ export class BalloonDevice implements VirtioDevice {
 
   reset(): void {
     this.#features = 0n;
+    this.#reclaimer.deferrable = false;
     this.#stopped.fill(-1);
     this.#empty();
     this.#write(CONFIG_POISON_VAL, 0);
@@ -245,6 +252,7 @@ export class BalloonDevice implements VirtioDevice {
       partial: this.#reclaimer.partial,
       progress: actual === numPages ? 1 : Math.min(Math.max(done, 0), 1),
       inhibited: this.#reclaimer.inhibited,
+      waiting: this.#reclaimer.waiting,
       mustTellHost: this.#has(VIRTIO_BALLOON_F_MUST_TELL_HOST),
       deflateOnOom: this.#has(VIRTIO_BALLOON_F_DEFLATE_ON_OOM),
       pageReporting: this.#has(VIRTIO_BALLOON_F_PAGE_REPORTING),

@@ -108,8 +108,9 @@ async function resetDevice(
   state.deviceStatus = 0;
   state.features &= PROTOCOL_FEATURES_BIT;
   state.announced = null;
-  await dropLog(state);
+  // What the device put off for the time of logging is not to be done any more.
   await state.plane.reset();
+  await dropLog(state);
 }
 
 /**
