@@ -77,6 +77,10 @@ const LOADS: readonly [name: string, body: string][] = [
     "dd if=/dev/sda of=/tmp/c bs=64k skip=$((i%16*8)) count=4 iflag=direct " +
     "2>/dev/null && cmp /tmp/b /tmp/c",
   ],
+  [
+    "memory",
+    "dd if=/dev/zero of=/tmp/m bs=64k count=16 conv=notrunc 2>/dev/null",
+  ],
   ["net", "ping -c 1 -W 5 -s 1000 10.9.0.1 > /tmp/pong && sleep 0.1"],
 ];
 
@@ -189,10 +193,10 @@ export class Migration implements AsyncDisposable {
     let arrived = false;
     try {
       const { qmp } = source.qemu;
-      // Too slow to end by itself while the loops write.
+      // It does not end while anything is left to copy: the loops see to that.
       await qmp.execute("migrate-set-parameters", {
         "max-bandwidth": BANDWIDTH,
-        "downtime-limit": 1,
+        "downtime-limit": 0,
       });
       await qmp.execute("migrate", { uri });
       const state = async (): Promise<MigrationState> => {
