@@ -4,12 +4,14 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { ReservationFile } from "../../backends/scsi/target/aptpl.ts";
+import { Reservations } from "../../backends/scsi/target/reservations.ts";
 import { ImageLock } from "../../backends/storage/lock.ts";
 import { DataFile } from "../../sys/file.ts";
 import { FrontEndError } from "../../vhost/testing/front_end.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { Guest, SECTOR, ServedDisk, T_IN, T_OUT } from "./disk.ts";
-import { ServedHba } from "./scsi.ts";
+import { ScsiGuest, ServedHba } from "./scsi.ts";
 
 /** Whether a third party could have the image now. */
 function isFree(path: string): boolean {
@@ -105,4 +107,34 @@ Deno.test("blk: what the source wrote, the target reads at once", async () => {
   }
   await goOn(to);
   assertEquals((await to.request(T_IN, 3, SECTOR)).data, data);
+});
+
+Deno.test("scsi: persistent reservations that were made meanwhile are known", async () => {
+  await using hba = await ServedHba.start();
+  const path = hba.image("disk.img");
+  const keys = async (): Promise<number[]> => {
+    using guest = await ScsiGuest.run(hba.socket);
+    await guest.settle();
+    // PERSISTENT RESERVE IN, READ KEYS.
+    const cdb = [0x5e, 0, 0, 0, 0, 0, 0, 0, 64, 0];
+    const { data } = await guest.command(cdb, { room: 64 });
+    return [...data.subarray(8, 8 + data[7])];
+  };
+  assertEquals(await keys(), []);
+  // As another server does that has the image now.
+  const other = new Reservations(new ReservationFile(`${path}.reservations`));
+  other.commit({
+    generation: 1,
+    registrations: [{ initiator: "elsewhere", key: "00000000000000ab" }],
+    reservation: null,
+    persistent: true,
+  });
+  assertEquals(await keys(), [0, 0, 0, 0, 0, 0, 0, 0xab]);
+  other.commit({
+    generation: 2,
+    registrations: [],
+    reservation: null,
+    persistent: false,
+  });
+  assertEquals(await keys(), []);
 });
