@@ -27,6 +27,7 @@ import { ignoreFileSizeSignal } from "../sys/process.ts";
 import type {
   DataPlane,
   DataPlaneEvents,
+  MappedLog,
   MappedRegion,
   RingSetup,
 } from "../vhost/data_plane.ts";
@@ -119,6 +120,8 @@ export class WorkerPlane implements DataPlane {
   readonly #adjacent: number;
   /** The descriptors that Workers may be signalling, by ring that runs. */
   readonly #signalled = new Map<number, Signalled>();
+  /** The descriptors that Workers may be signalling when they log. */
+  #logFds: number[] = [];
 
   private constructor(
     channels: readonly WorkerChannel[],
@@ -261,6 +264,23 @@ export class WorkerPlane implements DataPlane {
     if (ring !== undefined) ring.errorFd = fd;
   }
 
+  async logWrites(log: MappedLog | null): Promise<void> {
+    const area = log && { address: log.address, size: log.size };
+    await this.#tellAll({ type: "log-writes", log: area });
+  }
+
+  async setUsedLog(index: number, address: number): Promise<void> {
+    await this.#workerOf(index)
+      .request({ type: "set-used-log", index, address });
+  }
+
+  async setLogFd(fd: number): Promise<void> {
+    // Until it is answered, a Worker may be signalling either of them.
+    this.#logFds.push(fd);
+    await this.#tellAll({ type: "set-log-fd", fd });
+    this.#logFds = [fd];
+  }
+
   async reset(): Promise<void> {
     await this.#tellAll({ type: "reset" });
   }
@@ -342,6 +362,7 @@ export class WorkerPlane implements DataPlane {
         if (fd >= 0) relieveEventFd(fd);
       }
     }
+    for (const fd of this.#logFds) if (fd >= 0) relieveEventFd(fd);
   }
 
   #workerOf(index: number): WorkerChannel {

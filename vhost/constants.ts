@@ -51,6 +51,7 @@ export const FrontEndMessage = {
   GET_SHARED_OBJECT: 41,
   SET_DEVICE_STATE_FD: 42,
   CHECK_DEVICE_STATE: 43,
+  GET_SHMEM_CONFIG: 44,
 } as const;
 
 /** Messages that a back-end sends, by name without `VHOST_USER_BACKEND_`. */
@@ -60,6 +61,11 @@ export const BackEndMessage = {
   VRING_HOST_NOTIFIER_MSG: 3,
   VRING_CALL: 4,
   VRING_ERR: 5,
+  SHARED_OBJECT_ADD: 6,
+  SHARED_OBJECT_REMOVE: 7,
+  SHARED_OBJECT_LOOKUP: 8,
+  SHMEM_MAP: 9,
+  SHMEM_UNMAP: 10,
 } as const;
 
 /** Bit numbers of the protocol features, without `VHOST_USER_PROTOCOL_F_`. */
@@ -84,8 +90,15 @@ export const ProtocolFeature = {
   XEN_MMAP: 17,
   SHARED_OBJECT: 18,
   DEVICE_STATE: 19,
+  GET_VRING_BASE_INFLIGHT: 20,
+  GPA_ADDRESSES: 21,
+  SHMEM: 22,
 } as const;
 
+/** Bit of the virtio features by which a front-end has writes logged. */
+export const VHOST_F_LOG_ALL = 26;
+/** Bit of the flags of `SET_VRING_ADDR`: writes to the used ring are logged. */
+export const VHOST_VRING_F_LOG = 0;
 /** Bit of the virtio features that announces protocol features. */
 export const VHOST_USER_F_PROTOCOL_FEATURES = 30;
 
@@ -122,6 +135,7 @@ export const VRING_NOFD = 1 << 8;
 /** Protocol features that a session serves, as a mask. */
 export const SERVED_PROTOCOL_FEATURES: bigint = mask([
   ProtocolFeature.MQ,
+  ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
   ProtocolFeature.CONFIG,

@@ -37,6 +37,14 @@ export interface RingInflight {
   readonly heads: number;
 }
 
+/** A log of written pages, mapped into this process; see `virtqueue/dirty_log.ts`. */
+export interface MappedLog {
+  /** Address of the first byte in this process. */
+  readonly address: number;
+  /** Length in bytes. */
+  readonly size: number;
+}
+
 /** All that is needed to run a ring. Descriptors stay owned by the session. */
 export interface RingSetup {
   /** Queue index, from 0. */
@@ -59,6 +67,11 @@ export interface RingSetup {
   readonly errorFd: number;
   /** Where to track requests in flight (default: nowhere). */
   readonly inflight?: RingInflight | null;
+  /**
+   * Guest address at which writes to the used ring are logged, while writes are
+   * logged at all (default -1: they are not).
+   */
+  readonly usedLog?: number;
 }
 
 /** The side that serves rings, as a session sees it. */
@@ -96,6 +109,20 @@ export interface DataPlane {
   setCall(index: number, fd: number): Promise<void>;
   /** Replaces the error descriptor of a running ring. */
   setError(index: number, fd: number): Promise<void>;
+  /**
+   * Logs writes to guest memory. When the promise resolves, every write that is
+   * not in the log yet goes to this one, and no view of the one before is left.
+   *
+   * @param log where to; `null`: nothing is logged any more
+   */
+  logWrites(log: MappedLog | null): Promise<void>;
+  /** Changes {@linkcode RingSetup.usedLog} of a running ring. */
+  setUsedLog(index: number, address: number): Promise<void>;
+  /**
+   * Signals an eventfd whenever the log was written; -1: none any more. When the
+   * promise resolves, the one before is not used any more.
+   */
+  setLogFd(fd: number): Promise<void>;
   /**
    * A command of the protocol that devices of one kind know: `announce` (`mac`)
    * and `mtu` (`mtu`) of network devices. Rejects when the device refuses.

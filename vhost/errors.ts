@@ -43,6 +43,7 @@ export type ProtocolErrorKind =
   | "memory-map"
   | "memory-unknown"
   | "inflight-area"
+  | "log-area"
   | "device"
   | "unsupported";
 
@@ -76,6 +77,8 @@ const CONSEQUENCES: Readonly<Record<ProtocolErrorKind, Consequence>> = {
   "memory-unknown": "ignore",
   // Inflight tracking.
   "inflight-area": "refuse",
+  // The dirty log.
+  "log-area": "refuse",
   // The device says no to a command; it goes on as it was.
   "device": "ignore",
   // Not for this back-end.

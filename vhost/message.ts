@@ -89,6 +89,14 @@ export interface InflightDescription {
   readonly queueSize: number;
 }
 
+/** "Log description": an area in which written pages are marked. */
+export interface LogDescription {
+  /** Size of the area in bytes. */
+  readonly mmapSize: number;
+  /** Where it starts in its file, in bytes. */
+  readonly mmapOffset: number;
+}
+
 /** "Virtio device config space" payload. */
 export interface ConfigAccess {
   /** First byte. */
@@ -415,6 +423,30 @@ export function encodeConfig(
   view.setUint32(4, data.length, true);
   view.setUint32(8, flags, true);
   bytes.set(data, VHOST_USER_CONFIG_HEADER_SIZE);
+  return bytes;
+}
+
+/** Decodes "log description" (`SET_LOG_BASE`). */
+export function decodeLog(
+  request: number,
+  payload: Uint8Array,
+): LogDescription {
+  checkSize(request, payload, 16);
+  const view = viewOf(payload);
+  return {
+    mmapSize: number53(request, view, 0, "log size"),
+    mmapOffset: number53(request, view, 8, "log offset"),
+  };
+}
+
+/** Encodes "log description". */
+export function encodeLog(
+  description: LogDescription,
+): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(16);
+  const view = viewOf(bytes);
+  putNumber53(view, 0, description.mmapSize);
+  putNumber53(view, 8, description.mmapOffset);
   return bytes;
 }
 

@@ -5,7 +5,8 @@
  * for {@linkcode startRings}; it starts every ring that is configured, is not
  * running and whose parts lie in memory that is there. So it does not matter
  * in which order size, addresses, kick, enable and memory arrive. A ring that
- * stops keeps its position, and goes on from it.
+ * stops keeps its position, and goes on from it. Where writes are to be logged,
+ * a ring also waits for the log: some front-ends bring it after the rings.
  *
  * @module
  */
@@ -19,7 +20,11 @@ import { messageName } from "./constants.ts";
 import type { RingSetup } from "./data_plane.ts";
 import { ProtocolError } from "./errors.ts";
 import type { GuestRegion } from "./memory_table.ts";
-import { PROTOCOL_FEATURES_BIT, type SessionState } from "./state.ts";
+import {
+  LOG_ALL_BIT,
+  PROTOCOL_FEATURES_BIT,
+  type SessionState,
+} from "./state.ts";
 import { ringLengths, type Vring } from "./vring.ts";
 
 /**
@@ -44,7 +49,8 @@ export function ringAt(
 
 /** Tells the data plane of the acknowledged features, if it does not know. */
 export async function announceFeatures(state: SessionState): Promise<void> {
-  const features = state.features & ~PROTOCOL_FEATURES_BIT;
+  // Whether writes are logged is no affair of the driver's.
+  const features = state.features & ~(PROTOCOL_FEATURES_BIT | LOG_ALL_BIT);
   if (state.announced === features) return;
   await state.plane.negotiate(features);
   state.announced = features;
@@ -81,6 +87,7 @@ function locate(state: SessionState, ring: Vring): RingSetup | null {
     callFd: ring.callFd,
     errorFd: ring.errorFd,
     inflight: state.inflight?.ring(ring.index, packed) ?? null,
+    usedLog: ring.usedLog,
   };
 }
 
@@ -101,6 +108,24 @@ export async function startRings(
   }
 }
 
+/**
+ * Starts the rings that waited for what came. It is accepted even
+ * where one of them does not start, so no reply could say what is wrong.
+ */
+export async function startWaiting(
+  state: SessionState,
+  request: number,
+): Promise<void> {
+  try {
+    await startRings(state, request);
+  } catch (error) {
+    if (!(error instanceof ProtocolError)) throw error;
+    throw new ProtocolError("unanswerable", request, error.message, {
+      cause: error,
+    });
+  }
+}
+
 async function startRing(
   state: SessionState,
   request: number,
@@ -109,6 +134,10 @@ async function startRing(
   const setup = locate(state, ring);
   if (setup === null) {
     state.log.debug(`ring ${ring.index} waits for its memory`);
+    return;
+  }
+  if (state.awaitsLog) {
+    state.log.debug(`ring ${ring.index} waits for the log of its writes`);
     return;
   }
   await announceFeatures(state);
@@ -169,5 +198,6 @@ export function ringActivity(state: SessionState, ring: Vring): string {
   if (!ring.enabled) return "disabled";
   if (ring.size === 0) return "waits for its size";
   if (ring.addresses === null) return "waits for its addresses";
-  return locate(state, ring) === null ? "waits for its memory" : "refused";
+  if (locate(state, ring) === null) return "waits for its memory";
+  return state.awaitsLog ? "waits for the log of its writes" : "refused";
 }

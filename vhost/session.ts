@@ -25,10 +25,12 @@ import { ProtocolError } from "./errors.ts";
 import { CONFIG_HANDLERS } from "./handlers/config.ts";
 import type { Handler, Reply } from "./handlers/handler.ts";
 import { INFLIGHT_HANDLERS } from "./handlers/inflight.ts";
+import { LOG_HANDLERS } from "./handlers/log.ts";
 import { MEMORY_HANDLERS, removeRegion } from "./handlers/memory.ts";
 import { NET_HANDLERS } from "./handlers/net.ts";
 import { NEGOTIATION_HANDLERS } from "./handlers/negotiation.ts";
 import { RING_HANDLERS } from "./handlers/rings.ts";
+import { dropLog } from "./log_area.ts";
 import { encodeReply, encodeU64 } from "./message.ts";
 import { stopRing } from "./rings.ts";
 import { type SessionLog, SessionState } from "./state.ts";
@@ -43,6 +45,7 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map([
   ...NET_HANDLERS,
   ...RING_HANDLERS,
   ...INFLIGHT_HANDLERS,
+  ...LOG_HANDLERS,
 ]);
 
 /** Not served, and a front-end that sends one waits for a payload. */
@@ -54,6 +57,7 @@ const UNANSWERABLE: ReadonlySet<number> = new Set([
   FrontEndMessage.GET_SHARED_OBJECT,
   FrontEndMessage.SET_DEVICE_STATE_FD,
   FrontEndMessage.CHECK_DEVICE_STATE,
+  FrontEndMessage.GET_SHMEM_CONFIG,
 ]);
 
 const SUCCESS = encodeU64(0n);
@@ -61,6 +65,13 @@ const FAILURE = encodeU64(1n);
 
 /** How long to wait for a message that follows another one at once, in ms. */
 const LINGER = 1;
+
+/** Nobody is told of the log any more. */
+async function dropLogFd(state: SessionState): Promise<void> {
+  await state.plane.setLogFd(-1);
+  state.logFd?.close();
+  state.logFd = null;
+}
 
 /** Lines about refused and ignored messages that a session writes at most. */
 const MAX_COMPLAINTS = 32;
@@ -217,7 +228,7 @@ export class Session implements DataPlaneEvents {
     const result = await handler.run(this.#state, message);
     this.#counts.served(message.request);
     if (handler.replies) return result ?? new Uint8Array(0);
-    return this.#wantsAck(message) ? SUCCESS : null;
+    return handler.acknowledged || this.#wantsAck(message) ? SUCCESS : null;
   }
 
   #handlerOf(message: Message): Handler {
@@ -276,7 +287,9 @@ export class Session implements DataPlaneEvents {
       this.#complain("request refused", error);
       return FAILURE;
     }
-    if (error.consequence === "refuse") throw error;
+    // Whoever did not ask would take a refusal for consent.
+    const demandsAck = HANDLERS.get(request)?.acknowledged === true;
+    if (error.consequence === "refuse" || demandsAck) throw error;
     this.#counts.ignored++;
     this.#complain("message ignored", error);
     return null;
@@ -308,6 +321,10 @@ export class Session implements DataPlaneEvents {
       for (const region of [...state.memory.regions]) {
         await attempt(() => removeRegion(state, region));
       }
+    }
+    if (failures.length === 0) {
+      await attempt(() => dropLog(state));
+      if (state.logFd !== null) await attempt(() => dropLogFd(state));
     }
     if (failures.length === 0) state.inflight?.release();
     await attempt(() => state.channel.detach());

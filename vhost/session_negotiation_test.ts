@@ -18,6 +18,7 @@ import {
 import { encodeMessage, encodeU64 } from "./message.ts";
 import { FrontEndError, SharedRegion } from "./testing/front_end.ts";
 import { Session } from "./session.ts";
+import { LOG_ALL_BIT } from "./state.ts";
 import { Harness } from "./testing/harness.ts";
 import { RecordingPlane } from "./testing/recording_plane.ts";
 import { TestRing } from "./testing/test_ring.ts";
@@ -26,14 +27,17 @@ const VERSION_1 = 1n << 32n;
 const EVENT_IDX = 1n << 29n;
 const BIT_30 = 1n << 30n;
 
-Deno.test("the features offered are those of the device and bit 30", async () => {
+Deno.test("the features offered are those of the device and bits 26 and 30", async () => {
   await using h = Harness.open({ features: VERSION_1 | 5n });
-  assertEquals(await h.frontEnd.getFeatures(), VERSION_1 | BIT_30 | 5n);
+  assertEquals(
+    await h.frontEnd.getFeatures(),
+    VERSION_1 | LOG_ALL_BIT | BIT_30 | 5n,
+  );
 });
 
 Deno.test("the protocol features offered are exactly those served", async () => {
   await using h = Harness.open();
-  const bits = [0, 3, 5, 9, 12, 13, 15, 16];
+  const bits = [0, 1, 3, 5, 9, 12, 13, 15, 16];
   assertEquals(
     await h.frontEnd.getProtocolFeatures(),
     bits.reduce((mask, bit) => mask | 1n << BigInt(bit), 0n),
@@ -47,7 +51,7 @@ Deno.test("a handshake in QEMU's order is served", async () => {
   assertEquals(await h.frontEnd.getMaxMemSlots(), 512);
   const { status } = h;
   assertEquals(status.owned, true);
-  assertEquals(status.protocolFeatures.length, 8);
+  assertEquals(status.protocolFeatures.length, 9);
   assertEquals(status.backendChannel, true);
   assertEquals(status.messages.VHOST_USER_GET_FEATURES, 2);
   assertEquals(status.messages.VHOST_USER_SET_VRING_ERR, 3);
@@ -90,12 +94,12 @@ Deno.test("SET_FEATURES refuses bits that were not offered, and names them", asy
 Deno.test("SET_PROTOCOL_FEATURES refuses bits that were not offered", async () => {
   await using h = Harness.open();
   await h.frontEnd.setProtocolFeatures(
-    SERVED_PROTOCOL_FEATURES | 1n << BigInt(ProtocolFeature.LOG_SHMFD) |
+    SERVED_PROTOCOL_FEATURES | 1n << BigInt(ProtocolFeature.XEN_MMAP) |
       1n << 63n,
   );
   assertStringIncludes(
     (await h.dropped())!,
-    "protocol features LOG_SHMFD, bit 63 were not offered",
+    "protocol features XEN_MMAP, bit 63 were not offered",
   );
 });
 
@@ -183,7 +187,7 @@ Deno.test("RESET_DEVICE stops and forgets, but not what is handed over once", as
   const { status } = ring.h;
   assertEquals(status.regions.length, 1);
   assertEquals(status.owned, true);
-  assertEquals(status.protocolFeatures.length, 8);
+  assertEquals(status.protocolFeatures.length, 9);
   assertEquals(status.features, "0x0");
   assertEquals(status.rings[0], {
     index: 0,

@@ -20,6 +20,7 @@ Deno.test("a ring runs with what the front-end said of it", async () => {
     index: 0,
     position: 0xffff,
     inflight: null,
+    usedLog: -1,
     ...ring.layout,
   });
   // The descriptors are the front-end's, under numbers of our own.

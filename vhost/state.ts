@@ -11,17 +11,23 @@ import {
   ProtocolFeature,
   SERVED_NET_FEATURES,
   SERVED_PROTOCOL_FEATURES,
+  VHOST_F_LOG_ALL,
   VHOST_USER_F_PROTOCOL_FEATURES,
   VIRTIO_ID_NET,
 } from "./constants.ts";
+import type { OwnedFd } from "../sys/fd.ts";
 import type { DataPlane } from "./data_plane.ts";
 import type { InflightArea } from "./inflight_area.ts";
+import type { LogArea } from "./log_area.ts";
 import { MemoryTable } from "./memory_table.ts";
 import { Vring } from "./vring.ts";
 
 /** Bit 30 of the virtio features, which is the transport's, as a mask. */
 export const PROTOCOL_FEATURES_BIT: bigint = 1n <<
   BigInt(VHOST_USER_F_PROTOCOL_FEATURES);
+
+/** Bit 26 of the virtio features, which is the front-end's own, as a mask. */
+export const LOG_ALL_BIT: bigint = 1n << BigInt(VHOST_F_LOG_ALL);
 
 /** Where a session writes its log lines. */
 export interface SessionLog {
@@ -49,7 +55,13 @@ export class SessionState {
   readonly memory = new MemoryTable();
   /** Where requests in flight are tracked; `null` before `SET_INFLIGHT_FD`. */
   inflight: InflightArea | null = null;
-  /** Virtio features acknowledged, bit 30 included. */
+  /** The log that the front-end brought; `null`: none, or logging is over. */
+  logArea: LogArea | null = null;
+  /** Where the data plane logs writes now; `null`: nowhere. */
+  loggedTo: LogArea | null = null;
+  /** Signalled when the log was written; `null`: nobody listens. */
+  logFd: OwnedFd | null = null;
+  /** Virtio features acknowledged, bits 26 and 30 included. */
   features = 0n;
   /** What the data plane was last told of them; `null`: nothing yet. */
   announced: bigint | null = null;
@@ -82,9 +94,9 @@ export class SessionState {
     );
   }
 
-  /** Virtio features offered, bit 30 included. */
+  /** Virtio features offered, bits 26 and 30 included. */
   get offered(): bigint {
-    return this.plane.features | PROTOCOL_FEATURES_BIT;
+    return this.plane.features | LOG_ALL_BIT | PROTOCOL_FEATURES_BIT;
   }
 
   /** Protocol features offered: those of the kind of device too. */
@@ -103,6 +115,17 @@ export class SessionState {
   /** Whether a protocol feature was acknowledged. */
   negotiated(bit: number): boolean {
     return (this.protocolFeatures >> BigInt(bit) & 1n) === 1n;
+  }
+
+  /** Whether the front-end acknowledged bit 26: writes are to be logged. */
+  get logging(): boolean {
+    return (this.features & LOG_ALL_BIT) !== 0n;
+  }
+
+  /** Whether writes are to be logged, and the log has yet to come. */
+  get awaitsLog(): boolean {
+    return this.logging && this.logArea === null &&
+      this.negotiated(ProtocolFeature.LOG_SHMFD);
   }
 
   /** Whether the front-end acknowledged bit 30 and will enable rings itself. */

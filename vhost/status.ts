@@ -46,6 +46,8 @@ export interface SessionStatus {
   }[];
   /** Requests in flight are tracked for the time after a crash. */
   readonly inflightTracking: boolean;
+  /** Writes to guest memory are logged for a front-end that copies it. */
+  readonly writesLogged: boolean;
   /** There is a back-end channel. */
   readonly backendChannel: boolean;
   /** Messages served, by name. */
@@ -106,6 +108,7 @@ export function sessionStatus(
       pageSize: region.pageSize,
     })),
     inflightTracking: state.inflight !== null,
+    writesLogged: state.loggedTo !== null,
     backendChannel: state.channel.attached,
     messages: counts.messages,
     refused: counts.refused,

@@ -69,6 +69,8 @@ export class Vring {
   reported: number | null = null;
   /** `null` before `SET_VRING_ADDR`. */
   addresses: RingAddresses | null = null;
+  /** Guest address at which the used ring is logged; -1: it is not. */
+  usedLog = -1;
   /** `SET_VRING_ENABLE`. */
   enabled = false;
   /** `SET_VRING_KICK` came, and `GET_VRING_BASE` did not since. */
@@ -148,6 +150,7 @@ export class Vring {
     this.position = 0;
     this.reported = null;
     this.addresses = null;
+    this.usedLog = -1;
     this.enabled = false;
   }
 

@@ -24,6 +24,9 @@
  * no other. A process that dies in between leaves marks that were never true;
  * its successor takes them back before it does anything else.
  *
+ * Writes are logged as in `split_queue.ts`; answers at the address of the ring of
+ * descriptors, since front-ends tell that of the device event structure alone.
+ *
  * Source: virtio 1.4, section 2.8.
  *
  * @module
@@ -37,8 +40,10 @@ import {
   RING_EVENT_FLAGS_DISABLE,
   RING_EVENT_FLAGS_ENABLE,
   VIRTQ_DESC_F_WRITE,
+  VIRTQ_DESC_SIZE,
 } from "./constants.ts";
 import { CHAIN_OK } from "./descriptors.ts";
+import type { DirtyLog } from "./dirty_log.ts";
 import { needPackedEvent } from "./notification.ts";
 import { loadAcquire, storeEvent, storeFence } from "./ordering.ts";
 import {
@@ -72,6 +77,8 @@ export type { PackedQueueOptions } from "./packed_ring.ts";
 
 /** Bad chains that one call of `take` looks at. */
 const BAD_BUDGET = 32;
+/** Bytes of an event suppression structure. */
+const EVENT_BYTES = 4;
 /** Descriptors that are found to be available with one fence. */
 const LOOK_AHEAD = 32;
 
@@ -133,6 +140,10 @@ export class PackedQueue implements RunningQueue {
   #broken: string | null = null;
   #fault = CHAIN_OK;
   #faultId = 0;
+  /** Where writes are logged; `null`: nowhere. */
+  #log: DirtyLog | null = null;
+  /** Where the device event is logged; -1: nothing of the ring is. */
+  #eventLog = -1;
 
   /**
    * Starts a queue on a ring in guest memory; available-buffer notifications are
@@ -286,6 +297,7 @@ export class PackedQueue implements RunningQueue {
     if (!(written >= 0 && written <= chain.writableLength)) {
       throw lengthDoesNotFit(this.index, id, written, chain.writableLength);
     }
+    if (this.#log !== null) this.#log.markChain(chain);
     this.#finish(id, written);
     this.#give(chain);
   }
@@ -316,6 +328,7 @@ export class PackedQueue implements RunningQueue {
     storeFence(this.#halves, first * 8 + 7, this.#firstFlags);
     this.#firstAnswer = -1;
     this.#publishedPosition = next;
+    if (this.#eventLog >= 0) this.#logAnswers(previous, next);
     if (this.#inflight !== null) this.#inflight.published(next);
     const event = this.#driverEvent[0];
     const flags = (event >>> 16) & 3;
@@ -333,6 +346,7 @@ export class PackedQueue implements RunningQueue {
       ? encodePosition(this.#position, this.size) | RING_EVENT_FLAGS_DESC << 16
       : RING_EVENT_FLAGS_ENABLE << 16;
     storeEvent(this.#deviceEvent, event);
+    if (this.#eventLog >= 0) this.#log!.mark(this.#eventLog, EVENT_BYTES);
     return this.#pool.ready &&
       (this.#parked > 0 || this.#ahead > 0 || this.#refresh());
   }
@@ -340,6 +354,17 @@ export class PackedQueue implements RunningQueue {
   disableNotification(): void {
     if (this.#broken !== null) return;
     this.#deviceEvent[0] = RING_EVENT_FLAGS_DISABLE << 16;
+    if (this.#eventLog >= 0) this.#log!.mark(this.#eventLog, EVENT_BYTES);
+  }
+
+  /** The ring is logged as a whole at first: much was written before. */
+  logWrites(log: DirtyLog | null, usedRing: number): void {
+    this.#log = log;
+    this.#eventLog = log === null ? -1 : usedRing;
+    if (this.#eventLog < 0) return;
+    const { descriptorTable } = this.#options;
+    this.#log!.mark(descriptorTable, VIRTQ_DESC_SIZE * this.size);
+    this.#log!.mark(this.#eventLog, EVENT_BYTES);
   }
 
   /**
@@ -436,6 +461,18 @@ export class PackedQueue implements RunningQueue {
     this.#inFlight[id] = 0;
     this.counters.completed++;
     if (this.#inflight !== null) this.#inflight.answered(id);
+  }
+
+  /** Descriptors were written over with answers. */
+  #logAnswers(previous: number, next: number): void {
+    const between = next - previous;
+    this.#log!.markEntries(
+      this.#options.descriptorTable,
+      VIRTQ_DESC_SIZE,
+      entryAt(previous, this.size),
+      between < 0 ? between + 2 * this.size : between,
+      this.size,
+    );
   }
 
   /** Begins where a predecessor stopped, if there was one. */

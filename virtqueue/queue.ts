@@ -8,6 +8,7 @@
  */
 
 import type { DescriptorChain } from "./chain.ts";
+import type { DirtyLog } from "./dirty_log.ts";
 
 /**
  * A virtqueue as a device sees it: take chains, complete chains.
@@ -118,4 +119,13 @@ export interface RunningQueue extends VirtQueue {
   enableNotification(): boolean;
   /** Tells the driver that no available-buffer notification is needed now. */
   disableNotification(): void;
+  /**
+   * Logs writes to guest memory from now on: the device-writable part of each
+   * chain before it is answered, and the used ring.
+   *
+   * @param log where to; `null`: nothing is logged any more
+   * @param usedRing guest address at which the first byte of the used ring is
+   * logged; -1: the used ring is not
+   */
+  logWrites(log: DirtyLog | null, usedRing: number): void;
 }

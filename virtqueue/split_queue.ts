@@ -30,7 +30,8 @@
  * driver cannot keep it.
  *
  * All access to a chain's fate passes through `take`, `untake`, `#answer` and
- * `publish`: that is where requests can be tracked and writes be logged.
+ * `publish`: that is where requests are tracked. Writes are logged where a chain
+ * is completed, before it is answered, and behind each write of the used ring.
  *
  * Source: virtio 1.4, section 2.7. Legacy rings have the same layout.
  *
@@ -45,6 +46,7 @@ import {
   VIRTQ_USED_F_NO_NOTIFY,
 } from "./constants.ts";
 import { CHAIN_FAULTS, CHAIN_OK, DescriptorReader } from "./descriptors.ts";
+import type { DirtyLog } from "./dirty_log.ts";
 import type { SplitInflight } from "./inflight.ts";
 import { needEvent } from "./notification.ts";
 import { loadAcquire, storeFence } from "./ordering.ts";
@@ -70,6 +72,10 @@ const FLAGS = 0;
 const INDEX = 1;
 /** Index of the first entry of the available ring. */
 const RING = 2;
+/** Bytes of `flags` and `idx`, before the elements of the used ring. */
+const USED_HEADER = 4;
+/** Bytes of an element of the used ring. */
+const USED_ELEMENT = 8;
 /** Bad entries that one call of `take` looks at. */
 const BAD_BUDGET = 32;
 
@@ -126,6 +132,10 @@ export class SplitQueue implements RunningQueue {
   #broken: string | null = null;
   #fault = CHAIN_OK;
   #faultHead = 0;
+  /** Where writes are logged; `null`: nowhere. */
+  #log: DirtyLog | null = null;
+  /** Address at which writes to the used ring are logged; -1: they are not. */
+  #usedLog = -1;
 
   /**
    * Starts a queue on a ring in guest memory. The used index is taken from the
@@ -274,6 +284,7 @@ export class SplitQueue implements RunningQueue {
     if (!(written >= 0 && written <= chain.writableLength)) {
       throw lengthDoesNotFit(this.index, head, written, chain.writableLength);
     }
+    if (this.#log !== null) this.#log.markChain(chain);
     if (this.#order === null) {
       this.#inFlight[head] = 0;
       this.#answer(head, written);
@@ -308,6 +319,7 @@ export class SplitQueue implements RunningQueue {
     if (next === previous || this.#broken !== null) return false;
     storeFence(this.#used, INDEX, next);
     this.#publishedIndex = next;
+    if (this.#usedLog >= 0) this.#logElements(previous, next);
     if (this.#inflight !== null) this.#inflight.published(next);
     const wanted = this.#alwaysNotify ||
       (this.#eventIdx
@@ -321,8 +333,12 @@ export class SplitQueue implements RunningQueue {
     if (this.#broken !== null) return false;
     if (this.#eventIdx) {
       storeFence(this.#used, RING + 4 * this.size, this.#position);
+      if (this.#usedLog >= 0) {
+        this.#logUsed(USED_HEADER + USED_ELEMENT * this.size, 2);
+      }
     } else {
       storeFence(this.#used, FLAGS, 0);
+      if (this.#usedLog >= 0) this.#logUsed(0, 2);
     }
     return this.#pool.ready && (this.#refresh() || this.#parked > 0);
   }
@@ -331,6 +347,14 @@ export class SplitQueue implements RunningQueue {
     // With EVENT_IDX an avail_event that is left behind asks for nothing.
     if (this.#eventIdx || this.#broken !== null) return;
     this.#used[FLAGS] = VIRTQ_USED_F_NO_NOTIFY;
+    if (this.#usedLog >= 0) this.#logUsed(0, 2);
+  }
+
+  /** The used ring is logged as a whole at first: much was written before. */
+  logWrites(log: DirtyLog | null, usedRing: number): void {
+    this.#log = log;
+    this.#usedLog = log === null ? -1 : usedRing;
+    if (this.#usedLog >= 0) this.#logUsed(0, 2 * this.#used.length);
   }
 
   /**
@@ -386,6 +410,23 @@ export class SplitQueue implements RunningQueue {
       this.#inFlight[next] = 0;
       this.#answer(next, order.written(next));
     }
+  }
+
+  /** Bytes of the used ring were written. */
+  #logUsed(offset: number, length: number): void {
+    this.#log!.mark(this.#usedLog + offset, length);
+  }
+
+  /** Elements of the used ring were written, and its index. */
+  #logElements(previous: number, next: number): void {
+    this.#logUsed(0, USED_HEADER);
+    this.#log!.markEntries(
+      this.#usedLog + USED_HEADER,
+      USED_ELEMENT,
+      previous & this.#mask,
+      (next - previous) & 0xffff,
+      this.size,
+    );
   }
 
   /**

@@ -97,6 +97,8 @@ export class BalloonDevice implements VirtioDevice {
   #poisons = false;
   /** Where the rings stopped; -1: they run, or never ran. */
   readonly #stopped = new Int32Array(QUEUE_COUNT).fill(-1);
+  /** A ring runs: what is in the balloon is known to be there. */
+  #active = false;
   /** `actual` when the target was set. */
   #start = 0;
 
@@ -126,9 +128,11 @@ export class BalloonDevice implements VirtioDevice {
   negotiate(features: bigint): void {
     this.#features = features;
     this.#poisons = this.#has(VIRTIO_BALLOON_F_PAGE_POISON);
+    this.#reclaimer.deferrable = this.#has(VIRTIO_BALLOON_F_MUST_TELL_HOST);
   }
 
   activate(): void {
+    this.#active = true;
     this.#reclaimer.refresh();
     if (this.#timer === null) return;
     const timer = this.#timer;
@@ -169,7 +173,8 @@ export class BalloonDevice implements VirtioDevice {
 
   poll(): number {
     this.#judgeReports();
-    return this.#requests.steps();
+    const steps = this.#requests.steps();
+    return this.#active ? steps + this.#reclaimer.resume() : steps;
   }
 
   quiesce(queue: VirtQueue): void {
@@ -183,6 +188,7 @@ export class BalloonDevice implements VirtioDevice {
   }
 
   deactivate(): void {
+    this.#active = false;
     if (this.#timer === null) return;
     this.#context.watch(this.#timer.fd, null);
     this.#timer.set(0);
@@ -241,6 +247,7 @@ export class BalloonDevice implements VirtioDevice {
       partial: this.#reclaimer.partial,
       progress: actual === numPages ? 1 : Math.min(Math.max(done, 0), 1),
       inhibited: this.#reclaimer.inhibited,
+      waiting: this.#reclaimer.waiting,
       mustTellHost: this.#has(VIRTIO_BALLOON_F_MUST_TELL_HOST),
       deflateOnOom: this.#has(VIRTIO_BALLOON_F_DEFLATE_ON_OOM),
       pageReporting: this.#has(VIRTIO_BALLOON_F_PAGE_REPORTING),

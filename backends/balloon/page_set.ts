@@ -67,6 +67,22 @@ export class PageSet {
     return true;
   }
 
+  /** The first page of the set from `page` on; -1: there is none. */
+  next(page: number): number {
+    for (let at = page >>> CHUNK_SHIFT; at < CHUNKS; at++) {
+      const chunk = this.#chunks[at];
+      if (chunk === null) continue;
+      const first = at === page >>> CHUNK_SHIFT ? page & (CHUNK_PAGES - 1) : 0;
+      for (let word = first >>> 5; word < chunk.length; word++) {
+        const above = word === first >>> 5 ? -1 << (first & 31) : -1;
+        const bits = chunk[word] & above;
+        if (bits === 0) continue;
+        return at * CHUNK_PAGES + 32 * word + 31 - Math.clz32(bits & -bits);
+      }
+    }
+    return -1;
+  }
+
   /** Removes every page, and gives the memory of the set back. */
   clear(): void {
     this.#chunks.fill(null);

@@ -2,6 +2,30 @@ import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { PageSet } from "./page_set.ts";
 
+Deno.test("pages are found in their order, across words and parts", () => {
+  const pages = new PageSet();
+  const all = [
+    0,
+    1,
+    31,
+    32,
+    2 ** 18 - 1,
+    2 ** 18,
+    3 * 2 ** 18 + 77,
+    2 ** 32 - 1,
+  ];
+  for (const page of all.toReversed()) pages.add(page);
+  const found: number[] = [];
+  for (let page = pages.next(0); page >= 0; page = pages.next(page + 1)) {
+    found.push(page);
+    if (page === 2 ** 32 - 1) break;
+  }
+  assertEquals(found, all);
+  assertEquals([pages.next(2), pages.next(33)], [31, 2 ** 18 - 1]);
+  pages.clear();
+  assertEquals(pages.next(0), -1);
+});
+
 Deno.test("a page set is a set of 32-bit numbers", () => {
   const page = fc.oneof(
     fc.nat({ max: 70 }),

@@ -165,6 +165,11 @@ Deno.test("no page outside of the balloon is ever touched", () => {
             case "log":
               inhibited = step.on;
               bench.device.logWrites(step.on);
+              // What was put off is done now, and nothing else.
+              for (let i = 0; i < 20; i++) bench.turn();
+              if (inhibited) assertEquals(bench.pages.holes, []);
+              else assertEquals(bench.device.status().waiting, 0);
+              model.check(null);
               break;
             case "reset": {
               const features = bench.device.features;

@@ -13,6 +13,12 @@
  * A page that comes out of the balloon needs no work: it is there again when it
  * is touched. A host page of which one page came out counts again from there.
  *
+ * While writes are logged, nothing is given back: a page that changes without a
+ * mark in the log would be copied or not by chance. Pages of the balloon wait, and
+ * go when logging has ended, some in each turn, if the driver promised to take none
+ * out without asking (MUST_TELL_HOST); a range that was reported is the driver's
+ * again as soon as the report is answered, so it stays.
+ *
  * Nothing is given back that the driver did not name, and of that nothing which
  * does not lie in a region of guest memory: every page is looked up there. What
  * lies in a region that is no shared file is kept, and said once.
@@ -30,6 +36,8 @@ import { BALLOON_PAGE_SIZE } from "./protocol.ts";
 
 /** In place of a count: the host page was given back as a whole. */
 const GONE = -1;
+/** Pages that waited and go in one turn. */
+const STEP_PAGES = 512;
 /** Warnings about regions at most; each is given once. */
 const MAX_WARNINGS = 64;
 
@@ -37,6 +45,8 @@ const MAX_WARNINGS = 64;
 export class Reclaimer {
   /** True while nothing may be given back, because writes are logged. */
   inhibited = false;
+  /** Whether pages may be given back later than the driver named them. */
+  deferrable = false;
   readonly #memory: GuestMemory;
   readonly #host: PageHost;
   readonly #metrics: BalloonMetrics;
@@ -45,6 +55,11 @@ export class Reclaimer {
   readonly #pages = new PageSet();
   /** Pages in the balloon by the guest address of their huge page. */
   readonly #counts = new Map<number, number>();
+  /** Pages in the balloon that are to go when writes are not logged any more. */
+  readonly #waiting = new PageSet();
+  /** Huge pages of that kind, all of whose pages are in the balloon. */
+  readonly #hugeWaiting = new Set<number>();
+  readonly #batch = new Uint32Array(STEP_PAGES);
   /** Bytes of the huge pages that are gone. */
   #hugeBytes = 0;
   /** Pages in `#pages` that are parts of huge pages. */
@@ -79,6 +94,15 @@ export class Reclaimer {
   /** Bytes of the balloon that are parts of huge pages and wait for the rest. */
   get partial(): number {
     return this.#hugePages * BALLOON_PAGE_SIZE - this.#hugeBytes;
+  }
+
+  /** Bytes of the balloon that go when writes are not logged any more. */
+  get waiting(): number {
+    let bytes = this.#waiting.size * BALLOON_PAGE_SIZE;
+    for (const start of this.#hugeWaiting) {
+      bytes += (this.#counts.get(start) ?? 0) * BALLOON_PAGE_SIZE;
+    }
+    return bytes;
   }
 
   /** Bytes of all regions. */
@@ -117,13 +141,46 @@ export class Reclaimer {
    * @param count how many of them
    */
   inflate(sorted: Uint32Array, count: number): void {
+    this.#metrics.badPages += this.#take(sorted, count);
+    this.#metrics.inflatedPages += count;
+  }
+
+  /**
+   * Gives back some of what waited, when nothing is in the way any more.
+   *
+   * @returns number of steps made
+   */
+  resume(): number {
+    if (this.inhibited) return 0;
+    if (this.#waiting.size > 0) {
+      const batch = this.#batch;
+      let count = 0, page = this.#waiting.next(0);
+      while (page >= 0 && count < batch.length) {
+        batch[count++] = page;
+        this.#waiting.delete(page);
+        page = page < 0xffff_ffff ? this.#waiting.next(page + 1) : -1;
+      }
+      this.#take(batch, count);
+      return 1;
+    }
+    for (const start of this.#hugeWaiting) {
+      this.#hugeWaiting.delete(start);
+      this.#giveHuge(start);
+      return 1;
+    }
+    return 0;
+  }
+
+  /** Puts pages into the balloon; the number of those that lie nowhere. */
+  #take(sorted: Uint32Array, count: number): number {
     this.refresh();
     const memory = this.#memory;
+    let bad = 0;
     for (let i = 0; i < count;) {
       const first = sorted[i];
       const id = memory.find(first * BALLOON_PAGE_SIZE, BALLOON_PAGE_SIZE);
       if (id < 0) {
-        this.#metrics.badPages++;
+        bad++;
         i++;
         continue;
       }
@@ -140,7 +197,7 @@ export class Reclaimer {
       else if (unit > BALLOON_PAGE_SIZE) this.#takeHuge(id, first, end);
       else this.#metrics.keptBytes += (end - first) * BALLOON_PAGE_SIZE;
     }
-    this.#metrics.inflatedPages += count;
+    return bad;
   }
 
   /** Takes pages out of the balloon. */
@@ -153,7 +210,7 @@ export class Reclaimer {
       else if (this.#pages.delete(page)) {
         const unit = this.#units[id];
         if (unit > BALLOON_PAGE_SIZE) this.#returnHuge(id, address, unit);
-      }
+      } else this.#waiting.delete(page);
     }
     this.#metrics.deflatedPages += count;
   }
@@ -200,6 +257,8 @@ export class Reclaimer {
   /** The balloon is empty: the driver was reset. */
   clear(): void {
     this.#pages.clear();
+    this.#waiting.clear();
+    this.#hugeWaiting.clear();
     this.#counts.clear();
     this.#hugeBytes = 0;
     this.#hugePages = 0;
@@ -226,6 +285,12 @@ export class Reclaimer {
   #takeRun(id: number, first: number, end: number): void {
     const length = (end - first) * BALLOON_PAGE_SIZE;
     const offset = first * BALLOON_PAGE_SIZE + this.#shifts[id];
+    if (this.inhibited && this.deferrable) {
+      for (let page = first; page < end; page++) {
+        if (!this.#pages.has(page)) this.#waiting.add(page);
+      }
+      return;
+    }
     if (!this.#punch(id, offset, length)) {
       this.#metrics.keptBytes += length;
       return;
@@ -236,21 +301,29 @@ export class Reclaimer {
   #takeHuge(id: number, first: number, end: number): void {
     const unit = this.#units[id], shift = this.#shifts[id];
     const whole = unit / BALLOON_PAGE_SIZE;
-    const base = this.#memory.regionAddress(id);
-    const top = base + this.#memory.regionSize(id);
     for (let page = first; page < end; page++) {
       if (!this.#pages.add(page)) continue;
       this.#hugePages++;
       const start = hugePage(page * BALLOON_PAGE_SIZE, shift, unit);
       const count = (this.#counts.get(start) ?? 0) + 1;
       this.#counts.set(start, count);
-      if (
-        count === whole && start >= base && start + unit <= top &&
-        this.#punch(id, start + shift, unit)
-      ) {
-        this.#counts.set(start, GONE);
-        this.#hugeBytes += unit;
-      }
+      if (count !== whole) continue;
+      if (this.inhibited && this.deferrable) this.#hugeWaiting.add(start);
+      else this.#giveHuge(start);
+    }
+  }
+
+  /** Gives a huge page back, all of whose pages are in the balloon. */
+  #giveHuge(start: number): void {
+    this.refresh();
+    const id = this.#memory.find(start, BALLOON_PAGE_SIZE);
+    const unit = id < 0 ? 0 : this.#units[id];
+    if (
+      unit > BALLOON_PAGE_SIZE && this.#memory.find(start, unit) >= 0 &&
+      this.#punch(id, start + this.#shifts[id], unit)
+    ) {
+      this.#counts.set(start, GONE);
+      this.#hugeBytes += unit;
     }
   }
 
@@ -258,6 +331,7 @@ export class Reclaimer {
     const start = hugePage(address, this.#shifts[id], unit);
     const count = this.#counts.get(start);
     if (count === undefined) return;
+    this.#hugeWaiting.delete(start);
     this.#hugePages--;
     if (count === GONE) {
       this.#counts.set(start, unit / BALLOON_PAGE_SIZE - 1);

@@ -111,10 +111,15 @@ Deno.test("a full huge page stays while writes are logged, and goes later", () =
   bench.device.logWrites(true);
   inflate(bench, pagesOf(0));
   assertEquals(bench.pages.holes, []);
-  bench.device.logWrites(false);
+  assertEquals(bench.device.status().waiting, MIB2);
   bench.deflate(9);
+  assertEquals(bench.device.status().waiting, 0);
   bench.inflate(9);
+  bench.device.logWrites(false);
+  bench.turn();
   assertEquals(bench.pages.takePages(), [[0, HUGE]]);
+  const { reclaimed, waiting } = bench.device.status();
+  assertEquals([reclaimed, waiting], [MIB2, 0]);
 });
 
 Deno.test("a reset empties the balloon", () => {

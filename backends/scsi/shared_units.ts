@@ -108,6 +108,13 @@ export class SharedUnit {
   /** Locks the image, for one more adapter. */
   acquire(): void {
     this.#lock?.acquire();
+    try {
+      // Another server may have had the image since.
+      if (this.#holders === 0) this.unit.reservations.reload();
+    } catch (error) {
+      if (this.#holders === 0) this.#lock?.release();
+      throw error;
+    }
     // Not counted when it is refused.
     this.#holders++;
   }

@@ -200,6 +200,12 @@ function perform(
       return hosted.setCall(command.index, command.fd);
     case "set-error":
       return hosted.setError(command.index, command.fd);
+    case "log-writes":
+      return hosted.logWrites(command.log);
+    case "set-used-log":
+      return hosted.setUsedLog(command.index, command.address);
+    case "set-log-fd":
+      return hosted.setLogFd(command.fd);
     case "activate":
       return device.activate?.();
     case "deactivate":

@@ -15,11 +15,16 @@
  * A ring stops when nothing of it is in flight any more. Until then the loop
  * turns: this device gets no new chains, the others go on.
  *
+ * Where writes are logged ({@linkcode DirtyLog}), queues do that. Logging begins,
+ * ends and goes elsewhere between two turns, so no ring has to stop for it: a
+ * chain that is in flight is logged in the log of the time at which it ends.
+ *
  * @module
  */
 
+import { signalEventFd } from "../../sys/eventfd.ts";
 import { detachMemory, viewMemory } from "../../sys/mapping.ts";
-import type { RingSetup } from "../../vhost/data_plane.ts";
+import type { MappedLog, RingSetup } from "../../vhost/data_plane.ts";
 import {
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_IN_ORDER,
@@ -31,6 +36,7 @@ import type {
   VirtioDevice,
   VirtQueue,
 } from "../../virtqueue/device.ts";
+import { DirtyLog } from "../../virtqueue/dirty_log.ts";
 import { SplitInflight } from "../../virtqueue/inflight.ts";
 import { GuestMemory } from "../../virtqueue/memory.ts";
 import { PackedInflight } from "../../virtqueue/packed_inflight.ts";
@@ -61,6 +67,11 @@ export class HostedDevice implements Disposable {
   /** Tokens of what the device watches, by descriptor. */
   readonly #watched = new Map<number, number>();
   #polledRings = 0;
+  /** Where writes are logged, and the memory that it has; `null`: nowhere. */
+  #dirtyLog: DirtyLog | null = null;
+  #logMemory: ArrayBuffer | null = null;
+  /** Signalled when the log was written; -1: nobody listens. */
+  #logFd = -1;
   #called = false;
   #disposed = false;
 
@@ -128,6 +139,7 @@ export class HostedDevice implements Disposable {
     try {
       ring = new Ring(this.#queueOf(setup, tracked), setup, this.#loop);
       ring.tracked = tracked;
+      ring.queue.logWrites(this.#dirtyLog, ring.usedLog);
       this.device.start?.(ring.queue);
       if (kickFd >= 0) {
         ring.kickToken = this.#loop.watch(kickFd, () => this.#kicked(ring));
@@ -212,6 +224,45 @@ export class HostedDevice implements Disposable {
     this.#loop.waiter.flush();
   }
 
+  /** Logs writes from now on, or no more; nothing refers to the log of before. */
+  logWrites(area: MappedLog | null): void {
+    const before = this.#logMemory;
+    const lost = this.#dirtyLog?.lost ?? 0;
+    if (lost > 0) this.log("warn", `${lost} writes lay outside of the log`);
+    this.#logMemory = area && viewMemory(area.address, area.size);
+    this.#dirtyLog = this.#logMemory &&
+      new DirtyLog(new Uint8Array(this.#logMemory));
+    for (const ring of this.#rings.values()) {
+      ring.queue.logWrites(this.#dirtyLog, ring.usedLog);
+    }
+    if (before !== null) detachMemory(before);
+    if ((before !== null) !== (area !== null)) {
+      this.device.logWrites?.(area !== null);
+    }
+    this.#tellOfLog();
+  }
+
+  /** Logs the used ring at an address from now on; -1: no more. */
+  setUsedLog(index: number, address: number): void {
+    const ring = this.#ring(index);
+    ring.usedLog = address;
+    ring.queue.logWrites(this.#dirtyLog, address);
+    this.#tellOfLog();
+  }
+
+  /** Replaces the descriptor that is signalled when the log was written. */
+  setLogFd(fd: number): void {
+    this.#logFd = fd;
+  }
+
+  /** Signals whoever wants to know that the log was written. */
+  #tellOfLog(): void {
+    const log = this.#dirtyLog;
+    if (log === null || !log.changed) return;
+    log.changed = false;
+    if (this.#logFd >= 0) signalEventFd(this.#logFd);
+  }
+
   /** Replaces the error descriptor. */
   setError(index: number, fd: number): void {
     this.#ring(index).errorFd = fd;
@@ -265,11 +316,13 @@ export class HostedDevice implements Disposable {
   publishActive(): void {
     const active = this.#active;
     for (let i = 0; i < active.length; i++) active[i].publish();
+    if (this.#dirtyLog !== null) this.#tellOfLog();
   }
 
   /** Publishes what was completed on any ring. */
   publish(): void {
     for (const ring of this.#rings.values()) ring.publish();
+    if (this.#dirtyLog !== null) this.#tellOfLog();
   }
 
   /** Whether a ring is active. */
@@ -307,6 +360,7 @@ export class HostedDevice implements Disposable {
         if (queue.inFlight === 0) this.#deactivate(ring);
       }
     }
+    if (this.#dirtyLog !== null) this.#tellOfLog();
     return again;
   }
 
@@ -351,6 +405,8 @@ export class HostedDevice implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.stopRings();
+    if (this.#logMemory !== null) detachMemory(this.#logMemory);
+    this.#dirtyLog = this.#logMemory = null;
     for (const fd of [...this.#watched.keys()]) this.watch(fd, null);
     this.#forget();
   }
@@ -406,6 +462,7 @@ export class HostedDevice implements Disposable {
       );
     }
     ring.publish();
+    this.#tellOfLog();
   }
 
   #ring(index: number): Ring {

@@ -9,7 +9,7 @@
  * @module
  */
 
-import type { RingSetup } from "../../vhost/data_plane.ts";
+import type { MappedLog, RingSetup } from "../../vhost/data_plane.ts";
 import type { LogLevel } from "../../virtqueue/device.ts";
 import type { RegionBacking } from "../../virtqueue/memory.ts";
 
@@ -70,6 +70,13 @@ export type Command =
     readonly index: number;
     readonly fd: number;
   }
+  | { readonly type: "log-writes"; readonly log: MappedLog | null }
+  | {
+    readonly type: "set-used-log";
+    readonly index: number;
+    readonly address: number;
+  }
+  | { readonly type: "set-log-fd"; readonly fd: number }
   | { readonly type: "activate" | "deactivate" }
   | { readonly type: "reset" }
   | {

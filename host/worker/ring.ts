@@ -31,6 +31,8 @@ export class Ring {
   readonly kickFd: number;
   /** Signalled when the ring meets an error; -1: nobody listens. */
   errorFd: number;
+  /** Guest address at which the used ring is logged; -1: it is not. */
+  usedLog: number;
   /** The memory in which its requests are tracked, for as long as it runs. */
   tracked: ArrayBuffer | null = null;
   /** Number of the watch of {@linkcode kickFd} in the loop. */
@@ -53,6 +55,7 @@ export class Ring {
     this.kickFd = setup.kickFd;
     this.callFd = setup.callFd;
     this.errorFd = setup.errorFd;
+    this.usedLog = setup.usedLog ?? -1;
     this.#signaller = signaller;
   }
 

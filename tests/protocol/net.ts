@@ -88,6 +88,8 @@ export interface NetGuestOptions {
   readonly rings?: number;
   /** Entries of each ring (default 256). */
   readonly size?: number;
+  /** Whether completions carry the written bytes (default true). */
+  readonly copy?: boolean;
 }
 
 /** The driver of a network device. */
@@ -105,7 +107,8 @@ export class NetGuest implements Disposable {
   ): Promise<NetGuest> {
     const { features = ~featureMask(NetFeature.MQ), rings = 3, size = 256 } =
       options;
-    const guest = await Guest.run(socket, { features, rings, size });
+    const { copy } = options;
+    const guest = await Guest.run(socket, { features, rings, size, copy });
     return new NetGuest(guest);
   }
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { OwnedFd } from "../../sys/fd.ts";
+import { fdName, isEventFd, type OwnedFd } from "../../sys/fd.ts";
 import type { Message } from "../connection.ts";
 import { ProtocolError } from "../errors.ts";
 import type { SessionState } from "../state.ts";
@@ -28,6 +28,11 @@ export interface Handler {
   readonly replies?: boolean;
   /** Another message follows its answer at once: it is worth waiting for. */
   readonly followed?: boolean;
+  /**
+   * The message demands an answer, whatever its flags say, and this is a number:
+   * 0, or another one where the front-end looks at it.
+   */
+  readonly acknowledged?: boolean;
   /** Most descriptors that may come along; none where it is absent. */
   readonly maxFds?: number;
   /**
@@ -58,6 +63,25 @@ export function takeFd(message: Message): OwnedFd {
     );
   }
   return message.takeFds()[0];
+}
+
+/**
+ * The eventfd that must come with a message. Nothing else is taken: a pipe or a
+ * socket that is full would block whoever signals it, a file would grow, and
+ * whether they block is the front-end's to change at any time.
+ *
+ * @throws {ProtocolError} of kind `fd-count` or `fd-kind`
+ */
+export function takeEventFd(message: Message): OwnedFd {
+  const fd = takeFd(message);
+  if (isEventFd(fd.fd)) return fd;
+  const name = fdName(fd.fd);
+  fd.close();
+  throw new ProtocolError(
+    "fd-kind",
+    message.request,
+    `the file descriptor is "${name}", not an eventfd`,
+  );
 }
 
 /** Refuses a message for what is wrong with a descriptor. */

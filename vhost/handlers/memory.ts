@@ -19,7 +19,8 @@ import {
   decodeMemoryTable,
   encodeU64,
 } from "../message.ts";
-import { startRings, stopRings, stopRingsIn } from "../rings.ts";
+import { startWaiting, stopRings, stopRingsIn } from "../rings.ts";
+import { loggedRegion, requireLogged } from "../log_area.ts";
 import type { SessionState } from "../state.ts";
 import { type HandlerTable, takeFd } from "./handler.ts";
 
@@ -40,6 +41,7 @@ async function addMemReg(
   message: Message,
 ): Promise<void> {
   const described = decodeMemoryRegion(message.request, message.payload);
+  requireLogged(message.request, state, loggedRegion(described));
   const backing = takeFd(message);
   const region = state.memory.add(message.request, described, backing);
   try {
@@ -49,24 +51,6 @@ async function addMemReg(
     throw error;
   }
   await startWaiting(state, message.request);
-}
-
-/**
- * Starts the rings that waited for this memory. The memory is accepted even
- * where one of them does not start, so no reply could say what is wrong.
- */
-async function startWaiting(
-  state: SessionState,
-  request: number,
-): Promise<void> {
-  try {
-    await startRings(state, request);
-  } catch (error) {
-    if (!(error instanceof ProtocolError)) throw error;
-    throw new ProtocolError("unanswerable", request, error.message, {
-      cause: error,
-    });
-  }
 }
 
 /**
@@ -94,6 +78,11 @@ async function setMemTable(
   const staged = new MemoryTable();
   try {
     mapTable(message, staged);
+    requireLogged(
+      message.request,
+      state,
+      ...staged.regions.map(loggedRegion),
+    );
     await stopRings(state);
     for (const region of [...state.memory.regions]) {
       await removeRegion(state, region);

@@ -12,9 +12,14 @@ import {
   protocolFeatureList,
 } from "../constants.ts";
 import { ProtocolError } from "../errors.ts";
+import { applyLog, dropLog, requireRoomForAll } from "../log_area.ts";
 import { decodeEmpty, decodeU64, encodeU64 } from "../message.ts";
 import { announceFeatures, startRings, stopRings } from "../rings.ts";
-import { PROTOCOL_FEATURES_BIT, type SessionState } from "../state.ts";
+import {
+  LOG_ALL_BIT,
+  PROTOCOL_FEATURES_BIT,
+  type SessionState,
+} from "../state.ts";
 import { badFd, type HandlerTable, takeFd } from "./handler.ts";
 
 /** Answers with a number. */
@@ -36,12 +41,26 @@ async function setFeatures(
       `feature bits ${describeBits(excess)} were not offered`,
     );
   }
+  const logged = state.logging;
+  checkLog(state, message.request, features);
   state.features = features;
   await announceFeatures(state);
+  if (logged && !state.logging) await dropLog(state);
+  else await applyLog(state);
   if (!state.enablesRings) {
     for (const ring of state.rings) ring.enabled = true;
     await startRings(state, message.request);
   }
+}
+
+/** A log that came before must have room for all that came since. */
+function checkLog(
+  state: SessionState,
+  request: number,
+  features: bigint,
+): void {
+  if ((features & LOG_ALL_BIT) === 0n || state.logArea === null) return;
+  requireRoomForAll(request, state.logArea, state);
 }
 
 function setProtocolFeatures(state: SessionState, message: Message): void {
@@ -75,7 +94,7 @@ function resetOwner(state: SessionState, message: Message): void {
 }
 
 /**
- * All rings are stopped and disabled, the device starts anew. Memory, owner,
+ * All rings are stopped and disabled, logging ends, the device starts anew. Memory, owner,
  * protocol features (and bit 30), call and error descriptors stay: front-ends
  * hand these over at connect, not again after a reset.
  */
@@ -90,7 +109,9 @@ async function resetDevice(
   state.deviceStatus = 0;
   state.features &= PROTOCOL_FEATURES_BIT;
   state.announced = null;
+  // What the device put off for the time of logging is not to be done any more.
   await state.plane.reset();
+  await dropLog(state);
 }
 
 /**

@@ -4,9 +4,13 @@
  * @module
  */
 
-import { fdName, isEventFd, type OwnedFd } from "../../sys/fd.ts";
+import type { OwnedFd } from "../../sys/fd.ts";
 import type { Message } from "../connection.ts";
-import { FrontEndMessage, MAX_RING_SIZE } from "../constants.ts";
+import {
+  FrontEndMessage,
+  MAX_RING_SIZE,
+  VHOST_VRING_F_LOG,
+} from "../constants.ts";
 import { ProtocolError } from "../errors.ts";
 import {
   decodeVringAddress,
@@ -14,10 +18,11 @@ import {
   decodeVringState,
   encodeVringState,
 } from "../message.ts";
+import { loggedRing, requireLogged } from "../log_area.ts";
 import { ringAt, ringsArePacked, startRings, stopRing } from "../rings.ts";
 import type { SessionState } from "../state.ts";
 import type { Vring } from "../vring.ts";
-import { type HandlerTable, takeFd } from "./handler.ts";
+import { type HandlerTable, takeEventFd } from "./handler.ts";
 
 function requireStopped(message: Message, ring: Vring): void {
   if (!ring.running) return;
@@ -52,14 +57,15 @@ async function setVringNum(
 }
 
 /**
- * A running ring may be told its addresses again (to log its changes or not);
- * where they differ, it stops and goes on at the new ones.
+ * A running ring may be told its addresses again. Where only the logging of its
+ * used ring differs, that changes under way; where its addresses do, it stops and
+ * goes on at the new ones.
  */
 async function setVringAddr(
   state: SessionState,
   message: Message,
 ): Promise<void> {
-  const { index, descriptor, available, used } = decodeVringAddress(
+  const { index, flags, descriptor, available, used, log } = decodeVringAddress(
     message.request,
     message.payload,
   );
@@ -68,14 +74,31 @@ async function setVringAddr(
   const packed = ringsArePacked(state);
   checkAlignment(message, "available ring", available, packed ? 4 : 2);
   checkAlignment(message, "used ring", used, 4);
+  const usedLog = usedLogOf(message, flags, log);
+  requireLogged(message.request, state, loggedRing(state, ring, usedLog));
   const old = ring.addresses;
-  if (
-    old?.descriptor === descriptor && old.available === available &&
-    old.used === used
-  ) return;
-  await stopRing(state, ring);
+  const same = old?.descriptor === descriptor && old.available === available &&
+    old.used === used;
+  if (!same) await stopRing(state, ring);
+  const logged = ring.usedLog;
+  ring.usedLog = usedLog;
+  if (ring.running && usedLog !== logged) {
+    await state.plane.setUsedLog(index, usedLog);
+  }
+  if (same) return;
   ring.addresses = { descriptor, available, used };
   await startRings(state, message.request, [ring]);
+}
+
+/** Where the used ring is logged; -1: nowhere. */
+function usedLogOf(message: Message, flags: number, log: bigint): number {
+  if ((flags >> VHOST_VRING_F_LOG & 1) === 0) return -1;
+  if (log <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(log);
+  throw new ProtocolError(
+    "ring-address",
+    message.request,
+    `log address 0x${log.toString(16)} is not below 2^53`,
+  );
 }
 
 function checkAlignment(
@@ -149,23 +172,6 @@ function ringAndFd(state: SessionState, message: Message): RingAndFd {
     );
   }
   return { ring, fd: null };
-}
-
-/**
- * The eventfd that must come with a message. Nothing else is taken: a pipe or a
- * socket that is full would block whoever signals it, a file would grow, and
- * whether they block is the front-end's to change at any time.
- */
-function takeEventFd(message: Message): OwnedFd {
-  const fd = takeFd(message);
-  if (isEventFd(fd.fd)) return fd;
-  const name = fdName(fd.fd);
-  fd.close();
-  throw new ProtocolError(
-    "fd-kind",
-    message.request,
-    `the file descriptor is "${name}", not an eventfd`,
-  );
 }
 
 /**

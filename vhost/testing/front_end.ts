@@ -30,6 +30,7 @@ import {
   type HandshakeOptions,
 } from "./handshake.ts";
 import { FrontEndError, Requester, u64, within } from "./requester.ts";
+import { LOG_ALL_BIT } from "../state.ts";
 import { type SharedRegion, USER_OFFSET } from "./shared_region.ts";
 
 export type { HandshakeOptions } from "./handshake.ts";
@@ -221,6 +222,8 @@ export class FrontEnd extends Requester {
       throw new FrontEndError("The features changed within a connection");
     }
     this.features = acceptedFeatures(offered, options);
+    // That one is for the time of a migration.
+    this.features &= ~LOG_ALL_BIT;
     for (let index = 0; index < this.queueCount; index++) {
       await this.setVringCall(index);
       await this.setVringErr(index);
@@ -300,17 +303,17 @@ export class FrontEnd extends Requester {
     );
   }
 
-  /** `VHOST_USER_SET_VRING_ADDR`. */
-  setVringAddr(index: number, layout: RingLayout): Promise<void> {
+  /** `VHOST_USER_SET_VRING_ADDR`; `log`: where to log the used ring. */
+  setVringAddr(index: number, layout: RingLayout, log = -1): Promise<void> {
     return this.set(
       FrontEndMessage.SET_VRING_ADDR,
       encodeVringAddress({
         index,
-        flags: 0,
+        flags: log < 0 ? 0 : 1,
         descriptor: this.userAddress(layout.descriptorTable),
         used: this.userAddress(layout.usedRing),
         available: this.userAddress(layout.availableRing),
-        log: 0n,
+        log: BigInt(Math.max(log, 0)),
       }),
     );
   }

@@ -6,7 +6,12 @@
  */
 
 import { detachMemory, viewMemory } from "../../sys/mapping.ts";
-import type { DataPlane, MappedRegion, RingSetup } from "../data_plane.ts";
+import type {
+  DataPlane,
+  MappedLog,
+  MappedRegion,
+  RingSetup,
+} from "../data_plane.ts";
 
 /** Names of the calls that a session makes. */
 export type PlaneCall =
@@ -18,6 +23,9 @@ export type PlaneCall =
   | "stopRing"
   | "setCall"
   | "setError"
+  | "logWrites"
+  | "setUsedLog"
+  | "setLogFd"
   | "command"
   | "reset";
 
@@ -43,6 +51,10 @@ export class RecordingPlane implements DataPlane {
   readonly regions = new Map<number, MappedRegion>();
   /** Features that were negotiated last. */
   negotiated: bigint | null = null;
+  /** Where writes are logged, as this side sees it; `null`: nowhere. */
+  log: Uint8Array | null = null;
+  /** Signalled when writes are logged; -1: none. */
+  logFd = -1;
   /** What the session asked that makes no sense. */
   readonly violations: string[] = [];
   /** What each ring answers when it is stopped; default: where it started. */
@@ -175,6 +187,28 @@ export class RecordingPlane implements DataPlane {
     this.#require(this.running.has(index), `ring ${index} does not run`);
     await this.#record("setError", index, fd < 0 ? "none" : "fd");
     this.running.set(index, { ...this.running.get(index)!, errorFd: fd });
+  }
+
+  async logWrites(log: MappedLog | null): Promise<void> {
+    await this.#record("logWrites", log === null ? "nowhere" : log.size);
+    if (this.log !== null) detachMemory(this.log.buffer as ArrayBuffer);
+    if (log === null) this.log = null;
+    else {
+      this.log = new Uint8Array(viewMemory(log.address, log.size));
+      this.log[log.size - 1] |= 0; // Mapped to the last byte, or we die.
+    }
+  }
+
+  async setUsedLog(index: number, address: number): Promise<void> {
+    const ring = this.running.get(index);
+    this.#require(ring !== undefined, `ring ${index} does not run`);
+    await this.#record("setUsedLog", index, address);
+    this.running.set(index, { ...ring!, usedLog: address });
+  }
+
+  async setLogFd(fd: number): Promise<void> {
+    await this.#record("setLogFd", fd < 0 ? "none" : "fd");
+    this.logFd = fd;
   }
 
   async command(

@@ -108,11 +108,20 @@ export class Reservations {
    */
   constructor(store: ReservationStore | null) {
     this.#store = store;
-    const saved = store?.load() ?? null;
-    if (saved !== null) {
-      this.#state = saved;
-      this.#stored = true;
-    }
+    this.reload();
+  }
+
+  /**
+   * Takes up what was saved, perhaps by another server of the same image, which
+   * had it meanwhile. What is not to survive stays as it is.
+   *
+   * @throws {Error} when what was saved cannot be read
+   */
+  reload(): void {
+    const saved = this.#store?.load() ?? null;
+    if (saved !== null) this.#state = saved;
+    else if (this.#stored) this.#state = NOTHING;
+    this.#stored = saved !== null;
     this.#note();
   }
 

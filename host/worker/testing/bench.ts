@@ -107,7 +107,12 @@ export class Bench implements Disposable {
   }
 
   start(
-    options: { kickFd?: number; position?: number; index?: number } = {},
+    options: {
+      kickFd?: number;
+      position?: number;
+      index?: number;
+      usedLog?: number;
+    } = {},
     driver = this.driver,
   ): void {
     const { descriptorTable, availableRing, usedRing, size } = driver;
@@ -121,6 +126,7 @@ export class Bench implements Disposable {
       kickFd: options.kickFd ?? this.kick.fd,
       callFd: this.call.fd,
       errorFd: this.error.fd,
+      usedLog: options.usedLog,
     });
   }
 

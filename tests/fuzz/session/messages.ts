@@ -9,6 +9,7 @@ import type { Bytes } from "../engine/bytes.ts";
 
 // Numbers of `vhost-user.rst`, written down again on purpose.
 const SET_FEATURES = 2, SET_MEM_TABLE = 5;
+const SET_LOG_BASE = 6, SET_LOG_FD = 7;
 const SET_VRING_NUM = 8, SET_VRING_ADDR = 9, SET_VRING_BASE = 10;
 const GET_VRING_BASE = 11, SET_VRING_KICK = 12, SET_VRING_ERR = 14;
 const SET_PROTOCOL_FEATURES = 16, SET_VRING_ENABLE = 18;
@@ -20,9 +21,11 @@ const ADD_MEM_REG = 37, REM_MEM_REG = 38, SET_STATUS = 39;
 export const REPLYING: ReadonlySet<number> = new Set(
   [1, 11, 15, 17, 24, 31, 36, 40],
 );
+/** A message that is answered with 0 whether that is asked for or not. */
+export const ACKNOWLEDGED: number = SET_LOG_BASE;
 /** Messages without a payload. */
 const EMPTY: ReadonlySet<number> = new Set(
-  [1, 3, 4, 15, 17, 21, 34, 36, 40],
+  [1, 3, 4, SET_LOG_FD, 15, 17, 21, 34, 36, 40],
 );
 const U64: ReadonlySet<number> = new Set([2, 16, 19, 20, 39]);
 const STATE: ReadonlySet<number> = new Set([8, 10, 11, 18]);
@@ -38,7 +41,7 @@ const REQUESTS: readonly number[] = [
 
 /** Virtio features that the plane of the target offers. */
 export const OFFERED: bigint = 1n << 32n | 1n << 28n | 1n << 29n | 0x1fn;
-const TRANSPORT = 1n << 30n;
+const TRANSPORT = 1n << 30n, LOG_ALL = 1n << 26n;
 /** Guest addresses of regions, and their distance to user addresses. */
 const BASE = 0x1_0000n, STEP = 0x1_0000n, USER = 0x7f00_0000_0000n;
 const LENGTHS = [0x1_0000n, 0x1000n, 0x2_0000n, 0n, 0x800n] as const;
@@ -116,13 +119,17 @@ function payloadOf(
   if (request === SET_FEATURES) {
     const all = OFFERED | TRANSPORT;
     const some = [all, OFFERED, all & BigInt(c), number64(2, c, d)];
-    return payload.put(8, some[a % 4]).done();
+    return payload.put(8, some[a % 4] | (a < 0x80 ? 0n : LOG_ALL)).done();
   }
   if (request === SET_PROTOCOL_FEATURES) {
-    // MQ, REPLY_ACK, BACKEND_REQ, CONFIG, INFLIGHT_SHMFD, RESET_DEVICE,
+    // MQ, LOG_SHMFD, REPLY_ACK, BACKEND_REQ, CONFIG, INFLIGHT_SHMFD, RESET_DEVICE,
     // MEM_SLOTS, STATUS; for network devices RARP and NET_MTU.
-    const all = (d & 1) === 1 ? 0x1_b23dn : 0x1_b229n;
+    const all = (d & 1) === 1 ? 0x1_b23fn : 0x1_b22bn;
     return payload.put(8, [all, all & BigInt(c), 0n, BigInt(c)][a % 4]).done();
+  }
+  if (request === SET_LOG_BASE) {
+    const sizes = [BigInt(b), 64n, number64(2, c, d), 0n];
+    return payload.put(8, sizes[a % 4]).put(8, OFFSETS[(a >> 2) % 5]).done();
   }
   if (U64.has(request)) return payload.put(8, number64(a, c, d)).done();
   if (STATE.has(request)) {
@@ -184,6 +191,8 @@ function rightFds(
 ): readonly FdKindName[] {
   if (FD.has(request)) return (payload[1] & 1) !== 0 ? [] : ["eventfd"];
   if (request === SET_BACKEND_REQ_FD) return ["socket"];
+  if (request === SET_LOG_BASE) return ["memfd"];
+  if (request === SET_LOG_FD) return ["eventfd"];
   if (request === ADD_MEM_REG || request === SET_INFLIGHT_FD) {
     return ["memfd"];
   }
@@ -245,16 +254,31 @@ export function mustRefuse(
     payload.length === size ? null : `payload of ${payload.length} bytes`;
   const most = request === SET_MEM_TABLE
     ? 253
-    : FD.has(request) || [21, 32, 37, 38].includes(request)
+    : FD.has(request) || [6, 7, 21, 32, 37, 38].includes(request)
     ? 1
     : 0;
   if (fds.length > most) return `${fds.length} descriptors`;
+  if (request === SET_LOG_FD && !fds[0]?.endsWith("eventfd")) {
+    return "no eventfd";
+  }
   if (EMPTY.has(request)) return needs(0);
+  if (request === SET_LOG_BASE) {
+    const wrong = needs(16);
+    if (wrong !== null) return wrong;
+    const size = view.getBigUint64(0, true);
+    if (size === 0n || size > 1n << 32n) return `a log of ${size} bytes`;
+    if (!fds[0]?.endsWith("memfd")) return "no memory";
+    const room = BigInt(fds[0] === "memfd" ? MEMFD_SIZE : SMALL_MEMFD_SIZE);
+    return size + view.getBigUint64(8, true) > room ? "no room" : null;
+  }
   if (U64.has(request)) {
     const wrong = needs(8);
     if (wrong !== null) return wrong;
     const value = view.getBigUint64(0, true);
-    if (request === SET_FEATURES && (value & ~(OFFERED | TRANSPORT)) !== 0n) {
+    if (
+      request === SET_FEATURES &&
+      (value & ~(OFFERED | TRANSPORT | LOG_ALL)) !== 0n
+    ) {
       return "features that were not offered";
     }
     return request === SET_STATUS && value > 255n ? "a large status" : null;

@@ -12,6 +12,7 @@ const SET_PROTOCOL_FEATURES = 13, SET_VRING_ENABLE = 15;
 const SET_BACKEND_REQ_FD = 16, GET_CONFIG = 17, SET_CONFIG = 18;
 const GET_INFLIGHT_FD = 19, SET_INFLIGHT_FD = 20, SEND_RARP = 21;
 const NET_SET_MTU = 22;
+const SET_LOG_BASE = 42, SET_LOG_FD = 43;
 const RESET_DEVICE = 23, ADD_MEM_REG = 25, REM_MEM_REG = 26;
 const ACK = 1;
 
@@ -81,6 +82,16 @@ export const SESSION_SEEDS: readonly Uint8Array[] = [
     record(SEND_RARP, ACK),
   ),
   network(record(SEND_RARP, ACK), record(NET_SET_MTU, ACK)),
+  // A log of 64 bytes, logging, and no more.
+  input(
+    2,
+    record(SET_LOG_BASE, ACK, 0, 1),
+    record(SET_LOG_FD, ACK),
+    record(SET_FEATURES, ACK, 0, 0x80),
+    record(SET_VRING_ADDR, ACK),
+    record(SET_LOG_BASE, 0, 0, 1),
+    record(SET_FEATURES, ACK),
+  ),
   input(2, record(SET_MEM_TABLE, ACK, 0, 2), record(REM_MEM_REG, ACK)),
   input(
     1,

@@ -154,6 +154,16 @@ export class LinuxGuest implements AsyncDisposable {
     }
   }
 
+  /** Waits for the shell of a guest that came by migration. */
+  async arrive(timeout = DEFAULT_TIMEOUT): Promise<void> {
+    try {
+      await this.qemu.console.sendLine("");
+      await this.qemu.console.waitForPrompt({ timeout });
+    } catch (error) {
+      throw withMessages(error, this.qemu);
+    }
+  }
+
   /** Reboots the guest (started with `reboot`) and waits for its shell. */
   async reboot(timeout = DEFAULT_TIMEOUT): Promise<void> {
     await this.qemu.console.sendLine("reboot -f");
@@ -193,6 +203,20 @@ export async function startLinuxGuest(
     await guest[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/**
+ * Starts a machine that a guest is to come to by migration. It has a shell when
+ * the guest is there: {@linkcode LinuxGuest.arrive} waits for that.
+ *
+ * @param from where it comes from, as QEMU's `-incoming` has it
+ */
+export function awaitLinuxGuest(
+  options: LinuxMachine,
+  from: string,
+): Promise<LinuxGuest> {
+  const devices = [...options.devices ?? [], "-incoming", from];
+  return bootLinux({ ...options, devices }, null);
 }
 
 async function bootLinux(
