@@ -239,7 +239,7 @@ export class PackedInflight {
     const counter = ++this.#counter;
     const at = 8 * (first + 1);
     this.store32(at + COUNTER_U32, counter);
-    this.store32(at + COUNTER_U32 + 1, counter / TWO_32);
+    this.store32(at + COUNTER_U32 + 1, (counter / TWO_32) >>> 0);
     let entry = first, last = first;
     for (let i = 0; i < count; i++) {
       const to = 8 * (entry + 1) + DESCRIPTOR_U32, from = i << 2;
@@ -453,7 +453,7 @@ export class PackedInflight {
     this.#positionBytes[4] = now >>> 15;
     this.#positionBytes[5] = before >>> 15;
     // The upper two bytes are 0: this is a number, whose bits stay as they are.
-    this.store64(USED_U64, this.#positions[0]);
+    this.store64(USED_U64);
   }
 
   // The stores, by index in units of their size.
@@ -473,8 +473,8 @@ export class PackedInflight {
     this.#words[at] = value;
   }
 
-  /** Stores 64 bits, as a floating-point number that has them. */
-  protected store64(at: number, value: number): void {
-    this.#longs[at] = value;
+  /** Stores the 64 bits of both positions; no float crosses the call. */
+  protected store64(at: number): void {
+    this.#longs[at] = this.#positions[0];
   }
 }

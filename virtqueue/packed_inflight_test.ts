@@ -53,8 +53,8 @@ class MortalInflight extends PackedInflight {
     around(() => super.store32(at, value));
   }
 
-  protected override store64(at: number, value: number): void {
-    around(() => super.store64(at, value));
+  protected override store64(at: number): void {
+    around(() => super.store64(at));
   }
 }
 
