@@ -5,6 +5,10 @@
  * @module
  */
 
+import {
+  RING_EVENT_FLAGS_DESC,
+  RING_EVENT_FLAGS_DISABLE,
+} from "./constants.ts";
 import { decodePosition } from "./packed_ring.ts";
 
 /**
@@ -49,4 +53,28 @@ export function needPackedEvent(
   const behind = next - at - 1, step = next - previous;
   return (behind < 0 ? behind + laps : behind) <
     (step < 0 ? step + laps : step);
+}
+
+/**
+ * Whether the other side of a packed ring wants to hear of a step.
+ *
+ * Source: virtio 1.4, section 2.8.10.
+ *
+ * @param event its event suppression structure, as one number
+ * @param eventIdx whether VIRTIO_F_EVENT_IDX was negotiated
+ * @param next position that was just published
+ * @param previous position at the previous decision
+ * @param size of the ring
+ */
+export function wantsPacked(
+  event: number,
+  eventIdx: boolean,
+  next: number,
+  previous: number,
+  size: number,
+): boolean {
+  const flags = (event >>> 16) & 3;
+  return flags === RING_EVENT_FLAGS_DESC && eventIdx
+    ? needPackedEvent(event & 0xffff, next, previous, size)
+    : flags !== RING_EVENT_FLAGS_DISABLE;
 }

@@ -44,7 +44,7 @@ import {
 } from "./constants.ts";
 import { CHAIN_OK } from "./descriptors.ts";
 import type { DirtyLog } from "./dirty_log.ts";
-import { needPackedEvent } from "./notification.ts";
+import { wantsPacked } from "./notification.ts";
 import { loadAcquire, storeEvent, storeFence } from "./ordering.ts";
 import {
   ID_IN_FLIGHT,
@@ -59,11 +59,14 @@ import {
   AVAIL_USED,
   bindPacked,
   checkPacked,
+  countAvailable,
   encodePosition,
+  entriesBetween,
   entryAt,
   marksAt,
   type PackedBase,
   type PackedQueueOptions,
+  takeMarksBack,
 } from "./packed_ring.ts";
 import type { QueueCounters, RunningQueue } from "./queue.ts";
 import {
@@ -79,8 +82,6 @@ export type { PackedQueueOptions } from "./packed_ring.ts";
 const BAD_BUDGET = 32;
 /** Bytes of an event suppression structure. */
 const EVENT_BYTES = 4;
-/** Descriptors that are found to be available with one fence. */
-const LOOK_AHEAD = 32;
 
 /** The device side of a packed virtqueue. */
 export class PackedQueue implements RunningQueue {
@@ -330,12 +331,14 @@ export class PackedQueue implements RunningQueue {
     this.#publishedPosition = next;
     if (this.#eventLog >= 0) this.#logAnswers(previous, next);
     if (this.#inflight !== null) this.#inflight.published(next);
-    const event = this.#driverEvent[0];
-    const flags = (event >>> 16) & 3;
     const wanted = this.#alwaysNotify ||
-      (flags === RING_EVENT_FLAGS_DESC && this.#eventIdx
-        ? needPackedEvent(event & 0xffff, next, previous, this.size)
-        : flags !== RING_EVENT_FLAGS_DISABLE);
+      wantsPacked(
+        this.#driverEvent[0],
+        this.#eventIdx,
+        next,
+        previous,
+        this.size,
+      );
     if (wanted) this.counters.notifications++;
     return wanted;
   }
@@ -394,33 +397,16 @@ export class PackedQueue implements RunningQueue {
     if (this.#broken !== null) return false;
     const halves = this.#halves, size = this.size;
     const room = size - this.#outstanding();
-    let index = entryAt(this.#position, this.size);
-    let marks = marksAt(this.#position, this.size);
-    if ((loadAcquire(halves, index * 8 + 7) & AVAIL_USED) !== marks) {
-      return false;
-    }
-    if (room === 0) {
+    const ahead = countAvailable(halves, this.#position, size, room);
+    if (ahead > 0 && room === 0) {
       this.#break(
-        `descriptor ${index} is available although all ${size} of the ring ` +
-          `are with the device`,
+        `descriptor ${entryAt(this.#position, size)} is available although ` +
+          `all ${size} of the ring are with the device`,
       );
       return false;
     }
-    let ahead = 1;
-    for (; ahead < LOOK_AHEAD && ahead < room; ahead++) {
-      let next = index + 1, nextMarks = marks;
-      if (next === size) {
-        next = 0;
-        nextMarks ^= AVAIL_USED;
-      }
-      if ((halves[next * 8 + 7] & AVAIL_USED) !== nextMarks) break;
-      index = next;
-      marks = nextMarks;
-    }
-    // What is read of these descriptors is read after their flags.
-    if (ahead > 1) loadAcquire(halves, index * 8 + 7);
     this.#ahead = ahead;
-    return true;
+    return ahead > 0;
   }
 
   #read(chain: OpenChain, position: number, limit: number): number {
@@ -465,12 +451,11 @@ export class PackedQueue implements RunningQueue {
 
   /** Descriptors were written over with answers. */
   #logAnswers(previous: number, next: number): void {
-    const between = next - previous;
     this.#log!.markEntries(
       this.#options.descriptorTable,
       VIRTQ_DESC_SIZE,
       entryAt(previous, this.size),
-      between < 0 ? between + 2 * this.size : between,
+      entriesBetween(previous, next, this.size),
       this.size,
     );
   }
@@ -499,15 +484,7 @@ export class PackedQueue implements RunningQueue {
     this.#parked = this.#recovering = requests.length;
     this.#usedPosition = used;
     this.#position = advance(used, total, this.size);
-    // Marks of answers that the driver never saw.
-    for (let i = 0; i < total; i++) {
-      const position = advance(used, i, this.size);
-      const flags = entryAt(position, this.size) * 8 + 7;
-      const marks = marksAt(position, this.size);
-      if ((this.#halves[flags] & AVAIL_USED) !== marks) {
-        this.#halves[flags] = this.#halves[flags] & ~AVAIL_USED | marks;
-      }
-    }
+    takeMarksBack(this.#halves, used, total, size);
   }
 
   /** Ends the flight of a chain object. */
@@ -526,8 +503,7 @@ export class PackedQueue implements RunningQueue {
 
   /** Descriptors that are with the device. */
   #outstanding(): number {
-    const between = this.#position - this.#usedPosition;
-    return between < 0 ? between + 2 * this.size : between;
+    return entriesBetween(this.#usedPosition, this.#position, this.size);
   }
 
   #break(reason: string): void {

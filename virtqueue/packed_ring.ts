@@ -20,6 +20,7 @@ import {
   VIRTQ_DESC_SIZE,
   VIRTQ_MAX_SIZE,
 } from "./constants.ts";
+import { loadAcquire } from "./ordering.ts";
 import type { PackedInflight } from "./packed_inflight.ts";
 import { QueueError } from "./queue_error.ts";
 import { checkCommon, place, type QueueOptions } from "./split_ring.ts";
@@ -116,6 +117,66 @@ export function advance(
   return next < 2 * size ? next : next - 2 * size;
 }
 
+/** Descriptors that are found to be available with one fence. */
+const LOOK_AHEAD = 32;
+
+/**
+ * Counts available descriptors from a position on; those that are counted may be
+ * read.
+ *
+ * @param limit how many at most; the first one is looked at in any case
+ */
+export function countAvailable(
+  halves: Uint16Array<ArrayBuffer>,
+  position: number,
+  size: number,
+  limit: number,
+): number {
+  let index = entryAt(position, size);
+  let marks = marksAt(position, size);
+  if ((loadAcquire(halves, index * 8 + 7) & AVAIL_USED) !== marks) return 0;
+  let count = 1;
+  for (; count < LOOK_AHEAD && count < limit; count++) {
+    let next = index + 1, nextMarks = marks;
+    if (next === size) {
+      next = 0;
+      nextMarks ^= AVAIL_USED;
+    }
+    if ((halves[next * 8 + 7] & AVAIL_USED) !== nextMarks) break;
+    index = next;
+    marks = nextMarks;
+  }
+  // What is read of these descriptors is read after their flags.
+  if (count > 1) loadAcquire(halves, index * 8 + 7);
+  return count;
+}
+
+/** Takes marks of answers back that no driver saw: the descriptors are available. */
+export function takeMarksBack(
+  halves: Uint16Array<ArrayBuffer>,
+  used: number,
+  count: number,
+  size: number,
+): void {
+  for (let i = 0; i < count; i++) {
+    const position = advance(used, i, size);
+    const flags = entryAt(position, size) * 8 + 7;
+    const marks = marksAt(position, size);
+    if ((halves[flags] & AVAIL_USED) !== marks) {
+      halves[flags] = halves[flags] & ~AVAIL_USED | marks;
+    }
+  }
+}
+
+/** Entries from one position to another that is not before it. */
+export function entriesBetween(
+  from: number,
+  to: number,
+  size: number,
+): number {
+  return to < from ? to - from + 2 * size : to - from;
+}
+
 /** Where a ring goes on. */
 export interface PackedBase {
   /** Position of the next descriptor to take. */
@@ -144,9 +205,7 @@ export function checkPacked(options: PackedQueueOptions): PackedBase {
   const upper = position >>> 16;
   const available = decodePosition(position & 0xffff, size);
   const used = upper === 0 ? available : decodePosition(upper, size);
-  const between = used <= available
-    ? available - used
-    : available - used + 2 * size;
+  const between = entriesBetween(used, available, size);
   if (
     !Number.isInteger(position) || position < 0 || position > 0xffff_ffff ||
     available < 0 || used < 0 || between > size

@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { SplitQueue } from "../../../virtqueue/split_queue.ts";
+import type { RunningQueue } from "../../../virtqueue/queue.ts";
 import type { FakeDriver } from "../../../virtqueue/testing/driver.ts";
 import { FIRST_REQUEST_QUEUE } from "../protocol.ts";
 import { requestHead, ScsiBench } from "./bench.ts";
@@ -27,12 +27,12 @@ const NEXT = 1, WRITE = 2;
 class Repeater {
   readonly #bench: ScsiBench;
   readonly #driver: FakeDriver;
-  readonly #queue: SplitQueue;
+  readonly #queue: RunningQueue;
   #available = 0;
 
   constructor(bench: ScsiBench, cdb: readonly number[], writing: boolean) {
     this.#bench = bench;
-    this.#driver = bench.drivers[FIRST_REQUEST_QUEUE];
+    this.#driver = bench.drivers[FIRST_REQUEST_QUEUE] as FakeDriver;
     this.#queue = bench.queues[FIRST_REQUEST_QUEUE];
     const { memory } = bench;
     for (let i = 0; i < BATCH; i++) {

@@ -21,6 +21,7 @@ import type { ModelChain } from "../ring/model.ts";
 import { BalloonDevice } from "../../../backends/balloon/device.ts";
 import { resolveBalloonOptions } from "../../../backends/balloon/options.ts";
 import { STAT_NAMES } from "../../../backends/balloon/protocol.ts";
+import { writeWords } from "../../../virtqueue/config_words.ts";
 import { featureMask } from "../../../virtqueue/constants.ts";
 import type { GuestMemory } from "../../../virtqueue/memory.ts";
 import { BalloonModel } from "./model.ts";
@@ -319,7 +320,7 @@ export class Run implements QueueWatch {
         model.poison = a % 3 === 0 ? 0 : a;
         view.setUint32(4, model.actual, true);
         view.setUint32(12, model.poison, true);
-        this.#device.writeConfig(0, space);
+        this.#write(0, space);
         return this.#say(`actual is ${b}, poison ${model.poison}`);
       case 1:
         model.inhibited = a % 2 === 1;
@@ -335,10 +336,16 @@ export class Run implements QueueWatch {
         this.#call(() => this.#ready!());
         return this.#say("statistics are asked for");
       default:
-        this.#device.writeConfig(b, space.subarray(0, a % 17).fill(0));
+        this.#write(b, space.subarray(0, a % 17).fill(0));
         if (b <= 12) this.#overwrite(b, a % 17);
         this.#say(`${a % 17} zeroes are written to ${b}`);
     }
+  }
+
+  /** Writes the configuration space, as hosts do. */
+  #write(offset: number, data: Uint8Array): void {
+    const { config, driverWords } = this.#device;
+    writeWords(config, driverWords, offset, data);
   }
 
   /** Bytes of the configuration space became zero. */
