@@ -24,8 +24,7 @@
  * no other. A process that dies in between leaves marks that were never true;
  * its successor takes them back before it does anything else.
  *
- * Writes are logged as in `split_queue.ts`; answers at the address of the ring of
- * descriptors, since front-ends tell that of the device event structure alone.
+ * Writes are logged as in `split_queue.ts`, those to the ring by `packed_log.ts`.
  *
  * Source: virtio 1.4, section 2.8.
  *
@@ -40,7 +39,6 @@ import {
   RING_EVENT_FLAGS_DISABLE,
   RING_EVENT_FLAGS_ENABLE,
   VIRTQ_DESC_F_WRITE,
-  VIRTQ_DESC_SIZE,
 } from "./constants.ts";
 import { CHAIN_OK } from "./descriptors.ts";
 import type { DirtyLog } from "./dirty_log.ts";
@@ -54,6 +52,7 @@ import {
   RING_WRAP,
 } from "./packed_descriptors.ts";
 import type { PackedInflight } from "./packed_inflight.ts";
+import { PackedRingLog } from "./packed_log.ts";
 import {
   advance,
   AVAIL_USED,
@@ -80,8 +79,6 @@ export type { PackedQueueOptions } from "./packed_ring.ts";
 
 /** Bad chains that one call of `take` looks at. */
 const BAD_BUDGET = 32;
-/** Bytes of an event suppression structure. */
-const EVENT_BYTES = 4;
 
 /** The device side of a packed virtqueue. */
 export class PackedQueue implements RunningQueue {
@@ -141,10 +138,9 @@ export class PackedQueue implements RunningQueue {
   #broken: string | null = null;
   #fault = CHAIN_OK;
   #faultId = 0;
-  /** Where writes are logged; `null`: nowhere. */
+  /** Where writes to buffers are logged, and to the ring; `null`: nowhere. */
   #log: DirtyLog | null = null;
-  /** Where the device event is logged; -1: nothing of the ring is. */
-  #eventLog = -1;
+  #ringLog: PackedRingLog | null = null;
 
   /**
    * Starts a queue on a ring in guest memory; available-buffer notifications are
@@ -329,7 +325,7 @@ export class PackedQueue implements RunningQueue {
     storeFence(this.#halves, first * 8 + 7, this.#firstFlags);
     this.#firstAnswer = -1;
     this.#publishedPosition = next;
-    if (this.#eventLog >= 0) this.#logAnswers(previous, next);
+    if (this.#ringLog !== null) this.#ringLog.answers(previous, next);
     if (this.#inflight !== null) this.#inflight.published(next);
     const wanted = this.#alwaysNotify ||
       wantsPacked(
@@ -349,7 +345,7 @@ export class PackedQueue implements RunningQueue {
       ? encodePosition(this.#position, this.size) | RING_EVENT_FLAGS_DESC << 16
       : RING_EVENT_FLAGS_ENABLE << 16;
     storeEvent(this.#deviceEvent, event);
-    if (this.#eventLog >= 0) this.#log!.mark(this.#eventLog, EVENT_BYTES);
+    if (this.#ringLog !== null) this.#ringLog.event();
     return this.#pool.ready &&
       (this.#parked > 0 || this.#ahead > 0 || this.#refresh());
   }
@@ -357,17 +353,15 @@ export class PackedQueue implements RunningQueue {
   disableNotification(): void {
     if (this.#broken !== null) return;
     this.#deviceEvent[0] = RING_EVENT_FLAGS_DISABLE << 16;
-    if (this.#eventLog >= 0) this.#log!.mark(this.#eventLog, EVENT_BYTES);
+    if (this.#ringLog !== null) this.#ringLog.event();
   }
 
-  /** The ring is logged as a whole at first: much was written before. */
   logWrites(log: DirtyLog | null, usedRing: number): void {
-    this.#log = log;
-    this.#eventLog = log === null ? -1 : usedRing;
-    if (this.#eventLog < 0) return;
     const { descriptorTable } = this.#options;
-    this.#log!.mark(descriptorTable, VIRTQ_DESC_SIZE * this.size);
-    this.#log!.mark(this.#eventLog, EVENT_BYTES);
+    this.#log = log;
+    this.#ringLog = log === null || usedRing < 0
+      ? null
+      : new PackedRingLog(log, descriptorTable, this.size, usedRing);
   }
 
   /**
@@ -447,17 +441,6 @@ export class PackedQueue implements RunningQueue {
     this.#inFlight[id] = 0;
     this.counters.completed++;
     if (this.#inflight !== null) this.#inflight.answered(id);
-  }
-
-  /** Descriptors were written over with answers. */
-  #logAnswers(previous: number, next: number): void {
-    this.#log!.markEntries(
-      this.#options.descriptorTable,
-      VIRTQ_DESC_SIZE,
-      entryAt(previous, this.size),
-      entriesBetween(previous, next, this.size),
-      this.size,
-    );
   }
 
   /** Begins where a predecessor stopped, if there was one. */
