@@ -2,12 +2,13 @@
  * SCSI hosts whose every step is judged, with disks and CD-ROMs on real
  * storage.
  *
- * Theory of operation. Two host adapters serve seven logical units, one of them
- * both. Each chain is answered once, within its room; responses, residuals and
- * sense data are judged. Where storage is not delayed and memory not disturbed,
- * an array follows what commands do to each image: what is read and what is on
- * the disk must be equal to it. With delays, commands wait for each other and
- * are aborted; then the images that nobody may write stay as they were.
+ * Theory of operation. Two host adapters serve six logical units: one is served
+ * by both, one comes and goes. Each chain is answered once, within its room;
+ * responses, residuals and sense data are judged. Where storage is not delayed
+ * and memory not disturbed, an array follows what commands do to each image:
+ * what is read and what is on the disk must be equal to it. With delays,
+ * commands wait for each other and are aborted; then the images that nobody may
+ * write stay as they were.
  *
  * @module
  */
