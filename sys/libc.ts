@@ -188,7 +188,6 @@ export const SYMBOLS = {
   //                int timeout);
   epoll_wait: { parameters: ["i32", "pointer", "i32", "i32"], result: "i32" },
   // int poll(struct pollfd *fds, nfds_t nfds, int timeout);
-  poll: { parameters: ["buffer", "u64", "i32"], result: "i32" },
   // On a thread of the runtime's pool; errno is lost.
   poll_async: {
     name: "poll",

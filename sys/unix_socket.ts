@@ -30,13 +30,9 @@ const SO_PEERCRED = 17;
 const SO_ACCEPTCONN = 30;
 const SO_DOMAIN = 39;
 
-const POLLIN = 1;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x4000_0000;
-
-/** struct pollfd { int fd; short events; short revents; } */
-const pollfd = new Int32Array(2);
 
 /** Options of {@linkcode UnixListener.listen}. */
 export interface ListenOptions {
@@ -205,24 +201,6 @@ export class UnixSocket implements Disposable {
       message.copyTo(into, n);
       return n;
     }
-  }
-
-  /**
-   * Blocks this thread until there is something to receive, or the peer is gone,
-   * or a signal comes.
-   *
-   * C: `int poll(struct pollfd *fds, nfds_t nfds, int timeout);`
-   *
-   * @param timeoutMs at most so many milliseconds
-   */
-  waitReadable(timeoutMs: number): void {
-    pollfd[0] = this.fd;
-    pollfd[1] = POLLIN;
-    const n = libc().poll(pollfd, 1n, timeoutMs);
-    if (n >= 0) return;
-    const e = errno();
-    if (e === Errno.EINTR || e === Errno.EAGAIN) return;
-    throw systemError(e, "poll", `fd ${this.fd}`);
   }
 
   /**

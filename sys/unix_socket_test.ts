@@ -342,19 +342,3 @@ Deno.test("sockets can be adopted, other descriptors cannot", async () => {
     Deno.removeSync(directory, { recursive: true });
   }
 });
-
-Deno.test("waitReadable() ends when something comes, the peer leaves, or time is over", () => {
-  // Longer than any test may take, where something else is to end it.
-  const LONG = 10 * 60_000;
-  const [ours, theirs] = UnixSocket.pair();
-  ours.waitReadable(1);
-  assertEquals(ours.tryReceive(new Uint8Array(1), []), -1);
-  theirs.trySend(Uint8Array.of(1));
-  ours.waitReadable(LONG);
-  assertEquals(ours.tryReceive(new Uint8Array(1), []), 1);
-  theirs.close();
-  ours.waitReadable(LONG);
-  assertEquals(ours.tryReceive(new Uint8Array(1), []), 0);
-  ours.close();
-  assertThrows(() => ours.waitReadable(0), SystemError);
-});

@@ -252,18 +252,6 @@ export class Connection implements Disposable {
     });
   }
 
-  /**
-   * Sleeps, and this thread with it, until there is something to receive, but at
-   * most so many milliseconds: where the next message is known to follow at once,
-   * that costs one change of threads, and {@linkcode Connection.receive} four.
-   * Only for a message that was waited for: a peer that sends without a pause
-   * must not keep the thread.
-   */
-  linger(milliseconds: number): void {
-    if (this.#interrupted || this.#inARow > 0) return;
-    this.#socket.waitReadable(milliseconds);
-  }
-
   /** Ends `receive` and `send`, those under way and all later ones. */
   interrupt(): void {
     this.#interrupted = true;

@@ -239,29 +239,3 @@ Deno.test("receive() leaves others their turn, whatever a peer sends", async () 
   await done;
   assert(received < limit, "nobody else had a turn");
 });
-
-Deno.test("linger() sleeps for a message that comes, once for each wait", async () => {
-  const counts = [];
-  for (let round = 0; round < 2; round++) {
-    using ends = new Ends();
-    const { connection } = ends;
-    const bytes = encodeMessage(13, 1, encodeU64(1n));
-    const received = connection.receive();
-    await turn();
-    ends.sendAll(bytes);
-    using first = await received;
-    assertEquals(first?.request, 13);
-    ends.sendAll(bytes);
-    // Longer than any test may take, if the message did not end it.
-    connection.linger(10 * 60_000);
-    using second = await connection.receive();
-    assertEquals(second?.request, 13);
-    // That one was not waited for, and nothing more comes.
-    connection.linger(10 * 60_000);
-    connection.interrupt();
-    connection.linger(10 * 60_000);
-    connection.close();
-    counts.push(openFdCount());
-  }
-  assertEquals(counts[0], counts[1]);
-});

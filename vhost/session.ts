@@ -63,9 +63,6 @@ const UNANSWERABLE: ReadonlySet<number> = new Set([
 const SUCCESS = encodeU64(0n);
 const FAILURE = encodeU64(1n);
 
-/** How long to wait for a message that follows another one at once, in ms. */
-const LINGER = 1;
-
 /** Nobody is told of the log any more. */
 async function dropLogFd(state: SessionState): Promise<void> {
   await state.plane.setLogFd(-1);
@@ -196,10 +193,8 @@ export class Session implements DataPlaneEvents {
     using message = await this.#connection.receive();
     if (message === null) return false;
     let reply: Uint8Array | Reply | null;
-    let followed = false;
     try {
       reply = await this.#handle(message);
-      followed = HANDLERS.get(message.request)?.followed === true;
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       reply = this.#refuse(message, error);
@@ -211,12 +206,10 @@ export class Session implements DataPlaneEvents {
       ? { payload: reply, fds: [] }
       : reply;
     try {
-      const sent = await this.#connection.send(
+      return await this.#connection.send(
         encodeReply(message.request, payload),
         fds.map(({ fd }) => fd),
       );
-      if (followed) this.#connection.linger(LINGER);
-      return sent;
     } finally {
       for (const fd of fds) fd.close();
     }

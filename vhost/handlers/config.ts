@@ -62,8 +62,6 @@ export const CONFIG_HANDLERS: HandlerTable = [
   }],
   [FrontEndMessage.SET_CONFIG, {
     requires: ProtocolFeature.CONFIG,
-    // Drivers look at the device again: QEMU asks us for each look.
-    followed: true,
     run: setConfig,
   }],
 ];

@@ -26,8 +26,6 @@ export interface Handler {
   readonly requires?: number;
   /** The message demands a reply of its own, whatever its flags say. */
   readonly replies?: boolean;
-  /** Another message follows its answer at once: it is worth waiting for. */
-  readonly followed?: boolean;
   /**
    * The message demands an answer, whatever its flags say, and this is a number:
    * 0, or another one where the front-end looks at it.
