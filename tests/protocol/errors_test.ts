@@ -4,7 +4,15 @@
  * image that shrinks or goes, and errors of the medium.
  */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
+import { createMemfd } from "../../sys/memfd.ts";
+import { FrontEndMessage } from "../../vhost/constants.ts";
+import { encodeMemoryRegion } from "../../vhost/message.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { runCommand } from "../support/process.ts";
 import { skipUnless } from "../support/skip.ts";
@@ -330,4 +338,34 @@ Deno.test("no descriptor is free: nobody else notices, and all is well when ther
   const { restarts, lastDrop } = await server.status(DISK);
   assertEquals(restarts, 0);
   assert(lastDrop?.includes("the limit on open descriptors"), `${lastDrop}`);
+});
+
+Deno.test("memory that finds no room: the guest goes on, and all is well when there is some", async () => {
+  const SIZE = 16 * 2 ** 40;
+  await using server = await VhostdProcess.start({ disks: [{ name: DISK }] });
+  using guest = await Guest.run(server.socket(DISK));
+  const { frontEnd } = guest;
+  using memfd = createMemfd("vhost-test", SIZE);
+  const regionAt = (number: number) =>
+    encodeMemoryRegion({
+      guestAddress: number * SIZE,
+      size: SIZE,
+      userAddress: number * SIZE,
+      mmapOffset: 0,
+    });
+  const add = (number: number) =>
+    frontEnd.set(FrontEndMessage.ADD_MEM_REG, regionAt(number), [memfd.fd]);
+  let number = 1;
+  // A process has 128 TiB of addresses, of which much is taken already.
+  const refused = await assertRejects(async () => {
+    for (; number <= 8; number++) await add(number);
+  });
+  assert(number > 1 && number <= 8, String(refused));
+  const { session, restarts } = await server.status(DISK);
+  assertStringIncludes(`${session?.lastError}`, "ENOMEM");
+  assertEquals(restarts, 0);
+  assertEquals((await guest.request(T_IN, 1, SECTOR)).status, OK);
+  await frontEnd.set(FrontEndMessage.REM_MEM_REG, regionAt(1));
+  await add(number);
+  assertEquals((await guest.request(T_IN, 1, SECTOR)).status, OK);
 });
