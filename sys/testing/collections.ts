@@ -6,6 +6,21 @@
 
 import { run, RUN_INPUT, source } from "./run.ts";
 
+/**
+ * Has V8's own lines, which wait in a buffer of the C library, come out before
+ * each line of the program.
+ */
+const IN_ORDER = `
+const { symbols: { fflush } } = Deno.dlopen("libc.so.6", {
+  fflush: { parameters: ["pointer"], result: "i32" },
+});
+const print = console.log;
+console.log = (...words) => {
+  fflush(null);
+  print(...words);
+};
+`;
+
 /** What {@linkcode countCollections} found. */
 export interface Collections {
   /** Number of collections during each part, by its name. */
@@ -29,7 +44,7 @@ export async function countCollections(
   const v8 = ["--trace-gc", ...flags].join(",");
   const [first, ...rest] = RUN_INPUT;
   const command = [first, `--v8-flags=${v8}`, ...rest, ...args];
-  const result = await run(Deno.execPath(), command, source(text));
+  const result = await run(Deno.execPath(), command, IN_ORDER + source(text));
   const collections = new Map<string, number>();
   let name: string | undefined;
   for (const line of result.stdout.split("\n")) {

@@ -14,18 +14,19 @@ export interface Outcome {
   stderr: string;
 }
 
-/** Runs a program to its end; kills it after 30 seconds. */
+/** Runs a program to its end; kills it after so many milliseconds (30,000). */
 export async function run(
   command: string,
   args: string[],
   input = "",
+  timeout = 30_000,
 ): Promise<Outcome> {
   const child = new Deno.Command(command, {
     args,
     stdin: "piped",
     stdout: "piped",
     stderr: "piped",
-    signal: AbortSignal.timeout(30_000),
+    signal: AbortSignal.timeout(timeout),
   }).spawn();
   const writer = child.stdin.getWriter();
   const written = writer.write(new TextEncoder().encode(input))
