@@ -255,7 +255,10 @@ Deno.test("an area that does not fit is refused", () => {
   refuse(() => new SplitInflight(new Uint8Array(128), 8), "has 128 bytes");
   const bytes = new Uint8Array(splitInflightSize(8));
   new SplitInflight(bytes, 8);
-  refuse(() => new SplitInflight(bytes, 4), "version 1 for 8 heads");
+  refuse(
+    () => new SplitInflight(bytes, 4),
+    "version 1 for 8, not of version 1",
+  );
   bytes[8] = 2;
   refuse(() => new SplitInflight(bytes, 8), "version 2");
   bytes[8] = 1;
