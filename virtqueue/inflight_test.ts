@@ -18,6 +18,7 @@ import {
   liveAndDie,
   Succession,
   successorDiesAnywhere,
+  testResubmission,
 } from "./testing/succession.ts";
 
 /** An area whose user dies at a store. */
@@ -106,46 +107,7 @@ Deno.test("random lives and deaths: nothing is lost, nothing answered twice", ()
   );
 });
 
-Deno.test("requests come again in the order of their taking, and say so", () => {
-  const s = succession();
-  s.beginForever();
-  for (let i = 0; i < 4; i++) s.submit();
-  for (let i = 0; i < 4; i++) s.take();
-  s.complete(1);
-  s.complete(2); // Requests 1 and 3.
-  s.queue.publish();
-  s.reap();
-  // The heads of those are used again, for requests 4 and 5.
-  for (let i = 0; i < 2; i++) s.submit();
-  while (s.take());
-  s.begin();
-  assertEquals(s.queue.recovering, 4);
-  s.finish();
-  assertEquals(s.again, [0, 2, 4, 5]);
-  assertEquals(s.queue.recovering, 0);
-  s.submit();
-  assert(s.take());
-  assertEquals(s.again, [0, 2, 4, 5]);
-});
-
-Deno.test("a request that comes again can be given back, and comes again", () => {
-  const s = succession();
-  s.beginForever();
-  for (let i = 0; i < 3; i++) s.submit();
-  while (s.take());
-  s.begin();
-  s.take();
-  s.untake();
-  assertEquals(s.queue.recovering, 3);
-  s.take();
-  assertEquals(s.again, [0, 0]);
-  s.untake();
-  // Also for a successor: the available ring does not hold it any more.
-  s.begin();
-  s.finish();
-  assertEquals(s.again, [0, 1, 2]);
-  s.assertWhole();
-});
+for (const count of [1, 2]) testResubmission(succession, count);
 
 Deno.test("a request that was never taken is not tracked", () => {
   const s = succession();

@@ -280,3 +280,56 @@ export function liveAndDie(
   s.finish();
   s.assertWhole();
 }
+
+/**
+ * Declares the tests of what a successor takes again.
+ *
+ * @param descriptors of each request for which it matters: with one each they are
+ * noted where answered ones were, with two they lie where answers lay
+ */
+export function testResubmission(
+  make: () => Succession,
+  descriptors: number,
+): void {
+  const of = `requests of ${descriptors}`;
+  Deno.test(`${of} come again in the order of their taking, and say so`, () => {
+    const s = make();
+    s.beginForever();
+    for (let i = 0; i < 4; i++) s.submit();
+    for (let i = 0; i < 4; i++) s.take();
+    s.complete(1);
+    s.complete(2); // Requests 1 and 3.
+    s.queue.publish();
+    s.reap();
+    // Those leave room for requests 4 and 5.
+    for (let i = 0; i < 2; i++) assert(s.submit(descriptors));
+    while (s.take());
+    s.begin();
+    assertEquals(s.queue.recovering, 4);
+    s.finish();
+    assertEquals(s.again, [0, 2, 4, 5]);
+    assertEquals(s.queue.recovering, 0);
+    s.submit();
+    assert(s.take());
+    assertEquals(s.again, [0, 2, 4, 5]);
+  });
+
+  Deno.test(`${of} that come again can be given back, and come again`, () => {
+    const s = make();
+    s.beginForever();
+    for (let i = 0; i < 3; i++) assert(s.submit(descriptors));
+    while (s.take());
+    s.begin();
+    s.take();
+    s.untake();
+    assertEquals(s.queue.recovering, 3);
+    s.take();
+    assertEquals(s.again, [0, 0]);
+    s.untake();
+    // Also for a successor: the ring does not hold it any more.
+    s.begin();
+    s.finish();
+    assertEquals(s.again, [0, 1, 2]);
+    s.assertWhole();
+  });
+}
