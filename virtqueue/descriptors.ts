@@ -138,10 +138,7 @@ export class DescriptorReader {
         if (!this.#indirect) return CHAIN_INDIRECT_FEATURE;
         if (inTable) return CHAIN_INDIRECT_NESTED;
         if ((word & VIRTQ_DESC_F_NEXT) !== 0) return CHAIN_INDIRECT_NEXT;
-        if (
-          length === 0 || length % VIRTQ_DESC_SIZE !== 0 ||
-          length > VIRTQ_MAX_SIZE * VIRTQ_DESC_SIZE
-        ) return CHAIN_INDIRECT_SIZE;
+        if (!isTableLength(length)) return CHAIN_INDIRECT_SIZE;
         const region = memory.find(address, length);
         if (region >= 0) {
           const offset = address - memory.regionAddress(region);
@@ -197,6 +194,12 @@ export class DescriptorReader {
     chain.totals[1] = writableLength;
     return CHAIN_OK;
   }
+}
+
+/** Whether an indirect table can have a length in bytes. */
+export function isTableLength(length: number): boolean {
+  return length !== 0 && length % VIRTQ_DESC_SIZE === 0 &&
+    length <= VIRTQ_MAX_SIZE * VIRTQ_DESC_SIZE;
 }
 
 /**

@@ -37,17 +37,19 @@
  * @module
  */
 
-import { QueueError } from "./queue_error.ts";
+import {
+  DESC_NUM_U16,
+  INFLIGHT_VERSION,
+  inflightCounter,
+  inflightSize,
+  inflightUsed,
+  VERSION_U16,
+  viewInflight,
+} from "./inflight_area.ts";
 
-/** Version of the layout. */
-const VERSION = 1;
-/** The size of an area is a multiple of this, in bytes. */
-const ALIGNMENT = 64;
 const TWO_32 = 4294967296;
 
 // Fields of the area, and of the entry of a head, which are 16 bytes each.
-const VERSION_U16 = 4;
-const DESC_NUM_U16 = 5;
 const LAST_BATCH_HEAD_U16 = 6;
 const USED_IDX_U16 = 7;
 const NEXT_U16 = 3;
@@ -65,7 +67,7 @@ const COUNTER_U32 = 2;
  * ```
  */
 export function splitInflightSize(heads: number): number {
-  return Math.ceil((16 + 16 * heads) / ALIGNMENT) * ALIGNMENT;
+  return inflightSize(heads, 16);
 }
 
 /** The area of one split queue. */
@@ -89,34 +91,16 @@ export class SplitInflight {
    * is of another layout
    */
   constructor(bytes: Uint8Array<ArrayBuffer>, heads: number) {
-    const { buffer, byteOffset, byteLength } = bytes;
-    if (byteLength < splitInflightSize(heads) || byteOffset % 8 !== 0) {
-      throw new QueueError(
-        "inflight-area",
-        `Cannot track the requests of ${heads} heads: the area has ` +
-          `${byteLength} bytes at offset ${byteOffset}, not ${
-            splitInflightSize(heads)
-          } at a multiple of 8`,
-      );
-    }
+    const what = `${heads} heads`;
+    const views = viewInflight(bytes, splitInflightSize(heads), what);
     this.heads = heads;
     this.#bytes = bytes;
-    this.#halves = new Uint16Array(buffer, byteOffset, byteLength >> 1);
-    this.#words = new Uint32Array(buffer, byteOffset, byteLength >> 2);
+    this.#halves = views.halves;
+    this.#words = views.words;
     this.#batch = new Uint16Array(heads);
-    const version = this.#halves[VERSION_U16];
-    if (version === 0) {
+    if (!inflightUsed(this.#halves, heads, what)) {
       this.store16(DESC_NUM_U16, heads);
-      this.store16(VERSION_U16, VERSION);
-      return;
-    }
-    const count = this.#halves[DESC_NUM_U16];
-    if (version !== VERSION || count !== heads) {
-      throw new QueueError(
-        "inflight-area",
-        `Cannot track the requests of ${heads} heads: the area is of version ` +
-          `${version} for ${count} heads, not of version ${VERSION}`,
-      );
+      this.store16(VERSION_U16, INFLIGHT_VERSION);
     }
   }
 
@@ -143,7 +127,7 @@ export class SplitInflight {
     for (let head = 0; head < size; head++) {
       if (this.#bytes[16 * (head + 1)] !== 1) continue;
       const at = 4 * (head + 1) + COUNTER_U32;
-      const counter = this.#words[at] + this.#words[at + 1] * TWO_32;
+      const counter = inflightCounter(this.#words, at);
       found.push({ head, counter });
     }
     found.sort((a, b) => a.counter - b.counter || a.head - b.head);

@@ -5,37 +5,21 @@
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import type { DescriptorChain } from "./chain.ts";
 import { SplitInflight, splitInflightSize } from "./inflight.ts";
 import { QueueError } from "./queue_error.ts";
-import type { SplitQueue } from "./split_queue.ts";
 import { FakeDriver, FakeMemory } from "./testing/driver.ts";
 import { startQueue } from "./testing/queue.ts";
-
-/** The process was killed. */
-class Killed extends Error {}
-
-let stores = 0;
-let end = Infinity;
-let afterwards = false;
-
-/**
- * Who uses an area from now on dies at the store of this number.
- *
- * @param late after it instead of before it
- */
-function live(number: number, late: boolean): void {
-  stores = 0;
-  end = number;
-  afterwards = late;
-}
-
-function around(store: () => void): void {
-  const last = stores++ === end;
-  if (last && !afterwards) throw new Killed();
-  store();
-  if (last) throw new Killed();
-}
+import {
+  ACTS,
+  around,
+  dieAnywhere,
+  dies,
+  live,
+  liveAndDie,
+  Succession,
+  successorDiesAnywhere,
+  testResubmission,
+} from "./testing/succession.ts";
 
 /** An area whose user dies at a store. */
 class MortalInflight extends SplitInflight {
@@ -54,93 +38,18 @@ class MortalInflight extends SplitInflight {
 
 const SIZE = 8;
 
-/** A driver and the devices that serve it, one after the other. */
-class Succession {
-  readonly driver: FakeDriver;
-  readonly #area = new Uint8Array(splitInflightSize(SIZE));
-  readonly #eventIdx: boolean;
-  /** How often each request was carried out. */
-  readonly done = new Map<number, number>();
-  /** Requests that the driver saw answered, in this order. */
-  readonly answered: number[] = [];
-  queue!: SplitQueue;
-  chains: DescriptorChain[] = [];
-  /** What was taken and not given back, the last one last. */
-  taken: DescriptorChain[] = [];
-  /** Requests that were taken again, in the order of that. */
-  again: number[] = [];
-
-  constructor(eventIdx = false, start = 0) {
-    this.#eventIdx = eventIdx;
-    const memory = new FakeMemory([{ guestAddress: 0x1000, bytes: 1 << 16 }]);
-    this.driver = new FakeDriver(memory, { size: SIZE, eventIdx, start });
-  }
-
-  /** A device begins where its predecessor died. */
-  begin(): void {
-    this.chains = [];
-    this.taken = [];
-    this.again = [];
-    this.queue = startQueue(this.driver, {
-      eventIdx: this.#eventIdx,
+/** A driver of a split ring, and devices that begin where it saw the last end. */
+function succession(eventIdx = false, start = 0): Succession<FakeDriver> {
+  const memory = new FakeMemory([{ guestAddress: 0x1000, bytes: 1 << 16 }]);
+  const driver = new FakeDriver(memory, { size: SIZE, eventIdx, start });
+  const area = new Uint8Array(splitInflightSize(SIZE));
+  return new Succession(driver, () =>
+    startQueue(driver, {
+      eventIdx,
       // What a front-end says after the death of a back-end.
-      position: this.driver.usedIndex,
-      inflight: new MortalInflight(this.#area, SIZE),
-    });
-  }
-
-  submit(): void {
-    const token = this.driver.inFlight + this.answered.length;
-    const readable = new Uint8Array([token, token >> 8]);
-    const buffers = [{ readable }, { writable: 1 }];
-    assertEquals(this.driver.submit(buffers, { indirect: true }), token);
-  }
-
-  take(): boolean {
-    const chain = this.queue.take();
-    if (chain === null) return false;
-    this.chains.push(chain);
-    this.taken.push(chain);
-    if (chain.resubmitted) this.again.push(tokenOf(chain));
-    return true;
-  }
-
-  complete(which: number): void {
-    if (this.chains.length === 0) return;
-    const [chain] = this.chains.splice(which % this.chains.length, 1);
-    const token = tokenOf(chain);
-    this.done.set(token, (this.done.get(token) ?? 0) + 1);
-    this.queue.complete(chain, 1);
-  }
-
-  untake(): void {
-    // Only what was taken last can be given back.
-    const chain = this.chains.at(-1);
-    if (chain === undefined || chain !== this.taken.at(-1)) return;
-    this.chains.pop();
-    this.taken.pop();
-    this.queue.untake(chain);
-  }
-
-  reap(): void {
-    for (const { token } of this.driver.reap()) this.answered.push(token);
-  }
-
-  /** Serves all that there is. */
-  finish(): void {
-    for (;;) {
-      while (this.take());
-      if (this.chains.length === 0) break;
-      while (this.chains.length > 0) this.complete(0);
-      this.queue.publish();
-    }
-    this.queue.publish();
-    this.reap();
-  }
-}
-
-function tokenOf(chain: DescriptorChain): number {
-  return chain.readUint16(0);
+      position: driver.usedIndex,
+      inflight: new MortalInflight(area, SIZE),
+    }));
 }
 
 /** Twelve requests over a ring of eight, answered out of order and in batches. */
@@ -166,42 +75,11 @@ function story(s: Succession): void {
   s.complete(1);
 }
 
-/** Everything that was submitted was answered, once. */
-function assertWhole(s: Succession, count: number): void {
-  assertEquals(
-    s.answered.toSorted((a, b) => a - b),
-    Array.from({ length: count }, (_, i) => i),
-  );
-  assertEquals(s.driver.inFlight, 0);
-  for (let i = 0; i < count; i++) assert((s.done.get(i) ?? 0) >= 1);
-}
-
 Deno.test("a device may die at any store: nothing is lost, nothing answered twice", () => {
   let deaths = 0;
   for (const eventIdx of [false, true]) {
     for (const start of [0, 65_530]) {
-      for (const late of [false, true]) {
-        for (let store = 0;; store++) {
-          const s = new Succession(eventIdx, start);
-          live(store, late);
-          let died = false;
-          try {
-            s.begin();
-            story(s);
-          } catch (error) {
-            assert(error instanceof Killed, String(error));
-            died = true;
-            deaths++;
-          }
-          live(Infinity, false);
-          const submitted = s.driver.inFlight + s.answered.length;
-          s.begin();
-          assertEquals(s.queue.broken, null);
-          s.finish();
-          assertWhole(s, submitted);
-          if (!died) break;
-        }
-      }
+      deaths += dieAnywhere(() => succession(eventIdx, start), story);
     }
   }
   // Each of some hundred stores, twice, in four kinds of rings.
@@ -209,156 +87,53 @@ Deno.test("a device may die at any store: nothing is lost, nothing answered twic
 });
 
 Deno.test("a successor may die at any store, too", () => {
+  let deaths = 0;
   for (let first = 10; first < 90; first += 13) {
-    for (let second = 0;; second++) {
-      const s = new Succession();
-      live(first, second % 2 === 0);
-      try {
-        s.begin();
-        story(s);
-      } catch (error) {
-        assert(error instanceof Killed, String(error));
-      }
-      live(second, false);
-      let died = false;
-      try {
-        s.begin();
-        s.finish();
-      } catch (error) {
-        assert(error instanceof Killed, String(error));
-        died = true;
-      }
-      live(Infinity, false);
-      const submitted = s.driver.inFlight + s.answered.length;
-      s.begin();
-      s.finish();
-      assertWhole(s, submitted);
-      if (!died) break;
-    }
+    deaths += successorDiesAnywhere(succession, story, first);
   }
+  assert(deaths > 100, `${deaths} deaths`);
 });
 
 Deno.test("random lives and deaths: nothing is lost, nothing answered twice", () => {
-  const act = fc.constantFrom(
-    ...["submit", "submit", "take", "take", "complete", "untake"] as const,
-    ...["publish", "reap", "die"] as const,
-  );
+  const act = fc.tuple(fc.constantFrom(...ACTS), fc.nat(7));
   fc.assert(
     fc.property(
-      fc.array(fc.tuple(act, fc.nat(7)), { maxLength: 150, size: "max" }),
+      fc.array(act, { maxLength: 150, size: "max" }),
       fc.array(fc.nat(40), { minLength: 1, maxLength: 20 }),
       fc.boolean(),
-      (acts, lives, late) => {
-        let submitted = 0, life = 0;
-        const s = new Succession(late);
-        const begin = (): void => {
-          live(lives[life++] ?? Infinity, late);
-          s.begin();
-        };
-        const mortally = (body: () => void): void => {
-          while (true) {
-            try {
-              return body();
-            } catch (error) {
-              if (!(error instanceof Killed)) throw error;
-              body = begin;
-            }
-          }
-        };
-        mortally(begin);
-        for (const [what, which] of acts) {
-          if (what === "submit") {
-            if (s.driver.freeDescriptors < 1) continue;
-            s.submit();
-            submitted++;
-          } else if (what === "reap") s.reap();
-          else if (what === "die") mortally(begin);
-          else if (what === "publish") mortally(() => void s.queue.publish());
-          else if (what === "complete") mortally(() => s.complete(which));
-          else mortally(() => void s[what]());
-        }
-        live(Infinity, false);
-        s.begin();
-        s.finish();
-        assertWhole(s, submitted);
-      },
+      (acts, lives, late) => liveAndDie(succession(late), acts, lives, late),
     ),
     { numRuns: 300 },
   );
 });
 
-Deno.test("requests come again in the order of their taking, and say so", () => {
-  const s = new Succession();
-  live(Infinity, false);
-  s.begin();
-  for (let i = 0; i < 4; i++) s.submit();
-  for (let i = 0; i < 4; i++) s.take();
-  s.complete(1);
-  s.complete(2); // Requests 1 and 3.
-  s.queue.publish();
-  s.reap();
-  // The heads of those are used again, for requests 4 and 5.
-  for (let i = 0; i < 2; i++) s.submit();
-  while (s.take());
-  s.begin();
-  assertEquals(s.queue.recovering, 4);
-  s.finish();
-  assertEquals(s.again, [0, 2, 4, 5]);
-  assertEquals(s.queue.recovering, 0);
-  s.submit();
-  assert(s.take());
-  assertEquals(s.again, [0, 2, 4, 5]);
-});
-
-Deno.test("a request that comes again can be given back, and comes again", () => {
-  const s = new Succession();
-  live(Infinity, false);
-  s.begin();
-  for (let i = 0; i < 3; i++) s.submit();
-  while (s.take());
-  s.begin();
-  s.take();
-  s.untake();
-  assertEquals(s.queue.recovering, 3);
-  s.take();
-  assertEquals(s.again, [0, 0]);
-  s.untake();
-  // Also for a successor: the available ring does not hold it any more.
-  s.begin();
-  s.finish();
-  assertEquals(s.again, [0, 1, 2]);
-  assertWhole(s, 3);
-});
+for (const count of [1, 2]) testResubmission(succession, count);
 
 Deno.test("a request that was never taken is not tracked", () => {
-  const s = new Succession();
-  live(Infinity, false);
-  s.begin();
+  const s = succession();
+  s.beginForever();
   for (let i = 0; i < 3; i++) s.submit();
   s.take();
   s.untake();
   s.begin();
   assertEquals(s.queue.recovering, 0);
   s.finish();
-  assertWhole(s, 3);
+  s.assertWhole();
 });
 
 Deno.test("bad chains are tracked, too: they are answered once", () => {
   for (const late of [false, true]) {
     for (let store = 0; store < 20; store++) {
-      const s = new Succession();
+      const s = succession();
       s.driver.setDescriptor(7, { address: 2 ** 40, length: 1 });
       s.driver.offer(7);
       live(store, late);
-      try {
+      dies(() => {
         s.begin();
         s.queue.take();
         s.queue.publish();
-      } catch (error) {
-        assert(error instanceof Killed, String(error));
-      }
-      live(Infinity, false);
-      s.begin();
+      });
+      s.beginForever();
       s.queue.take();
       s.queue.publish();
       assertEquals(s.driver.usedIndex, 1);
@@ -442,7 +217,10 @@ Deno.test("an area that does not fit is refused", () => {
   refuse(() => new SplitInflight(new Uint8Array(128), 8), "has 128 bytes");
   const bytes = new Uint8Array(splitInflightSize(8));
   new SplitInflight(bytes, 8);
-  refuse(() => new SplitInflight(bytes, 4), "version 1 for 8 heads");
+  refuse(
+    () => new SplitInflight(bytes, 4),
+    "version 1 for 8, not of version 1",
+  );
   bytes[8] = 2;
   refuse(() => new SplitInflight(bytes, 8), "version 2");
   bytes[8] = 1;

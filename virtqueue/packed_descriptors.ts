@@ -23,7 +23,6 @@ import {
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_SIZE,
-  VIRTQ_MAX_SIZE,
 } from "./constants.ts";
 import {
   CHAIN_ADDRESS,
@@ -35,6 +34,7 @@ import {
   CHAIN_LENGTH,
   CHAIN_OK,
   CHAIN_ORDER,
+  isTableLength,
   noteSlowly,
   TableCopy,
 } from "./descriptors.ts";
@@ -197,10 +197,7 @@ export class PackedReader {
           if (!this.#indirect) fault = CHAIN_INDIRECT_FEATURE;
           else if (members > 1 || (flags & VIRTQ_DESC_F_NEXT) !== 0) {
             fault = CHAIN_INDIRECT_NEXT;
-          } else if (
-            length === 0 || length % VIRTQ_DESC_SIZE !== 0 ||
-            length > VIRTQ_MAX_SIZE * VIRTQ_DESC_SIZE
-          ) fault = CHAIN_INDIRECT_SIZE;
+          } else if (!isTableLength(length)) fault = CHAIN_INDIRECT_SIZE;
           else {
             const region = memory.find(address, length);
             if (region >= 0) {

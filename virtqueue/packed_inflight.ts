@@ -48,6 +48,15 @@
 
 import { VIRTQ_DESC_F_NEXT } from "./constants.ts";
 import {
+  DESC_NUM_U16,
+  INFLIGHT_VERSION,
+  inflightCounter,
+  inflightSize,
+  inflightUsed,
+  VERSION_U16,
+  viewInflight,
+} from "./inflight_area.ts";
+import {
   AVAIL_USED,
   decodePosition,
   encodePosition,
@@ -55,15 +64,9 @@ import {
 } from "./packed_ring.ts";
 import { QueueError } from "./queue_error.ts";
 
-/** Version of the layout. */
-const VERSION = 1;
-/** The size of an area is a multiple of this, in bytes. */
-const ALIGNMENT = 64;
 const TWO_32 = 4294967296;
 
 // Fields of the area, by index in units of their size.
-const VERSION_U16 = 4;
-const DESC_NUM_U16 = 5;
 const FREE_HEAD_U16 = 6;
 const OLD_FREE_HEAD_U16 = 7;
 /** Both heads of the free list. */
@@ -96,7 +99,7 @@ const DESCRIPTOR_U32 = 4;
  * ```
  */
 export function packedInflightSize(entries: number): number {
-  return Math.ceil((32 + 32 * entries) / ALIGNMENT) * ALIGNMENT;
+  return inflightSize(entries, 32);
 }
 
 /** A request that a predecessor took and did not answer. */
@@ -161,21 +164,13 @@ export class PackedInflight {
    * is of another layout
    */
   constructor(bytes: Uint8Array<ArrayBuffer>, heads: number) {
-    const { buffer, byteOffset, byteLength } = bytes;
-    if (byteLength < packedInflightSize(heads) || byteOffset % 8 !== 0) {
-      throw new QueueError(
-        "inflight-area",
-        `Cannot track the requests of ${heads} descriptors: the area has ` +
-          `${byteLength} bytes at offset ${byteOffset}, not ${
-            packedInflightSize(heads)
-          } at a multiple of 8`,
-      );
-    }
+    const needed = packedInflightSize(heads);
+    const views = viewInflight(bytes, needed, `${heads} descriptors`);
     this.heads = heads;
     this.#bytes = bytes;
-    this.#halves = new Uint16Array(buffer, byteOffset, byteLength >> 1);
-    this.#words = new Uint32Array(buffer, byteOffset, byteLength >> 2);
-    this.#longs = new Float64Array(buffer, byteOffset, byteLength >> 3);
+    this.#halves = views.halves;
+    this.#words = views.words;
+    this.#longs = views.longs;
     this.#next = new Uint16Array(heads);
     this.#last = new Uint16Array(heads);
     this.#entryOf = new Uint16Array(heads);
@@ -197,18 +192,9 @@ export class PackedInflight {
     flagsAt: (index: number) => number,
   ): Recovered {
     this.#size = size;
-    const version = this.#halves[VERSION_U16];
-    if (version === 0) {
+    if (!inflightUsed(this.#halves, this.heads, `${this.heads} descriptors`)) {
       this.#initialize(used);
       return { found: false, used, requests: [] };
-    }
-    const count = this.#halves[DESC_NUM_U16];
-    if (version !== VERSION || count !== this.heads) {
-      throw new QueueError(
-        "inflight-area",
-        `Cannot track the requests of ${this.heads} descriptors: the area is ` +
-          `of version ${version} for ${count}, not of version ${VERSION}`,
-      );
     }
     const head = this.#settle(flagsAt);
     const taken = new Uint8Array(this.heads);
@@ -303,7 +289,7 @@ export class PackedInflight {
     this.#storeHeads(0);
     this.#storeUsed(used, used);
     this.#used = used;
-    this.store16(VERSION_U16, VERSION);
+    this.store16(VERSION_U16, INFLIGHT_VERSION);
   }
 
   /**
@@ -357,7 +343,7 @@ export class PackedInflight {
     for (let entry = 0; entry < this.heads; entry++) {
       if (taken[entry] !== 0 || this.#bytes[32 * (entry + 1)] !== 1) continue;
       const at = 8 * (entry + 1) + COUNTER_U32;
-      const counter = this.#words[at] + this.#words[at + 1] * TWO_32;
+      const counter = inflightCounter(this.#words, at);
       found.push({ entry, counter });
     }
     found.sort((a, b) => a.counter - b.counter || a.entry - b.entry);

@@ -3,10 +3,10 @@
  * once, and submitting or reaping a request allocates nothing.
  *
  * Theory of operation. Slot i of the queue depth owns descriptor i of the ring,
- * which points to its own indirect table of three: header, data, answer (in the
- * order that the {@linkcode RequestFormat} wants). To submit, the place on the
- * disk is written into the header and the head into the available ring. Heads are
- * therefore slots, and a used element tells the slot at once.
+ * which points to its own indirect table of three, in the order of
+ * {@linkcode RequestSlots}. To submit, the request is aimed at its place on the
+ * disk, and the head goes into the available ring. Heads are therefore slots, and
+ * a used element tells the slot at once.
  *
  * @module
  */
@@ -15,33 +15,19 @@ import type { RequestFormat } from "./request_format.ts";
 import {
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
-  VIRTQ_DESC_F_WRITE,
 } from "../../virtqueue/constants.ts";
 import { needEvent } from "../../virtqueue/notification.ts";
 import { loadAcquire, storeFence } from "../../virtqueue/ordering.ts";
+import {
+  type LoadDriverOptions,
+  placer,
+  RequestSlots,
+  TABLE_BYTES,
+} from "./request_slots.ts";
 import type {
   RingLayout,
   SharedRegion,
 } from "../../vhost/testing/front_end.ts";
-
-const TABLE_BYTES = 48;
-const SECTOR = 512;
-
-/** What a {@linkcode LoadDriver} is made with. */
-export interface LoadDriverOptions {
-  /** Requests in flight at most: entries of the ring, a power of two. */
-  readonly depth: number;
-  /** Bytes of one request. */
-  readonly blockSize: number;
-  /** Whether requests write. */
-  readonly write: boolean;
-  /** What requests look like. */
-  readonly format: RequestFormat;
-  /** Whether VIRTIO_F_EVENT_IDX was negotiated. */
-  readonly eventIdx: boolean;
-  /** Whether VIRTIO_F_INDIRECT_DESC was negotiated. */
-  readonly indirect: boolean;
-}
 
 /** Bytes of memory that a driver needs, generously. */
 export function memoryFor(
@@ -88,20 +74,13 @@ export class LoadDriver implements LoadRing {
   readonly usedRing: number;
   /** Requests that may be in flight. */
   readonly depth: number;
-  readonly #blockSize: number;
   readonly #eventIdx: boolean;
-  readonly #view: DataView<ArrayBuffer>;
   readonly #bytes: Uint8Array<ArrayBuffer>;
   readonly #available: Uint16Array<ArrayBuffer>;
   readonly #used: Uint16Array<ArrayBuffer>;
   readonly #usedElements: Uint32Array<ArrayBuffer>;
   readonly #mask: number;
-  readonly #headers: number;
-  readonly #data: number;
-  readonly #answers: number;
-  readonly #format: RequestFormat;
-  readonly #headerBytes: number;
-  readonly #answerBytes: number;
+  readonly #requests: RequestSlots;
   readonly #heads: Uint16Array;
   readonly #slots: Uint16Array;
   #next = 0;
@@ -110,34 +89,19 @@ export class LoadDriver implements LoadRing {
 
   /** Lays everything out at the start of a region. */
   constructor(region: SharedRegion, options: LoadDriverOptions) {
-    const { depth, blockSize, eventIdx, indirect, write, format } = options;
-    const { headerBytes, answerBytes } = format;
+    const { depth, eventIdx, indirect } = options;
     const size = ringEntries(depth, indirect);
     this.size = size;
     this.depth = depth;
-    this.#blockSize = blockSize;
-    this.#format = format;
-    this.#headerBytes = headerBytes;
-    this.#answerBytes = answerBytes;
     this.#eventIdx = eventIdx;
     this.#mask = size - 1;
     this.#bytes = region.bytes;
     const { buffer, byteOffset } = region.bytes;
-    this.#view = new DataView(buffer, byteOffset, region.size);
-    let at = 0;
-    const place = (bytes: number, alignment: number): number => {
-      at = Math.ceil(at / alignment) * alignment;
-      const offset = at;
-      at += bytes;
-      return offset;
-    };
+    const place = placer();
     const table = place(16 * size, 16);
     const available = place(6 + 2 * size, 64);
     const used = place(6 + 8 * size, 64);
-    const tables = place(TABLE_BYTES * depth, 64);
-    this.#headers = place(headerBytes * depth, 64);
-    this.#answers = place(answerBytes * depth, 64);
-    this.#data = place(blockSize * depth, 4096);
+    const requests = this.#requests = new RequestSlots(region, place, options);
     const base = region.guestAddress;
     this.descriptorTable = base + table;
     this.availableRing = base + available;
@@ -155,25 +119,11 @@ export class LoadDriver implements LoadRing {
       const head = indirect ? slot : slot * 3;
       this.#heads[slot] = head;
       this.#slots[head] = slot;
-      const chain = indirect ? tables + slot * TABLE_BYTES : table + head * 16;
+      const chain = indirect
+        ? requests.tables + slot * TABLE_BYTES
+        : table + head * 16;
       const first = indirect ? 0 : head;
-      const header = this.#headers + slot * headerBytes;
-      format.prepare(this.#view, header, write, blockSize);
-      const data = {
-        at: this.#data + slot * blockSize,
-        length: blockSize,
-        flags: write ? 0 : VIRTQ_DESC_F_WRITE,
-      };
-      const answer = {
-        at: this.#answers + slot * answerBytes,
-        length: answerBytes,
-        flags: VIRTQ_DESC_F_WRITE,
-      };
-      const pieces = [
-        { at: header, length: headerBytes, flags: 0 },
-        ...(write || !format.dataLast ? [data, answer] : [answer, data]),
-      ];
-      pieces.forEach(({ at, length, flags }, i) =>
+      requests.pieces(slot).forEach(({ at, length, flags }, i) =>
         this.#describe(chain + 16 * i, base + at, {
           length,
           flags: i < 2 ? flags | VIRTQ_DESC_F_NEXT : flags,
@@ -195,15 +145,16 @@ export class LoadDriver implements LoadRing {
     address: number,
     rest: { length: number; flags: number; next: number },
   ): void {
-    this.#view.setBigUint64(at, BigInt(address), true);
-    this.#view.setUint32(at + 8, rest.length, true);
-    this.#view.setUint16(at + 12, rest.flags, true);
-    this.#view.setUint16(at + 14, rest.next, true);
+    const { view } = this.#requests;
+    view.setBigUint64(at, BigInt(address), true);
+    view.setUint32(at + 8, rest.length, true);
+    view.setUint16(at + 12, rest.flags, true);
+    view.setUint16(at + 14, rest.next, true);
   }
 
   /** Offset of a slot's data in the region. */
   dataOffset(slot: number): number {
-    return this.#data + slot * this.#blockSize;
+    return this.#requests.dataOffset(slot);
   }
 
   /** The bytes of the region. */
@@ -213,12 +164,7 @@ export class LoadDriver implements LoadRing {
 
   /** Makes a request available, not published yet. */
   submit(slot: number, block: number): void {
-    this.#format.submit(
-      this.#view,
-      this.#headers + slot * this.#headerBytes,
-      this.#answers + slot * this.#answerBytes,
-      block * this.#blockSize / SECTOR,
-    );
+    this.#requests.aim(slot, block);
     this.#available[2 + (this.#next & this.#mask)] = this.#heads[slot];
     this.#next = (this.#next + 1) & 0xffff;
   }
@@ -245,8 +191,7 @@ export class LoadDriver implements LoadRing {
 
   /** Status of a slot: 0 is good. */
   status(slot: number): number {
-    const at = this.#answers + slot * this.#answerBytes;
-    return this.#format.status(this.#view, at);
+    return this.#requests.status(slot);
   }
 
   /** Asks for an interrupt; true when there is something to reap already. */

@@ -1,19 +1,16 @@
 /**
  * The counterpart of `load_driver.ts` for a packed ring.
  *
- * Theory of operation. Slot i of the queue depth owns an indirect table of three:
- * header, data, answer (in the order that the {@linkcode RequestFormat} wants). To
- * submit, the place on the disk is written into the header, and a descriptor of
- * the table, with the slot as buffer id, goes to the next entry of the ring. A
- * batch becomes visible with the flags of its first descriptor.
+ * Theory of operation. Slot i of the queue depth owns an indirect table of three,
+ * in the order of {@linkcode RequestSlots}. To submit, the request is aimed at its
+ * place on the disk, and a descriptor of the table, with the slot as buffer id,
+ * goes to the next entry of the ring. A batch becomes visible with the flags of
+ * its first descriptor.
  *
  * @module
  */
 
-import {
-  VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_WRITE,
-} from "../../virtqueue/constants.ts";
+import { VIRTQ_DESC_F_INDIRECT } from "../../virtqueue/constants.ts";
 import { needPackedEvent } from "../../virtqueue/notification.ts";
 import {
   loadAcquire,
@@ -28,11 +25,13 @@ import {
   marksAt,
 } from "../../virtqueue/packed_ring.ts";
 import type { SharedRegion } from "../../vhost/testing/front_end.ts";
-import type { LoadDriverOptions, LoadRing } from "./load_driver.ts";
-import type { RequestFormat } from "./request_format.ts";
-
-const TABLE_BYTES = 48;
-const SECTOR = 512;
+import type { LoadRing } from "./load_driver.ts";
+import {
+  type LoadDriverOptions,
+  placer,
+  RequestSlots,
+  TABLE_BYTES,
+} from "./request_slots.ts";
 
 /** The driver's side of one packed ring. */
 export class PackedLoadDriver implements LoadRing {
@@ -41,20 +40,14 @@ export class PackedLoadDriver implements LoadRing {
   readonly availableRing: number;
   readonly usedRing: number;
   readonly depth: number;
-  readonly #blockSize: number;
   readonly #eventIdx: boolean;
-  readonly #view: DataView<ArrayBuffer>;
   readonly #bytes: Uint8Array<ArrayBuffer>;
   readonly #halves: Uint16Array<ArrayBuffer>;
   readonly #words: Uint32Array<ArrayBuffer>;
   readonly #driverEvent: Uint32Array<ArrayBuffer>;
   readonly #deviceEvent: Uint32Array<ArrayBuffer>;
-  readonly #format: RequestFormat;
-  readonly #tables: number;
-  readonly #headers: number;
-  readonly #data: number;
-  readonly #answers: number;
-  /** Guest address of the first table, in two words. */
+  readonly #requests: RequestSlots;
+  /** Guest address of the first table. */
   readonly #base: number;
   #next = 0;
   #kicked = 0;
@@ -63,32 +56,19 @@ export class PackedLoadDriver implements LoadRing {
 
   /** Lays everything out at the start of a region, which ends below 4 GiB. */
   constructor(region: SharedRegion, options: LoadDriverOptions) {
-    const { depth, blockSize, eventIdx, write, format } = options;
-    const { headerBytes, answerBytes } = format;
-    this.#format = format;
+    const { depth, eventIdx } = options;
     this.size = depth;
     this.depth = depth;
-    this.#blockSize = blockSize;
     this.#eventIdx = eventIdx;
     this.#bytes = region.bytes;
     const { buffer, byteOffset } = region.bytes;
-    this.#view = new DataView(buffer, byteOffset, region.size);
-    let at = 0;
-    const place = (bytes: number, alignment: number): number => {
-      at = Math.ceil(at / alignment) * alignment;
-      const offset = at;
-      at += bytes;
-      return offset;
-    };
+    const place = placer();
     const ring = place(16 * depth, 64);
     const driver = place(4, 64);
     const device = place(4, 64);
-    this.#tables = place(TABLE_BYTES * depth, 64);
-    this.#headers = place(headerBytes * depth, 64);
-    this.#answers = place(answerBytes * depth, 64);
-    this.#data = place(blockSize * depth, 4096);
+    const requests = this.#requests = new RequestSlots(region, place, options);
     const base = region.guestAddress;
-    this.#base = base;
+    this.#base = base + requests.tables;
     this.descriptorTable = base + ring;
     this.availableRing = base + driver;
     this.usedRing = base + device;
@@ -96,35 +76,20 @@ export class PackedLoadDriver implements LoadRing {
     this.#words = new Uint32Array(buffer, byteOffset + ring, 4 * depth);
     this.#driverEvent = new Uint32Array(buffer, byteOffset + driver, 1);
     this.#deviceEvent = new Uint32Array(buffer, byteOffset + device, 1);
+    const { view } = requests;
     for (let slot = 0; slot < depth; slot++) {
-      const table = this.#tables + TABLE_BYTES * slot;
-      const header = this.#headers + slot * headerBytes;
-      format.prepare(this.#view, header, write, blockSize);
-      const data = [
-        this.#data + slot * blockSize,
-        blockSize,
-        write ? 0 : VIRTQ_DESC_F_WRITE,
-      ];
-      const answer = [
-        this.#answers + slot * answerBytes,
-        answerBytes,
-        VIRTQ_DESC_F_WRITE,
-      ];
-      const parts = [
-        [header, headerBytes, 0],
-        ...(write || !format.dataLast ? [data, answer] : [answer, data]),
-      ];
-      parts.forEach(([offset, length, flags], i) => {
+      const table = requests.tables + TABLE_BYTES * slot;
+      requests.pieces(slot).forEach(({ at, length, flags }, i) => {
         const to = table + 16 * i;
-        this.#view.setBigUint64(to, BigInt(base + offset), true);
-        this.#view.setUint32(to + 8, length, true);
-        this.#view.setUint16(to + 14, flags, true);
+        view.setBigUint64(to, BigInt(base + at), true);
+        view.setUint32(to + 8, length, true);
+        view.setUint16(to + 14, flags, true);
       });
     }
   }
 
   dataOffset(slot: number): number {
-    return this.#data + slot * this.#blockSize;
+    return this.#requests.dataOffset(slot);
   }
 
   get bytes(): Uint8Array<ArrayBuffer> {
@@ -132,17 +97,11 @@ export class PackedLoadDriver implements LoadRing {
   }
 
   submit(slot: number, block: number): void {
-    this.#format.submit(
-      this.#view,
-      this.#headers + slot * this.#format.headerBytes,
-      this.#answers + slot * this.#format.answerBytes,
-      block * this.#blockSize / SECTOR,
-    );
-    const table = this.#tables + TABLE_BYTES * slot;
+    this.#requests.aim(slot, block);
     const position = this.#next;
     const at = entryAt(position, this.size);
     const flags = VIRTQ_DESC_F_INDIRECT | marksAt(position, this.size);
-    this.#words[at * 4] = this.#base + table;
+    this.#words[at * 4] = this.#base + TABLE_BYTES * slot;
     this.#words[at * 4 + 1] = 0;
     this.#words[at * 4 + 2] = TABLE_BYTES;
     if (position === this.#kicked) {
@@ -175,10 +134,7 @@ export class PackedLoadDriver implements LoadRing {
   }
 
   status(slot: number): number {
-    return this.#format.status(
-      this.#view,
-      this.#answers + slot * this.#format.answerBytes,
-    );
+    return this.#requests.status(slot);
   }
 
   enableInterrupt(): boolean {

@@ -198,6 +198,40 @@ export const field = {
   fua: ["FUA", 1, 3, 1] as CdbField,
 } as const;
 
+/**
+ * Fields of the CDBs of 10, 12 and 16 bytes that move or compare the blocks of a
+ * range, by their lengths.
+ *
+ * @param flag what such a command has beside PROTECT and DPO in byte 1
+ * @param length the name of the length
+ */
+export function rangeFields(
+  flag: CdbField,
+  length: string,
+): Readonly<Record<number, readonly CdbField[]>> {
+  const flags = [field.protect, field.dpo, flag];
+  return {
+    10: [
+      ...flags,
+      field.lba32,
+      ["GROUP NUMBER", 6, 4, 5],
+      [length, 7, 7, 16],
+    ],
+    12: [
+      ...flags,
+      field.lba32,
+      [length, 6, 7, 32],
+      ["GROUP NUMBER", 10, 4, 5],
+    ],
+    16: [
+      ...flags,
+      field.lba64,
+      [length, 10, 7, 32],
+      ["GROUP NUMBER", 14, 5, 6],
+    ],
+  };
+}
+
 /** Whether an operation code has service actions. */
 export function hasServiceActions(opcode: number): boolean {
   return opcode === Op.MAINTENANCE_IN || opcode === Op.SERVICE_ACTION_IN_16 ||

@@ -20,9 +20,11 @@ import {
   ACCESS_READ,
   ACCESS_WRITE,
   type CdbField,
+  type CommandOptions,
   type CommandSpec,
   defineCommand,
   field,
+  rangeFields,
   UNIT_DISK,
   UNIT_MEDIA,
 } from "./command.ts";
@@ -45,16 +47,33 @@ function forcesAccess(cdb: Uint8Array): boolean {
   return cdb[0] >= 0x20 && (cdb[1] & FUA) !== 0;
 }
 
-/** Runs a READ command. */
-function read(task: Task): void {
+/**
+ * Judges a transfer, and prepares the storage for it.
+ *
+ * @param reads whether it goes to the Data-In Buffer
+ * @returns false when the command has ended
+ */
+function prepareTransfer(task: Task, reads: boolean): boolean {
   decodeRange(task);
-  if (!judgeTransfer(task)) return;
+  if (!judgeTransfer(task)) return false;
   const { range, nexus } = task;
-  if (range[BLOCKS] === 0) return task.good();
+  if (range[BLOCKS] === 0) {
+    task.good();
+    return false;
+  }
   const blockSize = nexus.unit.blockSize;
   const length = range[BLOCKS] * blockSize;
-  if (length > task.dataInLength) return task.refuse(OUTCOME_OVERRUN);
-  if (!prepareBuffer(task, range[LBA] * blockSize, length, true, 0)) return;
+  if (length > (reads ? task.dataInLength : task.dataOutLength)) {
+    task.refuse(OUTCOME_OVERRUN);
+    return false;
+  }
+  return prepareBuffer(task, range[LBA] * blockSize, length, reads, 0);
+}
+
+/** Runs a READ command. */
+function read(task: Task): void {
+  if (!prepareTransfer(task, true)) return;
+  const { nexus } = task;
   if (forcesAccess(task.cdb)) {
     task.phase = PHASE_SYNC_BEFORE_READ;
     nexus.storage!.submit(task.slot, STORAGE_FLUSH);
@@ -66,16 +85,9 @@ function read(task: Task): void {
 
 /** Runs a WRITE command. */
 function write(task: Task): void {
-  decodeRange(task);
-  if (!judgeTransfer(task)) return;
-  const { range, nexus } = task;
-  if (range[BLOCKS] === 0) return task.good();
-  const blockSize = nexus.unit.blockSize;
-  const length = range[BLOCKS] * blockSize;
-  if (length > task.dataOutLength) return task.refuse(OUTCOME_OVERRUN);
-  if (!prepareBuffer(task, range[LBA] * blockSize, length, false, 0)) return;
+  if (!prepareTransfer(task, false)) return;
   task.phase = PHASE_WRITE;
-  nexus.storage!.submit(task.slot, STORAGE_WRITE);
+  task.nexus.storage!.submit(task.slot, STORAGE_WRITE);
 }
 
 /**
@@ -110,37 +122,13 @@ export function storageFinished(task: Task, result: number): void {
   }
 }
 
-const lba21: CdbField = ["LOGICAL BLOCK ADDRESS", 1, 4, 5];
 const FIELDS: Readonly<Record<number, readonly CdbField[]>> = {
   6: [
-    lba21,
+    ["LOGICAL BLOCK ADDRESS", 1, 4, 5],
     ["LOGICAL BLOCK ADDRESS", 2, 7, 16],
     ["TRANSFER LENGTH", 4, 7, 8],
   ],
-  10: [
-    field.protect,
-    field.dpo,
-    field.fua,
-    field.lba32,
-    ["GROUP NUMBER", 6, 4, 5],
-    ["TRANSFER LENGTH", 7, 7, 16],
-  ],
-  12: [
-    field.protect,
-    field.dpo,
-    field.fua,
-    field.lba32,
-    ["TRANSFER LENGTH", 6, 7, 32],
-    ["GROUP NUMBER", 10, 4, 5],
-  ],
-  16: [
-    field.protect,
-    field.dpo,
-    field.fua,
-    field.lba64,
-    ["TRANSFER LENGTH", 10, 7, 32],
-    ["GROUP NUMBER", 14, 5, 6],
-  ],
+  ...rangeFields(field.fua, "TRANSFER LENGTH"),
 };
 
 /** RARC, FUA_NV, RELADR; a duration limit; STREAMING of MMC. */
@@ -151,34 +139,38 @@ const IGNORED: Readonly<Record<number, readonly CdbField[]>> = {
   16: [["RARC FUA_NV DLD2", 1, 2, 3], ["DLD1 DLD0", 14, 7, 2]],
 };
 
-function reading(length: number, opcode: number, source: string): CommandSpec {
-  return defineCommand({
-    name: `READ (${length})`,
-    opcode,
-    length,
-    fields: FIELDS[length],
-    ignored: IGNORED[length],
-    units: UNIT_MEDIA,
-    access: ACCESS_READ,
-    needsMedium: true,
-    run: read,
-    source,
-    tool: "sg_dd",
-  });
-}
+type Kind = Pick<
+  CommandOptions,
+  "name" | "units" | "access" | "writes" | "run"
+>;
+const READING: Kind = {
+  name: "READ",
+  units: UNIT_MEDIA,
+  access: ACCESS_READ,
+  run: read,
+};
+const WRITING: Kind = {
+  name: "WRITE",
+  units: UNIT_DISK,
+  access: ACCESS_WRITE,
+  writes: true,
+  run: write,
+};
 
-function writing(length: number, opcode: number, source: string): CommandSpec {
+function define(
+  kind: Kind,
+  length: number,
+  opcode: number,
+  source: string,
+): CommandSpec {
   return defineCommand({
-    name: `WRITE (${length})`,
+    ...kind,
+    name: `${kind.name} (${length})`,
     opcode,
     length,
     fields: FIELDS[length],
     ignored: IGNORED[length],
-    units: UNIT_DISK,
-    access: ACCESS_WRITE,
     needsMedium: true,
-    writes: true,
-    run: write,
     source,
     tool: "sg_dd",
   });
@@ -186,12 +178,12 @@ function writing(length: number, opcode: number, source: string): CommandSpec {
 
 /** READ and WRITE of all lengths. */
 export const TRANSFER_COMMANDS: readonly CommandSpec[] = [
-  reading(6, Op.READ_6, "SBC-3"),
-  reading(10, Op.READ_10, "SBC-4"),
-  reading(12, Op.READ_12, "SBC-4"),
-  reading(16, Op.READ_16, "SBC-4"),
-  writing(6, Op.WRITE_6, "SBC-3"),
-  writing(10, Op.WRITE_10, "SBC-4"),
-  writing(12, Op.WRITE_12, "SBC-4"),
-  writing(16, Op.WRITE_16, "SBC-4"),
+  define(READING, 6, Op.READ_6, "SBC-3"),
+  define(READING, 10, Op.READ_10, "SBC-4"),
+  define(READING, 12, Op.READ_12, "SBC-4"),
+  define(READING, 16, Op.READ_16, "SBC-4"),
+  define(WRITING, 6, Op.WRITE_6, "SBC-3"),
+  define(WRITING, 10, Op.WRITE_10, "SBC-4"),
+  define(WRITING, 12, Op.WRITE_12, "SBC-4"),
+  define(WRITING, 16, Op.WRITE_16, "SBC-4"),
 ];

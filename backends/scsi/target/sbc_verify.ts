@@ -20,7 +20,7 @@ import {
   type CdbField,
   type CommandSpec,
   defineCommand,
-  field,
+  rangeFields,
   UNIT_DISK,
   UNIT_MEDIA,
 } from "./command.ts";
@@ -145,32 +145,7 @@ function* writeAndVerify(task: Task): Script {
 }
 
 const bytchk: CdbField = ["BYTCHK", 1, 2, 2];
-const FIELDS: Readonly<Record<number, readonly CdbField[]>> = {
-  10: [
-    field.protect,
-    field.dpo,
-    bytchk,
-    field.lba32,
-    ["GROUP NUMBER", 6, 4, 5],
-    ["LENGTH", 7, 7, 16],
-  ],
-  12: [
-    field.protect,
-    field.dpo,
-    bytchk,
-    field.lba32,
-    ["LENGTH", 6, 7, 32],
-    ["GROUP NUMBER", 10, 4, 5],
-  ],
-  16: [
-    field.protect,
-    field.dpo,
-    bytchk,
-    field.lba64,
-    ["LENGTH", 10, 7, 32],
-    ["GROUP NUMBER", 14, 5, 6],
-  ],
-};
+const FIELDS = rangeFields(bytchk, "LENGTH");
 
 /** RELADR; a bit of MMC. */
 const IGNORED: Readonly<Record<number, readonly CdbField[]>> = {
@@ -185,49 +160,34 @@ function toolOf(program: string, length: number, opcode: number): string {
   return length === 16 ? `${program} --16` : program;
 }
 
-function verifying(
+function define(
+  writes: boolean,
   length: number,
   opcode: number,
   source: string,
 ): CommandSpec {
   return defineCommand({
-    name: `VERIFY (${length})`,
+    name: `${writes ? "WRITE AND VERIFY" : "VERIFY"} (${length})`,
     opcode,
     length,
     fields: FIELDS[length],
     ignored: IGNORED[length],
-    units: length === 16 ? UNIT_DISK : UNIT_MEDIA,
-    access: ACCESS_READ,
+    units: writes || length === 16 ? UNIT_DISK : UNIT_MEDIA,
+    access: writes ? ACCESS_WRITE : ACCESS_READ,
     needsMedium: true,
-    run: scripted(verify),
+    writes,
+    run: scripted(writes ? writeAndVerify : verify),
     source,
-    tool: toolOf("sg_verify", length, opcode),
-  });
-}
-
-function writing(length: number, opcode: number, source: string): CommandSpec {
-  return defineCommand({
-    name: `WRITE AND VERIFY (${length})`,
-    opcode,
-    length,
-    fields: FIELDS[length],
-    ignored: IGNORED[length],
-    units: UNIT_DISK,
-    access: ACCESS_WRITE,
-    needsMedium: true,
-    writes: true,
-    run: scripted(writeAndVerify),
-    source,
-    tool: toolOf("sg_write_verify", length, opcode),
+    tool: toolOf(writes ? "sg_write_verify" : "sg_verify", length, opcode),
   });
 }
 
 /** VERIFY and WRITE AND VERIFY of all lengths. */
 export const VERIFY_COMMANDS: readonly CommandSpec[] = [
-  verifying(10, Op.VERIFY_10, "SBC-4"),
-  verifying(12, Op.VERIFY_12, "SBC-4"),
-  verifying(16, Op.VERIFY_16, "SBC-4"),
-  writing(10, Op.WRITE_AND_VERIFY_10, "SBC-4"),
-  writing(12, Op.WRITE_AND_VERIFY_12, "SBC-4"),
-  writing(16, Op.WRITE_AND_VERIFY_16, "SBC-4"),
+  define(false, 10, Op.VERIFY_10, "SBC-4"),
+  define(false, 12, Op.VERIFY_12, "SBC-4"),
+  define(false, 16, Op.VERIFY_16, "SBC-4"),
+  define(true, 10, Op.WRITE_AND_VERIFY_10, "SBC-4"),
+  define(true, 12, Op.WRITE_AND_VERIFY_12, "SBC-4"),
+  define(true, 16, Op.WRITE_AND_VERIFY_16, "SBC-4"),
 ];
