@@ -40,14 +40,15 @@ export interface Scenario {
   readonly steps: readonly Step<VtballoonMachine>[];
 }
 
-const HOST_10 = "virtio_pci0: host features: 0x78000037 <EventIdx," +
-  "RingIndirect,0x8000000,0x20,0x10,0x4,StatsVq,MustTellHost>";
+const HOST_10 = "virtio_pci0: host features: 0x7c000037 <EventIdx," +
+  "RingIndirect,0x8000000,0x4000000,0x20,0x10,0x4,StatsVq,MustTellHost>";
 const NEGOTIATED_10 = "virtio_pci0: negotiated features: 0";
-const HOST_13 = "virtio_pci0: host features: 0x78000037 <RingEventIdx," +
-  "RingIndirectDesc,AnyLayout,0x20,0x10,DeflateOnOOM,StatsVq,MustTellHost>";
+const HOST_13 = "virtio_pci0: host features: 0x7c000037 <RingEventIdx," +
+  "RingIndirectDesc,AnyLayout,0x4000000,0x20,0x10,DeflateOnOOM,StatsVq,MustTellHost>";
 const NEGOTIATED_13 = "virtio_pci0: negotiated features: 0x1 <MustTellHost>";
-const HOST_MODERN = "virtio_pci0: host features: 0x130000037 <Version1," +
-  "RingEventIdx,RingIndirectDesc,0x20,0x10,DeflateOnOOM,StatsVq,MustTellHost>";
+const HOST_MODERN = "virtio_pci0: host features: 0x1d34000037 <" +
+  "0x1000000000,0x800000000,0x400000000,Version1," +
+  "RingEventIdx,RingIndirectDesc,0x4000000,0x20,0x10,DeflateOnOOM,StatsVq,MustTellHost>";
 const NEGOTIATED_MODERN = "virtio_pci0: negotiated features: 0x100000001 " +
   "<Version1,MustTellHost>";
 

@@ -9,11 +9,23 @@
  * @module
  */
 
-import { featureMask } from "../../../virtqueue/constants.ts";
+import {
+  featureMask,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_ORDER_PLATFORM,
+  VIRTIO_F_RING_PACKED,
+} from "../../../virtqueue/constants.ts";
 import type { VhostUserModel } from "./vhost_user_pci.ts";
 
-/** Bits of the balloon that the back-end decides about: 0 to 5. */
-const FEATURES = featureMask(0, 1, 2, 3, 4, 5);
+/** `VHOST_F_LOG_ALL`, which this device lets drivers see. */
+const LOG_ALL = 26;
+/** Bits that the back-end decides about: those of the balloon and of all. */
+const FEATURES = featureMask(0, 1, 2, 3, 4, 5) | featureMask(
+  LOG_ALL,
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_ORDER_PLATFORM,
+);
 const CONFIG_SIZE = 16;
 
 /** `virtio-id=5,num_vqs=5,vq_size=128,config_size=16`. */
