@@ -265,7 +265,6 @@ export function mustRefuse(
     const index = view.getUint32(0, true), value = view.getUint32(4, true);
     if (index >= queueCount) return `ring ${index}`;
     if (request === GET_VRING_BASE) return null;
-    if (request === SET_VRING_ENABLE && value > 1) return `enable ${value}`;
     if (request === SET_VRING_BASE && value > 0xffff) return `base ${value}`;
     const isPower = value > 0 && (value & (value - 1)) === 0;
     return request === SET_VRING_NUM && (!isPower || value > 32768)
