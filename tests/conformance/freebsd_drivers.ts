@@ -2,8 +2,9 @@
  * The virtio drivers of FreeBSD in one place: what each of each release asks
  * for, what it is offered, and so what it negotiates.
  *
- * The four profiles are data of the models beside this file, which are driven
- * step by step; docs/freebsd.md has the table that is made of it here.
+ * The profiles are data of the models beside this file, which are driven step by
+ * step. 9.3, 11.0 and 14 are here alone: what they ask for is that of their
+ * generation, but for TOPOLOGY. docs/freebsd.md has the table that is made of it.
  *
  * @module
  */
@@ -15,28 +16,17 @@ import {
 } from "./freebsd/features.ts";
 import {
   FREEBSD_10_4,
+  FREEBSD_11_0,
   FREEBSD_12_1,
   FREEBSD_13_2,
+  FREEBSD_14,
   FREEBSD_15_1,
+  FREEBSD_9_3,
   type FreeBsdRelease,
 } from "./freebsd/releases.ts";
-import {
-  VTBALLOON_10_4,
-  VTBALLOON_12_1,
-  VTBALLOON_13_2,
-  VTBALLOON_15_1,
-} from "./freebsd_balloon/profiles.ts";
-import {
-  VTBLK_10_4,
-  VTBLK_12_1,
-  VTBLK_13_2,
-  VTBLK_15_1,
-} from "./freebsd_blk/profiles.ts";
-import {
-  FEATURE_NAMES,
-  VTNET_FEATURES,
-  VTNET_FEATURES_UNTIL_12,
-} from "./freebsd_net/features.ts";
+import { VTBALLOON_12_1, VTBALLOON_13_2 } from "./freebsd_balloon/profiles.ts";
+import { BlkFeature, VTBLK_12_1, VTBLK_13_2 } from "./freebsd_blk/profiles.ts";
+import { vtnetProfile } from "./freebsd_net/features.ts";
 import { VTSCSI_FEATURES } from "./freebsd_scsi/driver.ts";
 
 /** A driver of a release. */
@@ -50,7 +40,15 @@ export interface DriverProfile {
   readonly names: FeatureNames;
 }
 
-const RELEASES = [FREEBSD_10_4, FREEBSD_12_1, FREEBSD_13_2, FREEBSD_15_1];
+const RELEASES = [
+  FREEBSD_9_3,
+  FREEBSD_10_4,
+  FREEBSD_11_0,
+  FREEBSD_12_1,
+  FREEBSD_13_2,
+  FREEBSD_14,
+  FREEBSD_15_1,
+];
 
 const SCSI_NAMES: FeatureNames = {
   0: "InOut",
@@ -59,22 +57,28 @@ const SCSI_NAMES: FeatureNames = {
   3: "T10PI",
 };
 
-/** All drivers of all releases that there are models of. */
+/** `VTBLK_FEATURES` of 9.3 knows the name of TOPOLOGY, and does not ask for it. */
+const VTBLK_9_3 = VTBLK_12_1.legacyFeatures & ~featureMask(BlkFeature.TOPOLOGY);
+
+/** All drivers of all releases, of which there are two generations. */
 export const DRIVERS: readonly DriverProfile[] = [
-  ...[VTBLK_10_4, VTBLK_12_1, VTBLK_13_2, VTBLK_15_1].map((profile) => ({
-    driver: "virtio_blk" as const,
-    release: profile.release,
-    asks: { legacy: profile.legacyFeatures, modern: profile.modernFeatures },
-    names: profile.featureNames,
-  })),
   ...RELEASES.map((release) => {
-    const asked = release.modernPci ? VTNET_FEATURES : VTNET_FEATURES_UNTIL_12;
+    const { legacyFeatures, modernFeatures, featureNames } = release.modernPci
+      ? VTBLK_13_2
+      : VTBLK_12_1;
     return {
-      driver: "vtnet" as const,
+      driver: "virtio_blk" as const,
       release,
-      asks: { legacy: asked, modern: asked },
-      names: FEATURE_NAMES,
+      asks: {
+        legacy: release === FREEBSD_9_3 ? VTBLK_9_3 : legacyFeatures,
+        modern: modernFeatures,
+      },
+      names: featureNames,
     };
+  }),
+  ...RELEASES.map((release) => {
+    const { names, ...asks } = vtnetProfile(release.modernPci);
+    return { driver: "vtnet" as const, release, asks, names };
   }),
   ...RELEASES.map((release) => ({
     driver: "virtio_scsi" as const,
@@ -82,14 +86,17 @@ export const DRIVERS: readonly DriverProfile[] = [
     asks: { legacy: VTSCSI_FEATURES, modern: VTSCSI_FEATURES },
     names: SCSI_NAMES,
   })),
-  ...[VTBALLOON_10_4, VTBALLOON_12_1, VTBALLOON_13_2, VTBALLOON_15_1].map(
-    ({ release, features, featureNames }) => ({
+  ...RELEASES.map((release) => {
+    const { features, featureNames } = release.modernPci
+      ? VTBALLOON_13_2
+      : VTBALLOON_12_1;
+    return {
       driver: "virtio_balloon" as const,
       release,
       asks: { legacy: features, modern: features },
       names: featureNames,
-    }),
-  ),
+    };
+  }),
 ];
 
 /** INDIRECT_DESC and EVENT_IDX, which every device has. */

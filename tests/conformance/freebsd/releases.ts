@@ -62,11 +62,17 @@ const SINCE_13 = {
   acknowledgesAfterDetach: true,
 } as const;
 
+/** FreeBSD 9.3: its features are known, its drivers are not simulated. */
+export const FREEBSD_9_3: FreeBsdRelease = { name: "9.3", ...UNTIL_12 };
 /** FreeBSD 10.4. */
 export const FREEBSD_10_4: FreeBsdRelease = { name: "10.4", ...UNTIL_12 };
+/** FreeBSD 11.0: as 9.3. */
+export const FREEBSD_11_0: FreeBsdRelease = { name: "11.0", ...UNTIL_12 };
 /** FreeBSD 12.1. */
 export const FREEBSD_12_1: FreeBsdRelease = { name: "12.1", ...UNTIL_12 };
 /** FreeBSD 13.2. */
 export const FREEBSD_13_2: FreeBsdRelease = { name: "13.2", ...SINCE_13 };
+/** FreeBSD 14: what 13.2 and 15.1, before and after it, have in common. */
+export const FREEBSD_14: FreeBsdRelease = { name: "14", ...SINCE_13 };
 /** FreeBSD 15.1. */
 export const FREEBSD_15_1: FreeBsdRelease = { name: "15.1", ...SINCE_13 };

@@ -25,15 +25,11 @@ import {
 import { kassert } from "../freebsd/kernel.ts";
 import { SgList } from "../freebsd/memory.ts";
 import type { FreeBsdRelease } from "../freebsd/releases.ts";
+import type { FeatureNames } from "../freebsd/features.ts";
 import type { VirtioChild, VirtioPci } from "../freebsd/virtio_pci.ts";
 import type { Virtqueue } from "../freebsd/virtqueue.ts";
 import { execControl } from "./control.ts";
-import {
-  FEATURE_NAMES,
-  NetBit,
-  VTNET_FEATURES,
-  VTNET_FEATURES_UNTIL_12,
-} from "./features.ts";
+import { NetBit, vtnetProfile } from "./features.ts";
 
 /** `MCLBYTES`. */
 const CLUSTER = 2048;
@@ -62,7 +58,7 @@ export interface Received {
 /** `struct vtnet_softc`. */
 export class Vtnet implements VirtioChild {
   readonly name = "vtnet0";
-  readonly featureNames = FEATURE_NAMES;
+  readonly featureNames: FeatureNames;
   /** `IF_LLADDR`. */
   mac: readonly number[] = [0x58, 0x9c, 0xfc, 0, 0, 1];
   /** `IFF_PROMISC`, `IFF_ALLMULTI`. */
@@ -101,6 +97,7 @@ export class Vtnet implements VirtioChild {
   constructor(cpus: number, { modernPci }: FreeBsdRelease) {
     this.#cpus = cpus;
     this.#until12 = !modernPci;
+    this.featureNames = vtnetProfile(modernPci).names;
   }
 
   /** `vtnrx_vq`. */
@@ -298,9 +295,8 @@ export class Vtnet implements VirtioChild {
   /** `vtnet_negotiate_features` and `vtnet_setup_features`. */
   async #setupFeatures(): Promise<number> {
     const bus = this.#bus;
-    this.#features = await bus.negotiateFeatures(
-      this.#until12 ? VTNET_FEATURES_UNTIL_12 : VTNET_FEATURES,
-    );
+    const { legacy, modern } = vtnetProfile(!this.#until12);
+    this.#features = await bus.negotiateFeatures(bus.modern ? modern : legacy);
     const error = await bus.finalizeFeatures();
     if (error !== 0) return error;
     this.headerSize = this.modern || this.mergeable ? 12 : 10;

@@ -2,7 +2,8 @@
  * Feature bits of vtnet(4).
  *
  * Source: `sys/dev/virtio/network/if_vtnet.c` (`vtnet_feature_desc`) and
- * `if_vtnetvar.h` (`VTNET_COMMON_FEATURES`).
+ * `if_vtnetvar.h` (`VTNET_COMMON_FEATURES`), of the same four releases as the
+ * other drivers, and of 9.3 and 11.0, which are as 10.4 and 12.1.
  *
  * @module
  */
@@ -37,8 +38,8 @@ export const NetBit = {
   SPEED_DUPLEX: 63,
 } as const;
 
-/** `VTNET_COMMON_FEATURES`, since 13. */
-export const VTNET_FEATURES: bigint = featureMask(
+/** `VTNET_MODERN_FEATURES`, since 13. */
+const VTNET_FEATURES: bigint = featureMask(
   ...Object.values(NetBit),
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_INDIRECT_DESC,
@@ -52,12 +53,40 @@ const SINCE_13: bigint = featureMask(
 );
 const GSO = 6;
 
-/** `VTNET_FEATURES` until 12: an old bit for all of TSO was asked for, too. */
-export const VTNET_FEATURES_UNTIL_12: bigint = (VTNET_FEATURES & ~SINCE_13) |
-  featureMask(GSO);
+/** `VTNET_LEGACY_FEATURES`, since 13: an old bit for all of TSO, too. */
+const VTNET_LEGACY_FEATURES: bigint = VTNET_FEATURES | featureMask(GSO);
 
-/** `vtnet_feature_desc`. */
-export const FEATURE_NAMES: FeatureNames = {
+/** `VTNET_FEATURES` until 12. */
+const VTNET_FEATURES_UNTIL_12: bigint = VTNET_LEGACY_FEATURES &
+  ~SINCE_13;
+
+/** `vtnet_feature_desc` until 12. */
+const FEATURE_NAMES_UNTIL_12: FeatureNames = {
+  0: "TxChecksum",
+  1: "RxChecksum",
+  5: "MacAddress",
+  6: "TxAllGSO",
+  7: "RxTSOv4",
+  8: "RxTSOv6",
+  9: "RxECN",
+  10: "RxUFO",
+  11: "TxTSOv4",
+  12: "TxTSOv6",
+  13: "TxTSOECN",
+  14: "TxUFO",
+  15: "MrgRxBuf",
+  16: "Status",
+  17: "ControlVq",
+  18: "RxMode",
+  19: "VLanFilter",
+  20: "RxModeExtra",
+  21: "GuestAnnounce",
+  22: "Multiqueue",
+  23: "SetMacAddress",
+};
+
+/** `vtnet_feature_desc` since 13. */
+const FEATURE_NAMES: FeatureNames = {
   0: "TxChecksum",
   1: "RxChecksum",
   2: "CtrlRxOffloads",
@@ -82,3 +111,25 @@ export const FEATURE_NAMES: FeatureNames = {
   23: "CtrlMacAddr",
   63: "SpeedDuplex",
 };
+
+/** What vtnet(4) of a generation asks for, and what it calls its features. */
+export interface VtnetProfile {
+  readonly legacy: bigint;
+  readonly modern: bigint;
+  readonly names: FeatureNames;
+}
+
+/** @param modernPci since 13 */
+export function vtnetProfile(modernPci: boolean): VtnetProfile {
+  return modernPci
+    ? {
+      legacy: VTNET_LEGACY_FEATURES,
+      modern: VTNET_FEATURES,
+      names: FEATURE_NAMES,
+    }
+    : {
+      legacy: VTNET_FEATURES_UNTIL_12,
+      modern: 0n,
+      names: FEATURE_NAMES_UNTIL_12,
+    };
+}

@@ -8,8 +8,11 @@
  * since it writes to it. An image that would use a screen is told in its copy to
  * use the serial console: a line of `/boot/defaults/loader.conf` is a comment of
  * the same length as the line wanted. A kernel takes its environment from QEMU's
- * command line (`sys/x86/xen/pv.c`): words set apart by blanks or commas, each a
- * variable; no flags such as `-s`, no comma in a value.
+ * command line (`xen_pvh_parse_preload_data` of `sys/x86/xen/pv.c`, which gives
+ * it to `boot_parse_cmdline_delim` of `sys/kern/subr_boot.c`): words set apart by
+ * commas in every release, by blanks as well in newer ones, each a variable. What
+ * flags such as `-s` say is lost, a value has no comma and no blank, and of two
+ * values of a variable the kernel finds the first (`_getenv_static_from`).
  *
  * @module
  */
@@ -326,14 +329,18 @@ export function mountFrom(path: string, device: string): string | null {
  * its three seconds, because an emulated machine is slow.
  *
  * @param root value of `vfs.root.mountfrom`
- * @param more words of the caller, which win
+ * @param more words of the caller, which win: theirs are in the place of ours
  */
 export function kernelArguments(root: string | null, more: string): string {
-  return [
+  const words = more.split(/[\s,]+/).filter(Boolean);
+  const name = (word: string) => word.split("=")[0];
+  const theirs = new Set(words.map(name));
+  const ours = [
     "boot_serial=YES",
     "hw.uart.console=io:0x3f8",
     "vfs.mountroot.timeout=120",
     ...(root === null ? [] : [`vfs.root.mountfrom=${root}`]),
-    ...(more.trim() === "" ? [] : [more.trim()]),
-  ].join(" ");
+  ];
+  return [...ours.filter((word) => !theirs.has(name(word))), ...words]
+    .join(",");
 }
