@@ -5,6 +5,7 @@
  */
 
 import type { Manner } from "./clients.ts";
+import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { ChildProcess, waitForListener } from "../support/process.ts";
 import { COMMAND_ARGUMENTS } from "../support/vhostd.ts";
 import { findQemu } from "../guest/rig/qemu.ts";
@@ -117,7 +118,10 @@ export function vhostdScsi(name = "vhostd scsi", keys = ""): Backend {
   };
 }
 
-/** qemu-storage-daemon with `aio=io_uring`. */
+/** How the daemon does I/O: with threads where the kernel has no io_uring. */
+export const DAEMON_AIO: string = IoUring.supported() ? "io_uring" : "threads";
+
+/** qemu-storage-daemon with {@linkcode DAEMON_AIO}. */
 export function storageDaemon(name: string, iothread: boolean): Backend {
   return {
     name,
@@ -131,7 +135,7 @@ export function storageDaemon(name: string, iothread: boolean): Backend {
         "--blockdev",
         medium === "null"
           ? `driver=null-co,node-name=file,size=${size},read-zeroes=off`
-          : `driver=file,node-name=file,filename=${image},aio=io_uring,` +
+          : `driver=file,node-name=file,filename=${image},aio=${DAEMON_AIO},` +
             `cache.direct=${direct},discard=unmap,locking=off`,
         "--blockdev",
         "driver=raw,node-name=disk,file=file,discard=unmap",

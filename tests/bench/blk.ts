@@ -11,6 +11,7 @@ import { type ChildProcess, runCommand } from "../support/process.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import {
   type Backend,
+  DAEMON_AIO,
   type Disk,
   type Medium,
   storageDaemon,
@@ -240,6 +241,9 @@ async function main(): Promise<number> {
       ]
       : []),
   ];
+  if (args.peers && DAEMON_AIO !== "io_uring") {
+    console.log(`No io_uring here: qemu-storage-daemon has aio=${DAEMON_AIO}`);
+  }
   using directory = TemporaryDirectory.make("bench");
   const tmpfs = Deno.makeTempDirSync({ dir: "/dev/shm", prefix: "vhostd-" });
   const results: CaseResult[] = [];

@@ -58,7 +58,7 @@ export class ConsoleError extends Error {
 export interface ConsoleOptions {
   /** A word for messages and for the transcript's file name. */
   name?: string;
-  /** The limit of a wait in milliseconds where it names none (10,000). */
+  /** The limit of a wait in milliseconds where it names none (30,000). */
   timeout?: number;
   /** The shell's prompt, for `run` and `waitForPrompt` (`/[#$] $/`). */
   prompt?: Pattern;
@@ -98,7 +98,7 @@ export interface ConsoleStreams {
   readonly writable: WritableStream<Uint8Array> | null;
 }
 
-const DEFAULT_TIMEOUT = 10_000;
+const DEFAULT_TIMEOUT = 30_000;
 const DEFAULT_PROMPT = /[#$] $/;
 
 /** The longest line that common line editors take whole. */

@@ -37,7 +37,7 @@ export function inNamespace(name: string, file: string): boolean {
       stdin: "null",
       stdout: "piped",
       stderr: "piped",
-      signal: AbortSignal.timeout(240_000),
+      signal: AbortSignal.timeout(480_000),
     });
     const { code, stdout, stderr } = await command.output();
     const decoder = new TextDecoder();
