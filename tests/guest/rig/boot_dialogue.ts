@@ -150,6 +150,8 @@ class Dialogue {
         }
         return false;
       case "loader-prompt":
+        // With console=vidconsole -h makes the serial port the second console
+        // (bi_getboothowto): the kernel's messages and getty(8) are there.
         if (this.#loaderStopped) await this.#console.send("boot -h\r");
         return false;
       case "choose-shell":

@@ -136,8 +136,10 @@ Deno.test("freebsd: diskinfo -v", () => {
 \t63          \t# Sectors according to firmware.
 \t            \t# Disk descr.
 \tscenario-blk\t# Disk ident.
+\tvtblk1      \t# Attachment
 \tYes         \t# TRIM/UNMAP support
 \tUnknown     \t# Rotation rate in RPM
+
 `;
   const facts = parseDiskinfo(text);
   assertEquals(
@@ -146,6 +148,22 @@ Deno.test("freebsd: diskinfo -v", () => {
     ["512", "268435456", "scenario-blk", "Yes"],
   );
   assertEquals(facts.get("Disk descr"), "");
+});
+
+Deno.test("freebsd: diskinfo -v until 11 has neither TRIM nor a description", () => {
+  const text = `/dev/da1
+\t512         \t# sectorsize
+\t268435456   \t# mediasize in bytes (256M)
+\t524288      \t# mediasize in sectors
+\t0           \t# stripesize
+\t0           \t# stripeoffset
+\tscenario-scsi\t# Disk ident.
+
+`;
+  const facts = parseDiskinfo(text);
+  assertEquals(facts.get("mediasize in bytes"), "268435456");
+  assertEquals(facts.get("Disk ident"), "scenario-scsi");
+  assertEquals(facts.has("TRIM/UNMAP support"), false);
 });
 
 Deno.test("freebsd: pciconf of now and until 13", () => {

@@ -22,6 +22,10 @@ const RELEASE = "15.0-RELEASE";
 /**
  * The images for continuous integration: a serial console, and root without a
  * password. The second name is that of releases with one file system alone.
+ *
+ * Names, folders and checksums are those of `release/Makefile.vm`
+ * (`cloud-install-BASIC-CI`) and `release/Makefile.mirrors` (`ci-images-stage`),
+ * the console that of `release/tools/basic-ci.conf`.
  */
 export const FREEBSD_IMAGES: FreeBsdImages = {
   release: RELEASE,

@@ -145,9 +145,9 @@ export function freeBsd(rootOn: "blk" | "scsi" | null): System {
       },
       {
         command: `camcontrol modepage ${name(disk)} -m 8`,
-        answer: /WCE:\s+1/,
-        // The names of its fields are in a file of /usr/share/misc.
-        lacks: /scsi_modes/,
+        // Without /usr/share/misc/scsi_modes there are no names, but the page's
+        // bytes behind its header; WCE is bit 2 of the first.
+        answer: /\bWCE: +1\b|^[0-9a-f][4-7c-f](?: [0-9a-f]{2}){7}\b/,
       },
       {
         command: `camcontrol readcap ${name(disk)}`,

@@ -59,8 +59,6 @@ export interface DiskFacts {
 export interface ScsiQuestion {
   readonly command: string;
   readonly answer: RegExp;
-  /** What it says where it lacks a file; then the question is left out. */
-  readonly lacks?: RegExp;
 }
 
 /** A subject that some systems have tools for; a tool that is missing skips it. */
