@@ -7,9 +7,9 @@
 import { Bytes } from "../engine/bytes.ts";
 import { comparable, equalBytes } from "../engine/equal.ts";
 import type { Observer, Target } from "../engine/target.ts";
-import { FuzzMemory, GUARD } from "../memory/fuzz_memory.ts";
+import type { FuzzMemory } from "../memory/fuzz_memory.ts";
+import { mapMemory } from "../memory/mapped_memory.ts";
 import { installRacingReads } from "../memory/racing_reads.ts";
-import { mapAnonymous } from "../../../sys/mapping.ts";
 import { Disk, VARIANTS } from "./disks.ts";
 import { BlkModel } from "./model.ts";
 import { RECORD, REGIONS, Run } from "./run.ts";
@@ -42,14 +42,7 @@ export class BlkTarget implements Target {
   /** Makes memory and disks. */
   constructor() {
     installRacingReads();
-    this.#memory = new FuzzMemory(
-      REGIONS.map(([guestAddress, size]) => {
-        const mapping = this.#stack.use(mapAnonymous(size + 2 * GUARD));
-        const guarded = new Uint8Array(mapping.buffer);
-        const hostAddress = mapping.address + GUARD;
-        return { guestAddress, size, guarded, hostAddress };
-      }),
-    );
+    this.#memory = mapMemory(this.#stack, REGIONS);
     this.#shared = this.#memory.share();
     this.#disks = VARIANTS.map((variant) => {
       const disk = this.#stack.use(new Disk(variant, this.#shared));

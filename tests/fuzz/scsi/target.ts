@@ -6,9 +6,9 @@
 
 import { Bytes } from "../engine/bytes.ts";
 import type { Observer, Target } from "../engine/target.ts";
-import { FuzzMemory, GUARD } from "../memory/fuzz_memory.ts";
+import type { FuzzMemory } from "../memory/fuzz_memory.ts";
+import { mapMemory } from "../memory/mapped_memory.ts";
 import { installRacingReads } from "../memory/racing_reads.ts";
-import { mapAnonymous } from "../../../sys/mapping.ts";
 import { REGIONS } from "./hosts.ts";
 import { RECORD, Run } from "./run.ts";
 import { SCSI_SEEDS } from "./seeds.ts";
@@ -30,14 +30,7 @@ export class ScsiTarget implements Target {
   /** Makes memory and images. */
   constructor() {
     installRacingReads();
-    this.#memory = new FuzzMemory(
-      REGIONS.map(([guestAddress, size]) => {
-        const mapping = this.#stack.use(mapAnonymous(size + 2 * GUARD));
-        const guarded = new Uint8Array(mapping.buffer);
-        const hostAddress = mapping.address + GUARD;
-        return { guestAddress, size, guarded, hostAddress };
-      }),
-    );
+    this.#memory = mapMemory(this.#stack, REGIONS);
     this.#shared = this.#memory.share();
   }
 
