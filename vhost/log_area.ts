@@ -17,22 +17,16 @@ import type { OwnedFd } from "../sys/fd.ts";
 import { mapFile, type Mapping } from "../sys/mapping.ts";
 import { sealAgainstShrinking } from "../sys/memfd.ts";
 import { dirtyLogSize } from "../virtqueue/dirty_log.ts";
-import {
-  hasFeature,
-  VIRTIO_F_EVENT_IDX,
-  VIRTIO_F_RING_PACKED,
-} from "../virtqueue/constants.ts";
+import { hasFeature, VIRTIO_F_EVENT_IDX } from "../virtqueue/constants.ts";
 import type { MappedLog } from "./data_plane.ts";
 import { ProtocolError } from "./errors.ts";
 import type { LogDescription } from "./message.ts";
+import { ringsArePacked } from "./rings.ts";
 import type { SessionState } from "./state.ts";
 import { ringLengths, type Vring } from "./vring.ts";
 
 /** Largest log in bytes: that of 128 TiB of guest addresses. */
 const MAX_LOG_SIZE = 2 ** 32;
-
-/** Bytes of the device event suppression structure of a packed ring. */
-const PACKED_EVENT = 4;
 
 /** A log that a front-end brought. */
 export class LogArea implements MappedLog {
@@ -129,11 +123,9 @@ export function loggedRing(
 ): Logged {
   const eventIdx = hasFeature(state.features, VIRTIO_F_EVENT_IDX);
   // Of a packed ring this is the device event; its descriptors are in a region.
-  const length = hasFeature(state.features, VIRTIO_F_RING_PACKED)
-    ? PACKED_EVENT
-    : ringLengths(ring.size, eventIdx).used;
+  const { used } = ringLengths(ring.size, eventIdx, ringsArePacked(state));
   return {
-    end: usedLog < 0 ? 0 : usedLog + length,
+    end: usedLog < 0 ? 0 : usedLog + used,
     what: `the used ring of ring ${ring.index}`,
   };
 }
@@ -175,4 +167,15 @@ export async function dropLog(state: SessionState): Promise<void> {
   state.logArea = null;
   await applyLog(state);
   logArea?.release();
+}
+
+/** Has another descriptor signalled when the log is written; `null`: none. */
+export async function replaceLogFd(
+  state: SessionState,
+  fd: OwnedFd | null,
+): Promise<void> {
+  const old = state.logFd;
+  state.logFd = fd;
+  await state.plane.setLogFd(fd?.fd ?? -1);
+  old?.close();
 }

@@ -30,7 +30,7 @@ import { MEMORY_HANDLERS, removeRegion } from "./handlers/memory.ts";
 import { NET_HANDLERS } from "./handlers/net.ts";
 import { NEGOTIATION_HANDLERS } from "./handlers/negotiation.ts";
 import { RING_HANDLERS } from "./handlers/rings.ts";
-import { dropLog } from "./log_area.ts";
+import { dropLog, replaceLogFd } from "./log_area.ts";
 import { encodeReply, encodeU64 } from "./message.ts";
 import { stopRing } from "./rings.ts";
 import { type SessionLog, SessionState } from "./state.ts";
@@ -62,13 +62,6 @@ const UNANSWERABLE: ReadonlySet<number> = new Set([
 
 const SUCCESS = encodeU64(0n);
 const FAILURE = encodeU64(1n);
-
-/** Nobody is told of the log any more. */
-async function dropLogFd(state: SessionState): Promise<void> {
-  await state.plane.setLogFd(-1);
-  state.logFd?.close();
-  state.logFd = null;
-}
 
 /** Lines about refused and ignored messages that a session writes at most. */
 const MAX_COMPLAINTS = 32;
@@ -317,7 +310,7 @@ export class Session implements DataPlaneEvents {
     }
     if (failures.length === 0) {
       await attempt(() => dropLog(state));
-      if (state.logFd !== null) await attempt(() => dropLogFd(state));
+      if (state.logFd !== null) await attempt(() => replaceLogFd(state, null));
     }
     if (failures.length === 0) state.inflight?.release();
     await attempt(() => state.channel.detach());

@@ -6,7 +6,12 @@
 
 import type { Message } from "../connection.ts";
 import { FrontEndMessage, ProtocolFeature } from "../constants.ts";
-import { applyLog, LogArea, requireRoomForAll } from "../log_area.ts";
+import {
+  applyLog,
+  LogArea,
+  replaceLogFd,
+  requireRoomForAll,
+} from "../log_area.ts";
 import { decodeEmpty, decodeLog } from "../message.ts";
 import { startWaiting } from "../rings.ts";
 import type { SessionState } from "../state.ts";
@@ -39,11 +44,7 @@ async function setLogBase(
 
 async function setLogFd(state: SessionState, message: Message): Promise<void> {
   decodeEmpty(message.request, message.payload);
-  const fd = takeEventFd(message);
-  const old = state.logFd;
-  state.logFd = fd;
-  await state.plane.setLogFd(fd.fd);
-  old?.close();
+  await replaceLogFd(state, takeEventFd(message));
 }
 
 /** Handlers of this theme. */

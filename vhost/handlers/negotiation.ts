@@ -94,9 +94,9 @@ function resetOwner(state: SessionState, message: Message): void {
 }
 
 /**
- * All rings are stopped and disabled, logging ends, the device starts anew. Memory, owner,
- * protocol features (and bit 30), call and error descriptors stay: front-ends
- * hand these over at connect, not again after a reset.
+ * All rings are stopped and disabled, logging ends, the device starts anew.
+ * Memory, owner, protocol features (and bit 30), call and error descriptors stay:
+ * front-ends hand these over at connect, not again after a reset.
  */
 async function resetDevice(
   state: SessionState,
