@@ -5,11 +5,12 @@
  * -------------------
  * Every Worker has a device object of its own over the same options; rings are
  * dealt out by index, those together that belong together. What one object tells
- * the others (a network driver's commands, say) goes by way of this thread. What concerns the device as a whole (memory, features,
- * configuration, reset, commands) is told to all Workers, one after the other,
- * the first one first; it is the one that is asked about the configuration. The
- * devices are activated, all of them, before the first ring runs on any, and
- * deactivated, the first one last, when the last ring has stopped.
+ * the others (a network driver's commands, say) goes by way of this thread. What
+ * concerns the device as a whole (memory, features, configuration, reset,
+ * commands) is told to all Workers, one after the other, the first one first; it
+ * is the one that is asked about the configuration. The devices are activated,
+ * all of them, before the first ring runs on any, and deactivated, the first one
+ * last, when the last ring has stopped.
  *
  * Words of the configuration space that a device only looks up lie in memory
  * that all threads share, and are written here: a Worker that is woken for each
@@ -32,6 +33,7 @@ import type {
   RingSetup,
 } from "../vhost/data_plane.ts";
 import {
+  featureMask,
   VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_IN_ORDER,
@@ -398,17 +400,16 @@ function transportFeatures(options: WorkerPlaneOptions): bigint {
   const { eventIdx = true, indirect = true, packed = true, inOrder = true } =
     options;
   // Rings are accessed with fences, so the platform's ordering is kept.
-  let features = bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_F_ANY_LAYOUT) |
-    bit(VIRTIO_F_ORDER_PLATFORM);
-  if (packed) features |= bit(VIRTIO_F_RING_PACKED);
-  if (inOrder) features |= bit(VIRTIO_F_IN_ORDER);
-  if (eventIdx) features |= bit(VIRTIO_F_EVENT_IDX);
-  if (indirect) features |= bit(VIRTIO_F_INDIRECT_DESC);
+  let features = featureMask(
+    VIRTIO_F_VERSION_1,
+    VIRTIO_F_ANY_LAYOUT,
+    VIRTIO_F_ORDER_PLATFORM,
+  );
+  if (packed) features |= featureMask(VIRTIO_F_RING_PACKED);
+  if (inOrder) features |= featureMask(VIRTIO_F_IN_ORDER);
+  if (eventIdx) features |= featureMask(VIRTIO_F_EVENT_IDX);
+  if (indirect) features |= featureMask(VIRTIO_F_INDIRECT_DESC);
   return features;
-}
-
-function bit(number: number): bigint {
-  return 1n << BigInt(number);
 }
 
 function addressOf(region: MappedRegion): RegionAddress {

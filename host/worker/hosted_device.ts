@@ -26,6 +26,7 @@ import { signalEventFd } from "../../sys/eventfd.ts";
 import { detachMemory, viewMemory } from "../../sys/mapping.ts";
 import type { MappedLog, RingSetup } from "../../vhost/data_plane.ts";
 import {
+  hasFeature,
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_IN_ORDER,
   VIRTIO_F_INDIRECT_DESC,
@@ -153,7 +154,8 @@ export class HostedDevice implements Disposable {
     // A predecessor may have died between publishing and notifying: one
     // notification too many is harmless, one too few stalls the driver.
     // A tracked packed ring may be anywhere, also back at its start.
-    const anywhere = tracked !== null && this.#has(VIRTIO_F_RING_PACKED);
+    const anywhere = tracked !== null &&
+      hasFeature(this.#features, VIRTIO_F_RING_PACKED);
     if (ring.queue.position !== 0 || anywhere) ring.notify();
     this.#loop.waiter.flush();
   }
@@ -172,9 +174,9 @@ export class HostedDevice implements Disposable {
       availableRing,
       usedRing,
       position,
-      eventIdx: this.#has(VIRTIO_F_EVENT_IDX),
-      indirect: this.#has(VIRTIO_F_INDIRECT_DESC),
-      inOrder: this.#has(VIRTIO_F_IN_ORDER),
+      eventIdx: hasFeature(this.#features, VIRTIO_F_EVENT_IDX),
+      indirect: hasFeature(this.#features, VIRTIO_F_INDIRECT_DESC),
+      inOrder: hasFeature(this.#features, VIRTIO_F_IN_ORDER),
       maxSegments: this.device.maxSegments,
       alwaysNotify: this.device.alwaysNotify,
       slots: this.#slotsPerQueue,
@@ -182,7 +184,7 @@ export class HostedDevice implements Disposable {
     };
     const area = tracked === null ? null : new Uint8Array(tracked);
     const heads = setup.inflight?.heads ?? 0;
-    if (this.#has(VIRTIO_F_RING_PACKED)) {
+    if (hasFeature(this.#features, VIRTIO_F_RING_PACKED)) {
       const inflight = area === null ? null : new PackedInflight(area, heads);
       return new PackedQueue({ ...options, inflight });
     }
@@ -409,11 +411,6 @@ export class HostedDevice implements Disposable {
     this.#dirtyLog = this.#logMemory = null;
     for (const fd of [...this.#watched.keys()]) this.watch(fd, null);
     this.#forget();
-  }
-
-  /** Whether the driver acknowledged a feature. */
-  #has(bit: number): boolean {
-    return (this.#features & (1n << BigInt(bit))) !== 0n;
   }
 
   #kicked(ring: Ring): void {
