@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { GuestMemory } from "./memory.ts";
 import { PackedQueue, type PackedQueueOptions } from "./packed_queue.ts";
-import { QueueError } from "./queue_error.ts";
+import { assertMisuse } from "./testing/misuse.ts";
 import { type FakeDriverOptions, FakeMemory } from "./testing/driver.ts";
 import {
   FakePackedDriver,
@@ -33,10 +33,6 @@ function rig(
 /** A readable buffer that the driver offers raw. */
 function buffer(changes: Partial<RawPackedDescriptor> = {}) {
   return { address: DATA, length: 16, ...changes };
-}
-
-function assertMisuse(kind: string, act: () => void): void {
-  assertEquals(assertThrows(act, QueueError).kind, kind);
 }
 
 Deno.test("a request goes to the device and its answer to the driver", () => {

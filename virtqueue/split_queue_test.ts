@@ -1,6 +1,7 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { GuestMemory } from "./memory.ts";
-import { QueueError, type SplitQueue } from "./split_queue.ts";
+import type { SplitQueue } from "./split_queue.ts";
+import { assertMisuse } from "./testing/misuse.ts";
 import {
   FakeDriver,
   type FakeDriverOptions,
@@ -28,10 +29,6 @@ function takeHeads(queue: SplitQueue): number[] {
     heads.push(chain.head);
   }
   return heads;
-}
-
-function assertMisuse(kind: string, act: () => void): void {
-  assertEquals(assertThrows(act, QueueError).kind, kind);
 }
 
 Deno.test("a request goes to the device and its answer to the driver", () => {

@@ -1,7 +1,8 @@
 /** Chains that a device gives back. */
 
-import { assertEquals, assertThrows } from "@std/assert";
-import { QueueError, type SplitQueue } from "./split_queue.ts";
+import { assertEquals } from "@std/assert";
+import type { SplitQueue } from "./split_queue.ts";
+import { assertMisuse } from "./testing/misuse.ts";
 import {
   FakeDriver,
   type FakeDriverOptions,
@@ -15,10 +16,6 @@ function rig(
   const memory = new FakeMemory([{ guestAddress: 0, bytes: 16384 }]);
   const driver = new FakeDriver(memory, { size: 4, ...options });
   return { driver, queue: startQueue(driver) };
-}
-
-function assertMisuse(kind: string, act: () => void): void {
-  assertEquals(assertThrows(act, QueueError).kind, kind);
 }
 
 Deno.test("untake() gives back, and the same chains come again in order", () => {
