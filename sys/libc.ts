@@ -146,6 +146,8 @@ export const SYMBOLS = {
   },
   // int munmap(void *addr, size_t length);
   munmap: { parameters: ["u64", "u64"], result: "i32" },
+  // int madvise(void *addr, size_t length, int advice);
+  madvise: { parameters: ["u64", "u64", "i32"], result: "i32" },
 
   // --- sockets -------------------------------------------------------------
   // int socket(int domain, int type, int protocol);

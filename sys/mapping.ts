@@ -45,6 +45,20 @@ export interface MapAnonymousOptions {
   shared?: boolean;
 }
 
+/**
+ * What the kernel can be told of memory: `huge-pages` asks for fewer and larger
+ * pages where there are some (of memfds only where
+ * /sys/kernel/mm/transparent_hugepage/shmem_enabled is `advise` or more),
+ * `no-dump` leaves the memory out of core dumps.
+ */
+export type MemoryAdvice = "huge-pages" | "no-dump";
+
+/** `MADV_HUGEPAGE` and `MADV_DONTDUMP`. */
+const ADVICE: Readonly<Record<MemoryAdvice, number>> = {
+  "huge-pages": 14,
+  "no-dump": 16,
+};
+
 /** A part of the address space, as one ArrayBuffer. */
 export class Mapping implements Disposable {
   /** Address of the first byte. */
@@ -77,6 +91,22 @@ export class Mapping implements Disposable {
   /** Whether the memory is still mapped. */
   get mapped(): boolean {
     return this.#mapped;
+  }
+
+  /**
+   * Tells the kernel how this memory is used.
+   *
+   * C: `int madvise(void *addr, size_t length, int advice);`
+   *
+   * @returns false where the kernel was built without it, or the memory is of a
+   * kind that it does not apply to: nothing is worse than before then
+   */
+  advise(advice: MemoryAdvice): boolean {
+    return libc().madvise(
+      BigInt(this.#base),
+      BigInt(this.#span),
+      ADVICE[advice],
+    ) === 0;
   }
 
   /**

@@ -6,12 +6,26 @@ import {
   detachMemory,
   mapAnonymous,
   mapFile,
+  type Mapping,
   mappingCount,
   mappingsOf,
   pageSizeOf,
   viewMemory,
 } from "./mapping.ts";
 import { createMemfd } from "./memfd.ts";
+import { readTextFile } from "./proc.ts";
+
+/** There in kernels that were built with transparent huge pages. */
+const HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage";
+
+function exists(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
 
 Deno.test("a mapped file is shared memory", () => {
   using memfd = createMemfd("shared", 3 * 4096);
@@ -83,6 +97,27 @@ Deno.test("a read-only mapping needs a readable descriptor only", () => {
     new TextDecoder().decode(new Uint8Array(mapping.buffer).slice()),
     Deno.readTextFileSync("/etc/passwd"),
   );
+});
+
+/** The flags that /proc/self/smaps shows for a mapping. */
+function flagsOf(mapping: Mapping): string[] {
+  const start = mapping.address.toString(16).padStart(8, "0");
+  const lines = readTextFile("/proc/self/smaps").split("\n");
+  const first = lines.findIndex((line) => line.startsWith(`${start}-`));
+  const flags = lines.slice(first).find((line) => line.startsWith("VmFlags:"));
+  return flags!.split(/\s+/).slice(1);
+}
+
+Deno.test("the kernel is told how memory is used", () => {
+  using memfd = createMemfd("advice", 4 * 2 ** 20);
+  using mapping = mapFile(memfd.fd, { size: 4 * 2 ** 20 });
+  const before = flagsOf(mapping);
+  assert(!before.includes("hg") && !before.includes("dd"), before.join(" "));
+  assert(mapping.advise("no-dump"));
+  assert(flagsOf(mapping).includes("dd"));
+  // A kernel without huge pages says no.
+  assertEquals(mapping.advise("huge-pages"), flagsOf(mapping).includes("hg"));
+  assertEquals(flagsOf(mapping).includes("hg"), exists(HUGE_PAGES));
 });
 
 Deno.test("unmapping detaches the buffer, and happens once", () => {

@@ -232,6 +232,8 @@ function map(
       offset: description.mmapOffset,
       size: description.size,
     });
+    // A guest's memory is its own business, and large.
+    mapping.advise("no-dump");
     const pageSize = pageSizeOf(backing.fd);
     return new GuestRegion(description, mapping, backing, pageSize);
   } catch (cause) {

@@ -31,6 +31,8 @@ const SPARE_SEGMENTS = 4;
 /** Copies longer than this go through a temporary view, shorter ones byte by byte. */
 const SMALL_COPY = 64;
 const TWO_32 = 4294967296;
+// Of this module's own, and so a constant in compiled code.
+const WINDOW_MASK = WINDOW_STEP - 1;
 
 // What #locate found, beside the segment: the offset in its region, and the
 // bytes from there to the end of the segment.
@@ -268,7 +270,7 @@ export class DescriptorChain {
       offset = found[0];
     }
     const window = this.#memory.window(this.regions[segment], offset);
-    const from = offset & (WINDOW_STEP - 1);
+    const from = offset & WINDOW_MASK;
     for (let i = 0; i < count; i++) {
       into[at + i] = window.getUint32(from + 4 * i, true);
     }
@@ -293,7 +295,7 @@ export class DescriptorChain {
     if (segment < 0) return false;
     const offset = found[0];
     const window = this.#memory.window(this.regions[segment], offset);
-    const to = offset & (WINDOW_STEP - 1);
+    const to = offset & WINDOW_MASK;
     for (let i = 0; i < count; i++) {
       window.setUint32(to + 4 * i, from[at + i], true);
     }

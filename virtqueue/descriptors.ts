@@ -29,6 +29,13 @@ import { type GuestMemory, WINDOW_STEP } from "./memory.ts";
 
 const TWO_32 = 4294967296;
 const MAX_LENGTH = 0xffffffff;
+// Compiled code looks up an imported name at each use; one of this module's own
+// is a constant.
+const SIZE = VIRTQ_DESC_SIZE;
+const NEXT = VIRTQ_DESC_F_NEXT;
+const WRITE = VIRTQ_DESC_F_WRITE;
+const INDIRECT = VIRTQ_DESC_F_INDIRECT;
+const WINDOW_MASK = WINDOW_STEP - 1;
 
 /** The chain keeps the rules. */
 export const CHAIN_OK = 0;
@@ -129,21 +136,21 @@ export class DescriptorReader {
     for (;;) {
       if (steps === entries) return CHAIN_LOOP;
       steps++;
-      const at = (base + index * VIRTQ_DESC_SIZE) | 0;
+      const at = (base + index * SIZE) | 0;
       const address = table.getUint32(at, true) +
         table.getUint32(at + 4, true) * TWO_32;
       const length = table.getUint32(at + 8, true);
       const word = table.getUint32(at + 12, true);
-      if ((word & VIRTQ_DESC_F_INDIRECT) !== 0) {
+      if ((word & INDIRECT) !== 0) {
         if (!this.#indirect) return CHAIN_INDIRECT_FEATURE;
         if (inTable) return CHAIN_INDIRECT_NESTED;
-        if ((word & VIRTQ_DESC_F_NEXT) !== 0) return CHAIN_INDIRECT_NEXT;
+        if ((word & NEXT) !== 0) return CHAIN_INDIRECT_NEXT;
         if (!isTableLength(length)) return CHAIN_INDIRECT_SIZE;
         const region = memory.find(address, length);
         if (region >= 0) {
           const offset = address - memory.regionAddress(region);
           table = memory.window(region, offset);
-          base = offset & (WINDOW_STEP - 1);
+          base = offset & WINDOW_MASK;
         } else {
           const copy = this.#copies.take(memory, address, length);
           if (copy === null) return CHAIN_INDIRECT_ADDRESS;
@@ -151,12 +158,12 @@ export class DescriptorReader {
           base = 0;
         }
         inTable = true;
-        entries = length / VIRTQ_DESC_SIZE;
+        entries = length / SIZE;
         index = 0;
         steps = 0;
         continue;
       }
-      if ((word & VIRTQ_DESC_F_WRITE) !== 0) {
+      if ((word & WRITE) !== 0) {
         if (!writable) {
           writable = true;
           readableCount = count;
@@ -171,8 +178,9 @@ export class DescriptorReader {
         buffers++;
         const region = memory.find(address, length);
         if (region >= 0 && count < capacity) {
+          const offset = address - memory.regionAddress(region);
           regions[count] = region;
-          offsets[count] = address - memory.regionAddress(region);
+          offsets[count] = offset;
           lengths[count] = length;
           count++;
         } else {
@@ -183,7 +191,7 @@ export class DescriptorReader {
           readableCount = chain.readableCount;
         }
       }
-      if ((word & VIRTQ_DESC_F_NEXT) === 0) break;
+      if ((word & NEXT) === 0) break;
       index = word >>> 16;
       if (index >= entries) return CHAIN_NEXT;
     }

@@ -109,6 +109,8 @@ export class GuestMemory {
   readonly #views: DataView<ArrayBuffer>[];
   readonly #bytes: Uint8Array<ArrayBuffer>[];
   readonly #windows: DataView<ArrayBuffer>[][];
+  /** The first window of each region: most need no other. */
+  readonly #firstWindows: DataView<ArrayBuffer>[];
   readonly #backings: (RegionBacking | null)[];
   readonly #used: boolean[];
   #count = 0;
@@ -130,6 +132,7 @@ export class GuestMemory {
       EMPTY_BYTES,
     );
     this.#windows = new Array<DataView<ArrayBuffer>[]>(maxRegions).fill([]);
+    this.#firstWindows = this.#views.slice();
     this.#backings = new Array<RegionBacking | null>(maxRegions).fill(null);
     this.#used = new Array<boolean>(maxRegions).fill(false);
   }
@@ -205,6 +208,7 @@ export class GuestMemory {
     this.#views[id] = new DataView(buffer, byteOffset, size);
     this.#bytes[id] = new Uint8Array(buffer, byteOffset, size);
     this.#windows[id] = makeWindows(buffer, byteOffset, size);
+    this.#firstWindows[id] = this.#windows[id][0];
     this.#backings[id] = region.backing ?? null;
     this.#used[id] = true;
     this.#generation++;
@@ -242,6 +246,7 @@ export class GuestMemory {
     this.#views[id] = EMPTY;
     this.#bytes[id] = EMPTY_BYTES;
     this.#windows[id] = [];
+    this.#firstWindows[id] = EMPTY;
     this.#backings[id] = null;
     this.#used[id] = false;
     this.#generation++;
@@ -282,7 +287,9 @@ export class GuestMemory {
    * {@linkcode view}, where offsets can be too large for 32-bit arithmetic.
    */
   window(id: number, offset: number): DataView<ArrayBuffer> {
-    return this.#windows[id][(offset / WINDOW_STEP) | 0];
+    return offset < WINDOW_STEP
+      ? this.#firstWindows[id]
+      : this.#windows[id][(offset / WINDOW_STEP) | 0];
   }
 
   /** Guest physical address of the first byte of a region. */

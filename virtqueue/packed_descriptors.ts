@@ -43,6 +43,15 @@ import { AVAIL_USED } from "./packed_ring.ts";
 
 const TWO_32 = 4294967296;
 const MAX_LENGTH = 0xffffffff;
+// Compiled code looks up an imported name at each use; one of this module's own
+// is a constant.
+const OK = CHAIN_OK;
+const SIZE = VIRTQ_DESC_SIZE;
+const NEXT = VIRTQ_DESC_F_NEXT;
+const WRITE = VIRTQ_DESC_F_WRITE;
+const INDIRECT = VIRTQ_DESC_F_INDIRECT;
+const MARKS = AVAIL_USED;
+const WINDOW_MASK = WINDOW_STEP - 1;
 
 /** The buffer id is beyond the ring: nobody can be answered. */
 export const ID_RANGE = -1;
@@ -162,11 +171,11 @@ export class PackedReader {
     const memory = this.#memory, raw = this.raw;
     const { regions, offsets, lengths, capacity } = chain;
     let table = ring;
-    let at = index * VIRTQ_DESC_SIZE;
+    let at = index * SIZE;
     let left = 0;
     let members = 0;
     let buffers = 0;
-    let fault = CHAIN_OK;
+    let fault = OK;
     let writable = false;
     let readableLength = 0;
     let writableLength = 0;
@@ -180,9 +189,9 @@ export class PackedReader {
       const word = table.getUint32(at + 12, true);
       const flags = word >>> 16;
       const address = low + high * TWO_32;
-      let buffer = fault === CHAIN_OK;
+      let buffer = fault === OK;
       if (left === 0) {
-        if ((flags & AVAIL_USED) !== marks) return RING_WRAP;
+        if ((flags & MARKS) !== marks) return RING_WRAP;
         if (raw !== null) {
           const to = members << 2;
           raw[to] = low;
@@ -192,10 +201,10 @@ export class PackedReader {
         }
         members++;
         this.id = word & 0xffff;
-        if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0 && buffer) {
+        if ((flags & INDIRECT) !== 0 && buffer) {
           buffer = false;
           if (!this.#indirect) fault = CHAIN_INDIRECT_FEATURE;
-          else if (members > 1 || (flags & VIRTQ_DESC_F_NEXT) !== 0) {
+          else if (members > 1 || (flags & NEXT) !== 0) {
             fault = CHAIN_INDIRECT_NEXT;
           } else if (!isTableLength(length)) fault = CHAIN_INDIRECT_SIZE;
           else {
@@ -203,15 +212,15 @@ export class PackedReader {
             if (region >= 0) {
               const offset = address - memory.regionAddress(region);
               table = memory.window(region, offset);
-              at = offset & (WINDOW_STEP - 1);
-              left = length / VIRTQ_DESC_SIZE;
+              at = offset & WINDOW_MASK;
+              left = length / SIZE;
               continue;
             }
             const copy = this.#copies.take(memory, address, length);
             if (copy !== null) {
               table = copy;
               at = 0;
-              left = length / VIRTQ_DESC_SIZE;
+              left = length / SIZE;
               continue;
             }
             fault = CHAIN_INDIRECT_ADDRESS;
@@ -219,7 +228,7 @@ export class PackedReader {
         }
       }
       if (buffer) {
-        if ((flags & VIRTQ_DESC_F_WRITE) !== 0) {
+        if ((flags & WRITE) !== 0) {
           if (!writable) {
             writable = true;
             readableCount = count;
@@ -230,7 +239,7 @@ export class PackedReader {
           readableLength += length;
         }
         if (readableLength + writableLength > MAX_LENGTH) fault = CHAIN_LENGTH;
-        else if (length !== 0 && fault === CHAIN_OK) {
+        else if (length !== 0 && fault === OK) {
           buffers++;
           const region = memory.find(address, length);
           if (region >= 0 && count < capacity) {
@@ -250,16 +259,16 @@ export class PackedReader {
         }
       }
       if (left !== 0) {
-        if (--left === 0 || fault !== CHAIN_OK) break;
-        at += VIRTQ_DESC_SIZE;
+        if (--left === 0 || fault !== OK) break;
+        at += SIZE;
         continue;
       }
-      if ((flags & VIRTQ_DESC_F_NEXT) === 0) break;
+      if ((flags & NEXT) === 0) break;
       if (members === limit) return RING_ENDLESS;
-      at += VIRTQ_DESC_SIZE;
+      at += SIZE;
       if (++index === size) {
         index = at = 0;
-        marks ^= AVAIL_USED;
+        marks ^= MARKS;
       }
     }
     this.count = members;

@@ -79,6 +79,11 @@ const USED_ELEMENT = 8;
 /** Bad entries that one call of `take` looks at. */
 const BAD_BUDGET = 32;
 
+// Compiled code looks up an imported name at each use; one of this module's own
+// is a constant.
+const OK = CHAIN_OK;
+const NO_INTERRUPT = VIRTQ_AVAIL_F_NO_INTERRUPT;
+
 /** Faults of an entry that are not faults of its descriptors. */
 const HEAD_RANGE = -1;
 const HEAD_IN_FLIGHT = -2;
@@ -254,7 +259,7 @@ export class SplitQueue implements RunningQueue {
           fault = this.#reader.read(chain, head);
         }
       }
-      if (fault === CHAIN_OK) {
+      if (fault === OK) {
         const open: OpenChain = chain;
         open.head = head;
         open.position = position;
@@ -324,7 +329,7 @@ export class SplitQueue implements RunningQueue {
     const wanted = this.#alwaysNotify ||
       (this.#eventIdx
         ? needEvent(this.#available[RING + this.size], next, previous)
-        : (this.#available[FLAGS] & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0);
+        : (this.#available[FLAGS] & NO_INTERRUPT) === 0);
     if (wanted) this.counters.notifications++;
     return wanted;
   }

@@ -56,7 +56,6 @@ import { REGION_CROSSINGS, type ResolvedBlkOptions } from "./options.ts";
 import {
   DISCARDING,
   FLUSHING,
-  IDLE,
   OPERATIONS,
   READING,
   SYNCING,
@@ -96,6 +95,19 @@ import {
 /** Descriptors beyond the data's: a header in single bytes, and a status. */
 const FRAMING_DESCRIPTORS = REQUEST_HEADER_SIZE + 1;
 
+// Compiled code looks up an imported name at each use; one of this module's own
+// is a constant.
+const OK = REQUEST_OK;
+const HEADER = REQUEST_HEADER_SIZE;
+const SECTOR = SECTOR_SIZE;
+const IN = VIRTIO_BLK_T_IN;
+const OUT = VIRTIO_BLK_T_OUT;
+const READ = READING;
+const WRITE = WRITING;
+const STATUS_OK = VIRTIO_BLK_S_OK;
+const OP_READ = STORAGE_READ;
+const OP_WRITE = STORAGE_WRITE;
+
 /** A virtio block device over any {@linkcode Storage}. */
 export class BlkDevice implements VirtioDevice {
   readonly deviceId: number = VIRTIO_ID_BLOCK;
@@ -114,6 +126,9 @@ export class BlkDevice implements VirtioDevice {
   /** Operands of the storage operations in flight, by slot. */
   readonly #table: IoTable;
   readonly #id = new Uint8Array(DEVICE_ID_SIZE);
+  readonly #segMax: number;
+  /** Iovecs of as many segments, wherever they lie. */
+  readonly #mostIovecs: number;
   readonly #blockSize: number;
   readonly #discards: boolean;
   /** Capacity in sectors. */
@@ -137,6 +152,8 @@ export class BlkDevice implements VirtioDevice {
     const kept = context.kept as { writeback?: boolean } | null | undefined;
     this.#cache = new CacheMode(options.wce, kept?.writeback);
     this.#failures = new Failures(context.log);
+    this.#segMax = options.segMax;
+    this.#mostIovecs = options.segMax + REGION_CROSSINGS;
     this.#blockSize = storage.blockSize;
     this.#discards = options.discard && storage.canDiscard;
     this.features = offeredFeatures(options, storage);
@@ -144,7 +161,7 @@ export class BlkDevice implements VirtioDevice {
     this.maxSegments = options.segMax + FRAMING_DESCRIPTORS;
     new TextEncoder().encodeInto(options.serial, this.#id);
     const slots = context.slotsPerQueue * options.queues;
-    this.#table = new IoTable(slots, options.segMax + REGION_CROSSINGS);
+    this.#table = new IoTable(slots, this.#mostIovecs);
     this.#chains = new Array(slots).fill(null);
     this.#phases = new Uint8Array(slots);
     this.#ranges = new Uint16Array(slots);
@@ -181,7 +198,7 @@ export class BlkDevice implements VirtioDevice {
       const chain = queue.take();
       if (chain === null) break;
       const verdict = this.#start(chain);
-      if (verdict !== REQUEST_OK) this.#refuse(chain, verdict);
+      if (verdict !== OK) this.#refuse(chain, verdict);
     }
     return true;
   }
@@ -219,12 +236,8 @@ export class BlkDevice implements VirtioDevice {
    * @throws {Error} for any other command
    */
   command(name: string): Record<string, unknown> {
-    switch (name) {
-      case "resize":
-        return this.#resize();
-      case "resume":
-        return { resumed: this.#resume() };
-    }
+    if (name === "resize") return this.#resize();
+    if (name === "resume") return { resumed: this.#resume() };
     throw new Error(
       `Cannot do "${name}": a block device has the commands resize and resume`,
     );
@@ -286,19 +299,19 @@ export class BlkDevice implements VirtioDevice {
     }
     const request = this.#request;
     const verdict = request.readHeader(chain, this.#legacy);
-    if (verdict !== REQUEST_OK) return verdict;
+    if (verdict !== OK) return verdict;
     switch (request.type) {
-      case VIRTIO_BLK_T_IN:
+      case IN:
         return this.#startTransfer(chain, false);
-      case VIRTIO_BLK_T_OUT:
+      case OUT:
         return this.#startTransfer(chain, true);
       case VIRTIO_BLK_T_FLUSH:
         this.#enter(chain, FLUSHING);
-        this.#flush(chain.slot);
-        return REQUEST_OK;
+        this.#storage.submit(chain.slot, STORAGE_FLUSH);
+        return OK;
       case VIRTIO_BLK_T_GET_ID:
         this.#answerId(chain);
-        return REQUEST_OK;
+        return OK;
       case VIRTIO_BLK_T_DISCARD:
         return this.#startRanges(chain, true);
       case VIRTIO_BLK_T_WRITE_ZEROES:
@@ -312,35 +325,26 @@ export class BlkDevice implements VirtioDevice {
     const request = this.#request, slot = chain.slot;
     if (writing && this.#storage.readOnly) return REQUEST_READ_ONLY;
     const length = writing
-      ? chain.readableLength - REQUEST_HEADER_SIZE
+      ? chain.readableLength - HEADER
       : chain.writableLength - 1;
-    const verdict = request.judgeTransfer(
-      length,
-      this.#capacity,
-      this.#blockSize,
-    );
-    if (verdict !== REQUEST_OK) return verdict;
-    const segMax = this.#options.segMax;
-    const position = writing ? REQUEST_HEADER_SIZE : 0;
-    const table = this.#table;
-    const count = chain.iovec(
-      table.iovecs.words,
-      table.iovecs.wordOffset(slot),
-      segMax + REGION_CROSSINGS,
-      !writing,
-      position,
-      length,
-    );
+    const capacity = this.#capacity, blockSize = this.#blockSize;
+    const verdict = request.judgeTransfer(length, capacity, blockSize);
+    if (verdict !== OK) return verdict;
+    const position = writing ? HEADER : 0;
+    const table = this.#table, words = table.iovecs.words;
+    const at = table.iovecs.wordOffset(slot), most = this.#mostIovecs;
+    const count = chain.iovec(words, at, most, !writing, position, length);
+    const segMax = this.#segMax;
     if (
       count < 0 || (count > segMax &&
         countBuffers(chain, !writing, position, length) > segMax)
     ) return REQUEST_TOO_MANY_SEGMENTS;
-    this.#enter(chain, writing ? WRITING : READING);
-    table.offsets[slot] = request.sector * SECTOR_SIZE;
+    this.#enter(chain, writing ? WRITE : READ);
+    table.offsets[slot] = request.sector * SECTOR;
     table.lengths[slot] = length;
     table.counts[slot] = count;
-    this.#storage.submit(slot, writing ? STORAGE_WRITE : STORAGE_READ);
-    return REQUEST_OK;
+    this.#storage.submit(slot, writing ? OP_WRITE : OP_READ);
+    return OK;
   }
 
   #startRanges(chain: DescriptorChain, discard: boolean): number {
@@ -408,10 +412,6 @@ export class BlkDevice implements VirtioDevice {
     this.#phases[chain.slot] = phase;
   }
 
-  #flush(slot: number): void {
-    this.#storage.submit(slot, STORAGE_FLUSH);
-  }
-
   /** A storage operation ended. */
   #finished(slot: number, result: number): void {
     const chain = this.#chains[slot];
@@ -421,22 +421,22 @@ export class BlkDevice implements VirtioDevice {
     if (result < 0) return this.#fail(chain, -result);
     const length = this.#table.lengths[slot];
     switch (this.#phases[slot]) {
-      case READING:
+      case READ:
         if (result !== length) return this.#fail(chain, Errno.EIO);
         this.metrics.reads++;
         this.metrics.bytesRead += length;
-        return this.#answer(chain, VIRTIO_BLK_S_OK, length + 1);
-      case WRITING:
+        return this.#answer(chain, STATUS_OK, length + 1);
+      case WRITE:
         if (result !== length) return this.#fail(chain, Errno.EIO);
         this.metrics.writes++;
         this.metrics.bytesWritten += length;
         return this.#written(chain);
       case FLUSHING:
         this.metrics.flushes++;
-        return this.#answer(chain, VIRTIO_BLK_S_OK, 1);
+        return this.#answer(chain, STATUS_OK, 1);
       case SYNCING:
         this.metrics.durableWrites++;
-        return this.#answer(chain, VIRTIO_BLK_S_OK, 1);
+        return this.#answer(chain, STATUS_OK, 1);
       case DISCARDING:
         this.metrics.bytesDiscarded += length;
         return this.#nextRange(chain);
@@ -449,10 +449,10 @@ export class BlkDevice implements VirtioDevice {
   /** The data of a request is written: answer it, durable where it must be. */
   #written(chain: DescriptorChain): void {
     if (!this.#cache.writethrough) {
-      return this.#answer(chain, VIRTIO_BLK_S_OK, 1);
+      return this.#answer(chain, STATUS_OK, 1);
     }
     this.#phases[chain.slot] = SYNCING;
-    this.#flush(chain.slot);
+    this.#storage.submit(chain.slot, STORAGE_FLUSH);
   }
 
   #fail(chain: DescriptorChain, errno: number): void {
@@ -484,7 +484,6 @@ export class BlkDevice implements VirtioDevice {
   #answer(chain: DescriptorChain, status: number, written: number): void {
     if (written > 0) chain.writeUint8(chain.writableLength - 1, status);
     this.#chains[chain.slot] = null;
-    this.#phases[chain.slot] = IDLE;
     this.metrics.completed++;
     chain.queue.complete(chain, written);
   }

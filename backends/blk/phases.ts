@@ -4,8 +4,6 @@
  * @module
  */
 
-/** There is no request in this slot. */
-export const IDLE = 0;
 /** Data is read. */
 export const READING = 1;
 /** Data is written. */

@@ -81,6 +81,12 @@ export function statusOf(verdict: number): number {
 }
 
 const TWO_32 = 4294967296;
+// Compiled code looks up an imported name at each use; one of this module's own
+// is a constant.
+const HEADER = REQUEST_HEADER_SIZE;
+const SECTOR = SECTOR_SIZE;
+const FLUSH = VIRTIO_BLK_T_FLUSH;
+const FLUSH_OUT = VIRTIO_BLK_T_FLUSH_OUT;
 
 /** The header of a request, read once, and the ranges of a discard. */
 export class BlkRequest {
@@ -91,6 +97,9 @@ export class BlkRequest {
    * larger than any capacity, too.
    */
   sector = 0;
+  /** The header as it was read, and the same for whoever reads it as bytes. */
+  readonly #header = new Uint32Array(REQUEST_HEADER_SIZE / 4);
+  readonly #headerBytes = new Uint8Array(this.#header.buffer);
   /** First sector of the range that {@linkcode readRange} read. */
   rangeSector = 0;
   /** Sectors of that range. */
@@ -108,14 +117,18 @@ export class BlkRequest {
   readHeader(chain: DescriptorChain, legacy: boolean): number {
     if (chain.writableLength === 0) return REQUEST_NO_STATUS;
     if (chain.truncated) return REQUEST_TOO_MANY_SEGMENTS;
-    if (chain.readableLength < REQUEST_HEADER_SIZE) return REQUEST_SHORT_HEADER;
-    const type = chain.readUint32(0);
-    this.sector = chain.readUint32(8) + chain.readUint32(12) * TWO_32;
+    if (chain.readableLength < HEADER) return REQUEST_SHORT_HEADER;
+    const header = this.#header;
+    if (!chain.readWords(0, header, 0, header.length)) {
+      chain.read(0, this.#headerBytes);
+    }
+    const type = header[0];
+    this.sector = header[2] + header[3] * TWO_32;
     if (!legacy) {
       this.type = type;
     } else {
       const plain = type & 0x7fff_ffff;
-      this.type = plain === VIRTIO_BLK_T_FLUSH_OUT ? VIRTIO_BLK_T_FLUSH : plain;
+      this.type = plain === FLUSH_OUT ? FLUSH : plain;
     }
     return REQUEST_OK;
   }
@@ -125,14 +138,15 @@ export class BlkRequest {
    *
    * @param length of the data in bytes
    * @param capacity of the device in sectors
-   * @param blockSize in bytes
+   * @param blockSize in bytes, a power of two (a remainder of numbers that may be
+   * above 2^31 would cost more than all the rest)
    * @returns a verdict
    */
   judgeTransfer(length: number, capacity: number, blockSize: number): number {
-    if (
-      length % blockSize !== 0 || this.sector * SECTOR_SIZE % blockSize !== 0
-    ) return REQUEST_MISALIGNED;
-    return this.sector + length / SECTOR_SIZE > capacity
+    const unaligned = (length & (blockSize - 1)) |
+      (this.#header[2] & (blockSize / SECTOR - 1));
+    if (unaligned !== 0) return REQUEST_MISALIGNED;
+    return this.sector + length / SECTOR > capacity
       ? REQUEST_OUT_OF_RANGE
       : REQUEST_OK;
   }

@@ -3,8 +3,10 @@
  *
  * Theory of operation. The bytes of a disk in memory lie in a memfd that is
  * mapped here: reads and writes are copies without a system call, and discarded
- * ranges are given back to the host by punching holes into the memfd. The disk is
- * lost with the process; that is what it is for (tests, scratch space).
+ * ranges are given back to the host by punching holes into the memfd. Copies to
+ * random places of a large disk wait for the page tables more than for the memory:
+ * huge pages are asked for. The disk is lost with the process; that is what it is
+ * for (tests, scratch space).
  *
  * A disk of nothing completes every request at once and touches no data. It
  * shows what everything but the medium costs.
@@ -69,7 +71,7 @@ export class NullEngine implements Storage {
   submit(slot: number, operation: StorageOperation): void {
     this.onComplete(
       slot,
-      operation === STORAGE_FLUSH ? 0 : this.#table!.lengths[slot],
+      operation === STORAGE_FLUSH ? 0 : this.#table!.lengths[slot] >>> 0,
     );
   }
 
@@ -125,6 +127,8 @@ export class MemoryEngine implements Storage {
       using stack = new DisposableStack();
       this.#file = stack.use(DataFile.open(`/proc/self/fd/${memfd.fd}`));
       this.#mapping = mapFile(this.#file.fd, { offset: 0, size });
+      this.#mapping.advise("huge-pages");
+      this.#mapping.advise("no-dump");
       stack.move();
     } catch (cause) {
       throw new StorageError(

@@ -14,6 +14,8 @@ import { pattern, TestBuffers } from "./testing/buffers.ts";
 import { StorageRunner } from "./testing/engine_suite.ts";
 
 const MEBIBYTE = 2 ** 20;
+/** Memory may come in pages of this size. */
+const HUGE_PAGE = 2 * MEBIBYTE;
 const OPTIONS = { size: 4 * MEBIBYTE, blockSize: 512, readOnly: false };
 
 Deno.test("MemoryEngine keeps what is written and gives space back", () => {
@@ -28,25 +30,26 @@ Deno.test("MemoryEngine keeps what is written and gives space back", () => {
   buffers.scatter([[0, data.length]]);
   const whole = buffers.iovecs;
   assertEquals(
-    runner.run(STORAGE_WRITE, MEBIBYTE, data.length, whole, 1),
+    runner.run(STORAGE_WRITE, HUGE_PAGE, data.length, whole, 1),
     data.length,
   );
   assert(allocated() >= data.length);
   buffers.bytes.fill(0);
   assertEquals(
-    runner.run(STORAGE_READ, MEBIBYTE, data.length, whole, 1),
+    runner.run(STORAGE_READ, HUGE_PAGE, data.length, whole, 1),
     data.length,
   );
   assertEquals(buffers.bytes.subarray(0, data.length), data);
   assertEquals(runner.run(STORAGE_FLUSH), 0);
-  assertEquals(engine.extent(0), { length: MEBIBYTE, mapped: false });
-  assertEquals(engine.extent(MEBIBYTE), { length: data.length, mapped: true });
-  assertEquals(runner.run(STORAGE_WRITE_ZEROES, MEBIBYTE, 4096), 0);
+  assertEquals(engine.extent(0), { length: HUGE_PAGE, mapped: false });
+  const extent = engine.extent(HUGE_PAGE);
+  assert(extent.mapped && extent.length >= data.length);
+  assertEquals(runner.run(STORAGE_WRITE_ZEROES, HUGE_PAGE, 4096), 0);
   assertEquals(
-    runner.run(STORAGE_WRITE_ZEROES_UNMAP, MEBIBYTE + 4096, 4096),
+    runner.run(STORAGE_WRITE_ZEROES_UNMAP, HUGE_PAGE + 4096, 4096),
     0,
   );
-  runner.run(STORAGE_READ, MEBIBYTE, data.length, whole, 1);
+  runner.run(STORAGE_READ, HUGE_PAGE, data.length, whole, 1);
   assert(buffers.bytes.subarray(0, 8192).every((byte) => byte === 0));
   assertEquals(
     buffers.bytes.subarray(8192, data.length),

@@ -21,11 +21,16 @@ const ENTRY = new URL("../device_process/main.ts", import.meta.url);
 const CONFIG = new URL("../../deno.json", import.meta.url);
 
 /**
- * Options of V8 for a device process, see docs/decisions/0002-processes.md. The
- * data path allocates nothing, so a heap that grows is a leak, and is to end
- * before the host's memory does. The limit is one for each thread, in MiB.
+ * Options of V8 for a device process. The data path allocates nothing, so a heap
+ * that grows is a leak, and is to end before the host's memory does: the limit is
+ * one for each thread, in MiB. The others make compiled code fast, see
+ * docs/decisions/0011-compiled-code.md.
  */
-const V8_FLAGS = ["--max-old-space-size=256"];
+const V8_FLAGS = [
+  "--max-old-space-size=256",
+  "--no-additive-safe-int-feedback",
+  "--max-inlined-bytecode-size-cumulative=4000",
+];
 
 /**
  * The arguments of a device process, from `argv[0]` on. It may do less than we
