@@ -49,6 +49,8 @@ const POLL_INTERVAL = 1;
 const WATCHDOG = 5000;
 /** Looks at the rings between two looks at the clock. */
 const LOOKS = 8;
+/** Looks before the first one: a request that comes at once is worth no clock. */
+const FIRST_LOOKS = 64;
 /** A busy loop looks at what would wake it once in so many turns. */
 const LOOK_INTERVAL = 16;
 /** Token of the control eventfd; those of the other descriptors are above. */
@@ -218,9 +220,13 @@ export class DataLoop implements Disposable {
   #look(handled: number): boolean {
     const polling = this.#polling;
     if (!polling.enabled || !this.#active()) return false;
+    // What a turn prepared must not wait while the CPU does nothing else.
+    if (polling.looking) this.#waiter.flush();
+    for (let i = 0; polling.looking && i < FIRST_LOOKS; i++) {
+      if (this.#pending(handled)) return true;
+    }
     let now = performance.now();
     const end = now + polling.window(now);
-    // What a turn prepared must not wait while the CPU does nothing else.
     if (now < end) this.#waiter.flush();
     for (let round = 1; now < end; round++) {
       for (let i = 0; i < LOOKS; i++) {

@@ -36,6 +36,7 @@ export class PollingGovernor {
   readonly #adaptive: boolean;
   #window: number;
   #restUntil = 0;
+  #looking = false;
 
   /** @param mode `auto`, `off`, or a fixed window in microseconds */
   constructor(mode: "auto" | "off" | number) {
@@ -53,9 +54,16 @@ export class PollingGovernor {
     return this.#limit > 0;
   }
 
+  /** Whether the last {@linkcode PollingGovernor.window} was more than none. */
+  get looking(): boolean {
+    return this.#looking;
+  }
+
   /** How long to look now. */
   window(now: number): number {
-    return now < this.#restUntil ? 0 : this.#window;
+    const window = now < this.#restUntil ? 0 : this.#window;
+    this.#looking = window > 0;
+    return window;
   }
 
   /** The time between two looks: true when the looking must end. */

@@ -37,3 +37,16 @@ Deno.test("PollingGovernor: rests after a preemption", () => {
   assertEquals(governor.window(1050), 0);
   assertAlmostEquals(governor.window(1101), 0.05);
 });
+
+Deno.test("PollingGovernor: looking goes on as the last window was", () => {
+  const governor = new PollingGovernor(50);
+  assert(!governor.looking);
+  governor.window(0);
+  assert(governor.looking);
+  governor.gap(1000, 0.5);
+  assert(governor.looking);
+  governor.window(1050);
+  assert(!governor.looking);
+  governor.window(1101);
+  assert(governor.looking);
+});
