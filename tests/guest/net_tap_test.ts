@@ -11,15 +11,19 @@ import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import {
   bulk,
   Datagrams,
+  DHCP,
   genericNet,
   Sink,
   Source,
   vhostUserNet,
 } from "./network.ts";
 import { runLinuxGuest, startLinuxGuest } from "./rig/linux_guest.ts";
+import { startDhcpServer } from "./rig/network.ts";
 import { prepareOrReason } from "./rig/prepare.ts";
 
 const HOST = "10.9.0.1", GUEST = "10.9.0.2";
+/** What a DHCP server gives. */
+const LEASE = "10.9.0.50";
 /** Nobody's address, a group that nobody joined, and one that all are in. */
 const STRANGER = "10.9.0.77", GROUP = "239.9.9.9", ALL_HOSTS = "224.0.0.1";
 const SIZE = 16 << 20;
@@ -126,6 +130,39 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
       else assert(average <= 1514, `${average} bytes a frame`);
     });
   }
+
+  guests.test("an address by DHCP, then ping and TCP both ways with it", async () => {
+    using directory = TemporaryDirectory.make("dhcp");
+    await using net = await ServedNet.start({
+      backend: "tap",
+      ifname: "lease0",
+    });
+    configure("lease0");
+    await using server = await startDhcpServer(directory, {
+      interface: "lease0",
+      router: HOST,
+      address: LEASE,
+    });
+    await using sink = new Sink(HOST);
+    await using source = new Source(HOST, SIZE);
+    const { values, checks } = await runLinuxGuest({
+      devices: vhostUserNet(net.socket),
+      timeout: 90_000,
+      script: `
+        ${DHCP}
+        say LEASE $(cat /address)
+        say ROUTER $(cat /router)
+        check ping ping -c 3 -W 5 $(cat /router)
+        ${bulk("$(cat /router)", sink.port, source.port)}
+      `,
+    });
+    assertEquals(checks, ["dhcp", "ping", "send"]);
+    assertEquals([values.LEASE, values.ROUTER], [LEASE, HOST]);
+    await server.expect(new RegExp(`sending ACK to ${LEASE}`));
+    assertEquals(sink.peers, [LEASE]);
+    assertEquals(sink.digests, [values.SENT.split(" ")[0]]);
+    assertEquals(values.RECEIVED.split(" ")[0], source.digest);
+  });
 
   guests.test("a control queue of ours, two Workers: pairs, MTU 9000, filters, link", async () => {
     await using net = await ServedNet.start({

@@ -60,6 +60,8 @@ export class Sink implements AsyncDisposable {
   readonly port: number;
   /** SHA-256 of each connection, in hexadecimal. */
   readonly digests: string[] = [];
+  /** Where each came from. */
+  readonly peers: string[] = [];
   /** Bytes of all connections. */
   bytes = 0;
   readonly #listener: Deno.TcpListener;
@@ -87,6 +89,7 @@ export class Sink implements AsyncDisposable {
     const hash = createHash("sha256");
     const buffer = new Uint8Array(1 << 18);
     this.#connection = connection;
+    this.peers.push(connection.remoteAddr.hostname);
     try {
       for (;;) {
         const n = await connection.read(buffer);
