@@ -271,6 +271,9 @@ function plan(
       ? { workers: options.workers }
       : {}),
     ...(workerGroup === null ? {} : { workerGroup }),
+    ...(type.descriptors?.some((key) => options[key] !== undefined)
+      ? { descriptors: type.descriptors }
+      : {}),
     poll: parsePoll(subject, String(poll)),
     eventIdx: eventIdx === true,
     indirect: indirect === true,

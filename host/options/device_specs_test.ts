@@ -287,6 +287,17 @@ Deno.test("planDevices() puts the ports of a switch together", () => {
   );
 });
 
+Deno.test("planDevices() knows which options are descriptors", () => {
+  const devices = planDevices([
+    ask(NET, "backend=tap,tapfd=7"),
+    ask(NET, "backend=tap,ifname=tap0"),
+  ]);
+  assertEquals(
+    devices.map(({ spec }) => [spec.options.tapfd, spec.descriptors]),
+    [[7, ["tapfd"]], [undefined, undefined]],
+  );
+});
+
 Deno.test("planDevices() lets hosts of one process share a disk", () => {
   using directory = TemporaryDirectory.make("specs");
   const image = directory.file("a.img");
