@@ -198,7 +198,23 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
         queuePairs: number;
         filter: Record<string, unknown>;
       }[];
-    assertEquals((await workers()).map(({ queuePairs }) => queuePairs), [1, 1]);
+    const pairs = async () =>
+      (await workers()).map(({ queuePairs }) => queuePairs);
+    assertEquals(await pairs(), [1, 1]);
+    // The number of pairs, and what it takes unfinished, while it runs.
+    await guest.check("ethtool -L eth0 combined 1");
+    assertEquals(await pairs(), [1, 0]);
+    await guest.check(`ping -c 2 -W 5 ${HOST}`);
+    await guest.check("ethtool -L eth0 combined 2");
+    assertEquals(await pairs(), [1, 1]);
+    const takes = async () =>
+      (await net.device()).receiveOffloads as readonly string[];
+    const all = await takes();
+    assert(all.includes("tso4"), `${all}`);
+    await guest.check("ethtool -K eth0 rx-gro-hw off");
+    assertEquals(await takes(), ["csum"]);
+    await guest.check("ethtool -K eth0 rx-gro-hw on");
+    assertEquals(await takes(), all);
     // Frames for the guest that it did not ask for are kept away.
     await using host = await Datagrams.bind(HOST);
     ip("route", "add", "224.0.0.0/4", "dev", "multi0");
@@ -249,17 +265,22 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
     await waitUntil(async () => await read("carrier") === "0", {
       what: "the guest to see the link down",
     });
+    const commands = async () => {
+      const { frames } = await net.device() as {
+        frames: Record<string, number>;
+      };
+      assertEquals(frames.refusedCommands, 0);
+      return frames.commands;
+    };
+    const before = await commands();
     await net.server.command("link", { up: true });
     await waitUntil(async () => await read("carrier") === "1", {
       what: "the guest to see the link up",
     });
     // Asked to announce itself, it did, and said so.
-    await waitUntil(async () => {
-      const { frames } = await net.device() as {
-        frames: Record<string, number>;
-      };
-      return frames.commands > 0 && frames.refusedCommands === 0;
-    }, { what: "the announcement" });
+    await waitUntil(async () => await commands() === before + 1, {
+      what: "the announcement",
+    });
     await guest.check(`ping -c 2 -W 5 ${HOST}`);
 
     await guest.check(
