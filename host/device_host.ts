@@ -47,6 +47,11 @@ export interface DeviceSpec {
   readonly mode?: number;
   /** Group ID of the socket file. */
   readonly group?: number;
+  /**
+   * Keys of those options that are descriptors of this process: one that serves
+   * the device in its place gets duplicates, and their numbers.
+   */
+  readonly descriptors?: readonly string[];
   /** Number of Workers that share the rings (default 1). */
   readonly workers?: number;
   /** Name of the devices of this process that share one Worker. */

@@ -39,7 +39,10 @@ export interface NetPort {
   deliver(frame: Frame, pair: number, mayWait: boolean): number;
   /** There are frames to {@linkcode NetBackend.receive} for a pair. */
   receivable(pair: number): void;
-  /** Sending is possible again. */
+  /**
+   * Sending is possible again; or it was not for a while, and who waits is to
+   * look whether he waited long enough.
+   */
   sendable(): void;
   /** The link of the backend went up or down. */
   linkChanged(): void;

@@ -67,17 +67,15 @@ function makeBackend(
     case "passt":
       return new PasstBackend(options, context);
     case "tap":
-      return withTap(
+      return options.tapfd >= 0 ? adoptTap(options.tapfd, context) : withTap(
         options.ifname,
         () =>
-          options.tapfd >= 0
-            ? adoptTap(options.tapfd, context)
-            : TapBackend.open(
-              options.ifname,
-              options.queues,
-              context,
-              options.workers,
-            ),
+          TapBackend.open(
+            options.ifname,
+            options.queues,
+            context,
+            options.workers,
+          ),
       );
     case "switch":
       return onSwitch(options, context);
@@ -85,12 +83,21 @@ function makeBackend(
 }
 
 function adoptTap(fd: number, context: DeviceContext): TapBackend {
-  const tap = Tap.adopt(fd);
+  const tap = adopt(fd);
   try {
     return new TapBackend([tap], context);
   } catch (error) {
     tap.close();
     throw error;
+  }
+}
+
+function adopt(fd: number): Tap {
+  try {
+    return Tap.adopt(fd);
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    throw new NetBackendError("tap", error.message, { cause: error });
   }
 }
 

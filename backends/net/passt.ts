@@ -13,7 +13,10 @@
  *
  * A socket that is full shows by an epoll instance that holds it alone: that
  * becomes readable when the socket becomes writable, and is watched like any
- * other descriptor.
+ * other descriptor. A passt that does not read at all says nothing, and neither
+ * does a driver whose ring waits: so the rings are woken by a timer, too, until
+ * their patience ends. The same timer measures the time between two attempts to
+ * connect; there is never a reason for both.
  *
  * @module
  */
@@ -31,6 +34,7 @@ import { findProgram } from "../../sys/environment.ts";
 import { SystemError } from "../../sys/errno.ts";
 import { setNonblocking } from "../../sys/fd.ts";
 import { SpawnedProcess } from "../../sys/spawn.ts";
+import { TimerFd } from "../../sys/timer.ts";
 import { UnixSocket } from "../../sys/unix_socket.ts";
 import type { DeviceContext } from "../../virtqueue/device.ts";
 import { BUSY, type NetBackend, type NetPort, SENT, WAIT } from "./backend.ts";
@@ -40,6 +44,8 @@ import { EMPTY, FRAME, StreamFrames } from "./stream_frames.ts";
 
 /** Milliseconds between attempts to connect again. */
 const RETRY_INTERVAL = 1000;
+/** Milliseconds between wake-ups of rings that wait for a socket that is full. */
+const BUSY_INTERVAL = 250;
 /** Descriptor of the socket in a passt that we start. */
 const CHILD_FD = 3;
 /** Milliseconds that a passt has to end when it is asked to. */
@@ -78,8 +84,11 @@ export class PasstBackend implements NetBackend {
   #connection: Connection | null = null;
   #readable = true;
   #pending = false;
-  /** When to try again, in ms; 0: not before something happened. */
-  #retryAt = 0;
+  readonly #timer: TimerFd = TimerFd.create();
+  /** The timer measures how long the socket is full. */
+  #waiting = false;
+  /** A frame found the socket full since the timer expired. */
+  #busy = false;
   #connections = 0;
   #dropped = 0;
   #badLength = 0;
@@ -97,7 +106,13 @@ export class PasstBackend implements NetBackend {
     this.description = options.passtSocket === ""
       ? `passt ${options.passt}`
       : `passt on ${options.passtSocket}`;
-    this.#open();
+    try {
+      this.#open();
+    } catch (error) {
+      this.#timer.close();
+      throw error;
+    }
+    context.watch(this.#timer.fd, () => this.#expired());
   }
 
   get linkUp(): boolean {
@@ -118,7 +133,13 @@ export class PasstBackend implements NetBackend {
       this.#dropped++;
       return SENT;
     }
-    return connection.frames.send(frame) ? SENT : BUSY;
+    if (connection.frames.send(frame)) return SENT;
+    this.#busy = true;
+    if (!this.#waiting) {
+      this.#waiting = true;
+      this.#timer.set(BUSY_INTERVAL);
+    }
+    return BUSY;
   }
 
   receive(_pair: number, budget: number): boolean {
@@ -141,23 +162,6 @@ export class PasstBackend implements NetBackend {
     return true;
   }
 
-  poll(): number {
-    if (this.#retryAt === 0) return 0;
-    const now = performance.now();
-    if (now < this.#retryAt) return 0;
-    for (const child of this.#ending) child.signal(SIGKILL);
-    try {
-      this.#open();
-      this.#retryAt = 0;
-      this.#context.log("info", `${this.description}: connected again`);
-      this.#port?.linkChanged();
-    } catch (error) {
-      if (!(error instanceof NetBackendError)) throw error;
-      this.#retryAt = now + RETRY_INTERVAL;
-    }
-    return 0;
-  }
-
   status(): Record<string, unknown> {
     return {
       passt: {
@@ -172,7 +176,8 @@ export class PasstBackend implements NetBackend {
   }
 
   close(): void {
-    this.#retryAt = 0;
+    this.#context.watch(this.#timer.fd, null);
+    this.#timer.close();
     this.#disconnect();
     for (const child of this.#ending) {
       this.#context.watch(child.fd, null);
@@ -183,6 +188,32 @@ export class PasstBackend implements NetBackend {
       child[Symbol.dispose]();
     }
     this.#ending.clear();
+  }
+
+  /** It is time to try again, or to wake rings that wait. */
+  #expired(): void {
+    this.#timer.drain();
+    if (this.#connection === null) return this.#retry();
+    if (this.#busy) {
+      this.#busy = false;
+      this.#port?.sendable();
+    } else {
+      this.#waiting = false;
+      this.#timer.set(0);
+    }
+  }
+
+  #retry(): void {
+    for (const child of this.#ending) child.signal(SIGKILL);
+    try {
+      this.#open();
+    } catch (error) {
+      if (!(error instanceof NetBackendError)) throw error;
+      return;
+    }
+    this.#timer.set(0);
+    this.#context.log("info", `${this.description}: connected again`);
+    this.#port?.linkChanged();
   }
 
   #open(): void {
@@ -270,7 +301,8 @@ export class PasstBackend implements NetBackend {
       `${this.description}: connection lost, ${reason}`,
     );
     this.#disconnect();
-    this.#retryAt = performance.now() + RETRY_INTERVAL;
+    this.#waiting = this.#busy = false;
+    this.#timer.set(RETRY_INTERVAL);
     this.#port?.linkChanged();
     // Rings that wait for it go on, and lose their frames.
     this.#port?.sendable();

@@ -7,6 +7,8 @@ import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 import { dupFd } from "../../sys/fd.ts";
 import { Tap } from "../../sys/tap.ts";
+import { replaceFd } from "../../sys/testing/replace_fd.ts";
+import { UnixSocket } from "../../sys/unix_socket.ts";
 import { inNamespace, ip } from "../../tests/support/namespace.ts";
 import { featureMask } from "../../virtqueue/constants.ts";
 import { fillIpv4Checksum, onesSum, pseudoSum } from "./checksum.ts";
@@ -223,10 +225,37 @@ if (inNamespace("TAPs in a namespace", import.meta.url)) {
     assertEquals(tapOf(bench).down, 1);
   });
 
+  Deno.test("frames for which there is no room are lost and counted", async () => {
+    using tap = Tap.open("full0");
+    const tapfd = dupFd(tap.fd);
+    using bench = new NetBench({ backend: "tap", tapfd });
+    const mac = configure("full0");
+    // The kernel always has room in a TAP; a socket that nobody reads has not.
+    const [ours, theirs] = UnixSocket.pair();
+    using _ours = ours, _theirs = theirs;
+    replaceFd(tapfd, ours.fd);
+    const frame = packet({ payload: 1400 }).bytes;
+    for (let sent = 1; tapOf(bench).full === 0; sent++) {
+      assertEquals(bench.send(frame).length, 1);
+      assert(sent < 10_000, "the socket takes all");
+    }
+    assertEquals(bench.send(frame).length, 1);
+    assertEquals([tapOf(bench).full, tapOf(bench).refused], [2, 0]);
+    replaceFd(tapfd, tap.fd);
+    await asksAndHears(bench, mac);
+  });
+
   Deno.test("an open descriptor is taken over", async () => {
     using tap = Tap.open("given0");
     using bench = new NetBench({ backend: "tap", tapfd: dupFd(tap.fd) });
     await asksAndHears(bench, configure("given0"));
+    const error = assertThrows(
+      () => new NetBench({ backend: "tap", tapfd: 0 }),
+      NetBackendError,
+      "Cannot use fd 0: it is no queue of a TAP",
+    );
+    assertEquals(error.kind, "tap");
+    assert(!error.message.includes("flags"));
   });
 
   Deno.test("a TAP without virtio headers gets finished frames", async () => {

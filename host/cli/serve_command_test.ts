@@ -158,7 +158,8 @@ Deno.test("serve leaves nothing behind when a device cannot start", async () => 
       "path=good.img,socket=no/dir.sock",
       /^vhostd: Cannot listen on "no\/dir.sock": there is no directory "no\/"\n$/,
     ],
-    ["path=good.img,fd=9", /^vhostd: .*fd 9.*\n$/],
+    // Lower numbers the runtime may have sockets of its own at.
+    ["path=good.img,fd=999", /^vhostd: .*fd 999.*\n$/],
   ];
   for (const [keys, expected] of cases) {
     const first = "path=good.img,socket=first.sock,share";

@@ -50,6 +50,8 @@ export interface DeviceType {
   readonly options: readonly OptionSpec[];
   /** Parts that are given by an option of their own. */
   readonly parts?: PartSpec;
+  /** Keys of the options that are inherited descriptors. */
+  readonly descriptors?: readonly string[];
   /** Refuses options that contradict each other; throws an error for people. */
   readonly check: (options: DeviceOptions) => void;
   /** Names of its feature bits, without prefix. */

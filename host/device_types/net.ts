@@ -18,6 +18,7 @@ export const NET: DeviceType = {
   title: "virtio network device",
   module: new URL("../../backends/net/mod.ts", import.meta.url).href,
   options: NET_OPTIONS,
+  descriptors: ["tapfd"],
   check: (options) => void resolveNetOptions(options),
   features: featureMap({
     0: "CSUM",
@@ -73,9 +74,11 @@ export const NET: DeviceType = {
     if (mtu !== undefined) device.push(["host_mtu", String(mtu)]);
     return [["-netdev", netdev], ["-device", device]];
   },
-  describe: ({ backend, ifname, name }) => {
+  describe: ({ backend, ifname, tapfd, name }) => {
     const to: Record<string, string> = {
-      tap: `the TAP "${ifname}"`,
+      tap: tapfd === undefined
+        ? `the TAP "${ifname}"`
+        : `the TAP of descriptor ${tapfd}`,
       passt: "passt",
       switch: `the switch "${name}"`,
       echo: "an echo",

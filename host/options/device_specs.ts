@@ -271,6 +271,9 @@ function plan(
       ? { workers: options.workers }
       : {}),
     ...(workerGroup === null ? {} : { workerGroup }),
+    ...(type.descriptors?.some((key) => options[key] !== undefined)
+      ? { descriptors: type.descriptors }
+      : {}),
     poll: parsePoll(subject, String(poll)),
     eventIdx: eventIdx === true,
     indirect: indirect === true,
@@ -337,7 +340,11 @@ function refuseConflicts(devices: readonly PlannedDevice[]): void {
     if (socket !== undefined) {
       refuseTwice(sockets, resolve(socket), name, `listen on "${socket}"`);
     }
-    if (fd !== undefined) refuseTwice(descriptors, fd, name, `use fd ${fd}`);
+    const others = type.descriptors?.map((key) => options[key]) ?? [];
+    for (const each of [fd, ...others]) {
+      if (typeof each !== "number") continue;
+      refuseTwice(descriptors, each, name, `use fd ${each}`);
+    }
     if (devices.length === 1) return;
     for (const file of type.writtenFiles(options)) {
       const identity = identityOf(file);

@@ -287,6 +287,24 @@ Deno.test("planDevices() puts the ports of a switch together", () => {
   );
 });
 
+Deno.test("planDevices() knows which options are descriptors", () => {
+  const devices = planDevices([
+    ask(NET, "backend=tap,tapfd=7"),
+    ask(NET, "backend=tap,ifname=tap0"),
+  ]);
+  assertEquals(
+    devices.map(({ spec }) => [spec.options.tapfd, spec.descriptors]),
+    [[7, ["tapfd"]], [undefined, undefined]],
+  );
+  for (const other of ["backend=tap,tapfd=7", "backend=echo,fd=7"]) {
+    assertThrows(
+      () => planDevices([ask(NET, "backend=tap,tapfd=7"), ask(NET, other)]),
+      HostError,
+      '"net" and "net1" cannot both use fd 7',
+    );
+  }
+});
+
 Deno.test("planDevices() lets hosts of one process share a disk", () => {
   using directory = TemporaryDirectory.make("specs");
   const image = directory.file("a.img");

@@ -2,8 +2,8 @@
  * One life of a device process, as the supervisor sees it.
  *
  * Theory of operation: the process gets the control channel, our stderr for its
- * log, and the sockets of its devices, by number (see `protocol.ts`). What it
- * prints besides its log comes through a pipe and becomes log lines of ours: a
+ * log, and the sockets and other descriptors of its devices, by number (see
+ * `protocol.ts`). What it prints besides its log comes through a pipe and becomes log lines of ours: a
  * crash of the runtime, whose last words are the cause of its end, or what a
  * device prints. The end of the process is told by its pidfd, and by nothing
  * else.
@@ -77,6 +77,8 @@ export class DeviceProcess {
    * Starts a process.
    *
    * @param sockets those of its devices, in their order
+   * @param others the descriptors that it gets behind those of the sockets; they
+   * stay the caller's
    * @param handlers what it may tell
    * @param log takes what it prints
    * @param drainLimit how long it drains before it gives up, in ms
@@ -84,6 +86,7 @@ export class DeviceProcess {
    */
   static start(
     sockets: readonly ServedSocket[],
+    others: readonly number[],
     handlers: Handlers,
     log: Logger,
     reactor: Reactor,
@@ -101,7 +104,11 @@ export class DeviceProcess {
         sockets.map(({ name }) => name),
         sockets.map(({ module }) => module),
       ),
-      [null, write.fd, write.fd, theirs.fd, STDERR, ...sockets.map(fdOf)],
+      [
+        ...[null, write.fd, write.fd, theirs.fd, STDERR],
+        ...sockets.map(fdOf),
+        ...others,
+      ],
     );
     failed.move();
     const { pid } = process;

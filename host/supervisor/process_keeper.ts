@@ -19,6 +19,7 @@
  */
 
 import type { Reactor } from "../../sys/reactor.ts";
+import type { DeviceSpec } from "../device_host.ts";
 import { HostError, messageOf } from "../error.ts";
 import type { Logger } from "../log.ts";
 import { VERSION } from "../version.ts";
@@ -234,8 +235,16 @@ export class ProcessKeeper {
   /** Starts a process and makes it serve. */
   async #launch(): Promise<[DeviceProcess, StartResult]> {
     const sockets = this.sockets.filter(({ state }) => state === "open");
+    const others: number[] = [];
+    const devices = sockets.map(({ spec }, i) => ({
+      ...spec,
+      options: handOn(spec, FIRST_SOCKET_FD + sockets.length, others),
+      socket: undefined,
+      fd: FIRST_SOCKET_FD + i,
+    }));
     const process = DeviceProcess.start(
       sockets,
+      others,
       {
         finished: (params) =>
           this.#finished(params as unknown as FinishedParams),
@@ -253,11 +262,7 @@ export class ProcessKeeper {
       logLevel: this.#log.level,
       logFormat: this.#log.format,
       drainLimit: this.#drainLimit,
-      devices: sockets.map(({ spec }, i) => ({
-        ...spec,
-        socket: undefined,
-        fd: FIRST_SOCKET_FD + i,
-      })),
+      devices,
     };
     try {
       const status = await process.channel.call("start", { ...params });
@@ -293,4 +298,24 @@ export class ProcessKeeper {
       process.problem ??= `device "${device}" failed: ${message}`;
     }
   }
+}
+
+/**
+ * The options of a device as its process has them, where descriptors have other
+ * numbers.
+ *
+ * @param first number of the first of all descriptors that are handed on
+ * @param fds takes ours, in order
+ */
+function handOn(
+  { options, descriptors = [] }: DeviceSpec,
+  first: number,
+  fds: number[],
+): DeviceSpec["options"] {
+  const theirs: Record<string, unknown> = { ...options };
+  for (const key of descriptors) {
+    const fd = options[key];
+    if (typeof fd === "number") theirs[key] = first + fds.push(fd) - 1;
+  }
+  return theirs;
 }

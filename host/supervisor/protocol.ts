@@ -25,7 +25,10 @@ import type { LogFormat, LogLevel } from "../log.ts";
 export const CONTROL_FD = 3;
 /** Its descriptor of the log: the supervisor's stderr. Its own one is a pipe. */
 export const LOG_FD = 4;
-/** Its descriptor of the first device's socket; the others follow. */
+/**
+ * Its descriptor of the first device's socket; the others follow, and then those
+ * that options of devices name.
+ */
 export const FIRST_SOCKET_FD = 5;
 
 /** Parameters of `start`. */

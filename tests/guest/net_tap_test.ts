@@ -11,15 +11,19 @@ import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import {
   bulk,
   Datagrams,
+  DHCP,
   genericNet,
   Sink,
   Source,
   vhostUserNet,
 } from "./network.ts";
 import { runLinuxGuest, startLinuxGuest } from "./rig/linux_guest.ts";
+import { startDhcpServer } from "./rig/network.ts";
 import { prepareOrReason } from "./rig/prepare.ts";
 
 const HOST = "10.9.0.1", GUEST = "10.9.0.2";
+/** What a DHCP server gives. */
+const LEASE = "10.9.0.50";
 /** Nobody's address, a group that nobody joined, and one that all are in. */
 const STRANGER = "10.9.0.77", GROUP = "239.9.9.9", ALL_HOSTS = "224.0.0.1";
 const SIZE = 16 << 20;
@@ -127,6 +131,39 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
     });
   }
 
+  guests.test("an address by DHCP, then ping and TCP both ways with it", async () => {
+    using directory = TemporaryDirectory.make("dhcp");
+    await using net = await ServedNet.start({
+      backend: "tap",
+      ifname: "lease0",
+    });
+    configure("lease0");
+    await using server = await startDhcpServer(directory, {
+      interface: "lease0",
+      router: HOST,
+      address: LEASE,
+    });
+    await using sink = new Sink(HOST);
+    await using source = new Source(HOST, SIZE);
+    const { values, checks } = await runLinuxGuest({
+      devices: vhostUserNet(net.socket),
+      timeout: 90_000,
+      script: `
+        ${DHCP}
+        say LEASE $(cat /address)
+        say ROUTER $(cat /router)
+        check ping ping -c 3 -W 5 $(cat /router)
+        ${bulk("$(cat /router)", sink.port, source.port)}
+      `,
+    });
+    assertEquals(checks, ["dhcp", "ping", "send"]);
+    assertEquals([values.LEASE, values.ROUTER], [LEASE, HOST]);
+    await server.expect(new RegExp(`sending ACK to ${LEASE}`));
+    assertEquals(sink.peers, [LEASE]);
+    assertEquals(sink.digests, [values.SENT.split(" ")[0]]);
+    assertEquals(values.RECEIVED.split(" ")[0], source.digest);
+  });
+
   guests.test("a control queue of ours, two Workers: pairs, MTU 9000, filters, link", async () => {
     await using net = await ServedNet.start({
       backend: "tap",
@@ -161,7 +198,23 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
         queuePairs: number;
         filter: Record<string, unknown>;
       }[];
-    assertEquals((await workers()).map(({ queuePairs }) => queuePairs), [1, 1]);
+    const pairs = async () =>
+      (await workers()).map(({ queuePairs }) => queuePairs);
+    assertEquals(await pairs(), [1, 1]);
+    // The number of pairs, and what it takes unfinished, while it runs.
+    await guest.check("ethtool -L eth0 combined 1");
+    assertEquals(await pairs(), [1, 0]);
+    await guest.check(`ping -c 2 -W 5 ${HOST}`);
+    await guest.check("ethtool -L eth0 combined 2");
+    assertEquals(await pairs(), [1, 1]);
+    const takes = async () =>
+      (await net.device()).receiveOffloads as readonly string[];
+    const all = await takes();
+    assert(all.includes("tso4"), `${all}`);
+    await guest.check("ethtool -K eth0 rx-gro-hw off");
+    assertEquals(await takes(), ["csum"]);
+    await guest.check("ethtool -K eth0 rx-gro-hw on");
+    assertEquals(await takes(), all);
     // Frames for the guest that it did not ask for are kept away.
     await using host = await Datagrams.bind(HOST);
     ip("route", "add", "224.0.0.0/4", "dev", "multi0");
@@ -212,17 +265,22 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
     await waitUntil(async () => await read("carrier") === "0", {
       what: "the guest to see the link down",
     });
+    const commands = async () => {
+      const { frames } = await net.device() as {
+        frames: Record<string, number>;
+      };
+      assertEquals(frames.refusedCommands, 0);
+      return frames.commands;
+    };
+    const before = await commands();
     await net.server.command("link", { up: true });
     await waitUntil(async () => await read("carrier") === "1", {
       what: "the guest to see the link up",
     });
     // Asked to announce itself, it did, and said so.
-    await waitUntil(async () => {
-      const { frames } = await net.device() as {
-        frames: Record<string, number>;
-      };
-      return frames.commands > 0 && frames.refusedCommands === 0;
-    }, { what: "the announcement" });
+    await waitUntil(async () => await commands() === before + 1, {
+      what: "the announcement",
+    });
     await guest.check(`ping -c 2 -W 5 ${HOST}`);
 
     await guest.check(

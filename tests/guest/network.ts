@@ -49,25 +49,44 @@ export function genericNet(socket: string, queues = 1): string[] {
   ];
 }
 
+async function writeAll(
+  connection: Deno.TcpConn,
+  bytes: Uint8Array,
+): Promise<void> {
+  for (let at = 0; at < bytes.length;) {
+    at += await connection.write(bytes.subarray(at));
+  }
+}
+
 /** A listener or a connection that was closed under an operation. */
 function isClosed(error: unknown): boolean {
   return error instanceof Deno.errors.BadResource ||
     error instanceof Deno.errors.Interrupted;
 }
 
-/** Takes connections, reads each to its end, and keeps its digest. */
+/**
+ * Takes connections, reads each to its end, and keeps its digest; on request it
+ * says again what it reads.
+ */
 export class Sink implements AsyncDisposable {
   readonly port: number;
   /** SHA-256 of each connection, in hexadecimal. */
   readonly digests: string[] = [];
+  /** Where each came from. */
+  readonly peers: string[] = [];
   /** Bytes of all connections. */
   bytes = 0;
   readonly #listener: Deno.TcpListener;
   readonly #done: Promise<void>;
+  readonly #echo: boolean;
   #connection: Deno.TcpConn | null = null;
 
-  /** @param hostname where to listen */
-  constructor(hostname: string) {
+  /**
+   * @param hostname where to listen
+   * @param options `echo`: send all back (default false)
+   */
+  constructor(hostname: string, { echo = false }: { echo?: boolean } = {}) {
+    this.#echo = echo;
     this.#listener = Deno.listen({ hostname, port: 0 });
     this.port = this.#listener.addr.port;
     this.#done = this.#serve();
@@ -87,14 +106,22 @@ export class Sink implements AsyncDisposable {
     const hash = createHash("sha256");
     const buffer = new Uint8Array(1 << 18);
     this.#connection = connection;
+    this.peers.push(connection.remoteAddr.hostname);
+    // A peer that only writes for a while must not be kept from it.
+    let echoed = Promise.resolve();
     try {
       for (;;) {
         const n = await connection.read(buffer);
         if (n === null) break;
         hash.update(buffer.subarray(0, n));
         this.bytes += n;
+        if (!this.#echo) continue;
+        const bytes = buffer.slice(0, n);
+        echoed = echoed.then(() => writeAll(connection, bytes));
+        echoed.catch(() => {}); // told where it is awaited
       }
       this.digests.push(hash.digest("hex"));
+      await echoed;
       connection.close();
     } finally {
       this.#connection = null;

@@ -6,6 +6,8 @@
 
 import { assertEquals } from "@std/assert";
 import { packet } from "../../backends/net/testing/packets.ts";
+import { setCloexec } from "../../sys/fd.ts";
+import { Tap } from "../../sys/tap.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { inNamespace, ip } from "../support/namespace.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
@@ -42,6 +44,34 @@ async function settle({ guest }: NetGuest): Promise<void> {
     guest.drivers[1].reap();
     return guest.drivers[1].inFlight === 0;
   }, { what: "the frames that were sent" });
+}
+
+/** Kills the process of a TAP under traffic, again and again. */
+async function killTap(name: string, keys: string): Promise<void> {
+  using directory = TemporaryDirectory.make("tap");
+  const socket = directory.file("net.sock");
+  ip("addr", "add", "10.9.0.1/24", "dev", name);
+  ip("link", "set", name, "up");
+  await using server = await serveNet([
+    `socket=${socket},backend=tap,${keys}`,
+  ]);
+  using guest = await NetGuest.run(socket);
+  guest.fill(128);
+  const question = new Uint8Array([
+    ...[255, 255, 255, 255, 255, 255, ...ALICE, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1],
+    ...[...ALICE, 10, 9, 0, 2, 0, 0, 0, 0, 0, 0, 10, 9, 0, 1],
+  ]);
+  const answered = () =>
+    take(guest).some((frame) => frame[12] === 8 && frame[21] === 2);
+  for (let kill = 0; kill <= KILLS; kill++) {
+    await until(guest, question, answered);
+    if (kill === KILLS) break;
+    guest.send(Array.from({ length: ROUND }, () => question));
+    await killDevices(server);
+    await guest.guest.reconnect(socket);
+  }
+  await settle(guest);
+  assertEquals((await server.stop("SIGTERM")).code, 0);
 }
 
 if (inNamespace("devices that are killed under traffic", import.meta.url)) {
@@ -88,32 +118,16 @@ if (inNamespace("devices that are killed under traffic", import.meta.url)) {
   });
 
   Deno.test(`a TAP killed ${KILLS} times: traffic goes on`, async () => {
-    using directory = TemporaryDirectory.make("tap");
-    const socket = directory.file("net.sock");
     // It stays when the process is gone.
-    const name = "kill0";
-    ip("tuntap", "add", "dev", name, "mode", "tap", "vnet_hdr");
-    ip("addr", "add", "10.9.0.1/24", "dev", name);
-    ip("link", "set", name, "up");
-    await using server = await serveNet([
-      `socket=${socket},backend=tap,ifname=${name}`,
-    ]);
-    using guest = await NetGuest.run(socket);
-    guest.fill(128);
-    const question = new Uint8Array([
-      ...[255, 255, 255, 255, 255, 255, ...ALICE, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1],
-      ...[...ALICE, 10, 9, 0, 2, 0, 0, 0, 0, 0, 0, 10, 9, 0, 1],
-    ]);
-    const answered = () =>
-      take(guest).some((frame) => frame[12] === 8 && frame[21] === 2);
-    for (let kill = 0; kill <= KILLS; kill++) {
-      await until(guest, question, answered);
-      if (kill === KILLS) break;
-      guest.send(Array.from({ length: ROUND }, () => question));
-      await killDevices(server);
-      await guest.guest.reconnect(socket);
-    }
-    await settle(guest);
-    assertEquals((await server.stop("SIGTERM")).code, 0);
+    ip("tuntap", "add", "dev", "kill0", "mode", "tap", "vnet_hdr");
+    await killTap("kill0", "ifname=kill0");
+    ip("link", "delete", "kill0");
+  });
+
+  Deno.test(`a TAP of a descriptor, killed ${KILLS} times: traffic goes on`, async () => {
+    using tap = Tap.open("kill1");
+    // The command inherits it.
+    setCloexec(tap.fd, false);
+    await killTap("kill1", `tapfd=${tap.fd}`);
   });
 }

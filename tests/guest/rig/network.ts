@@ -1,15 +1,18 @@
 /**
  * Programs for network tests, from Debian's packages: passt, and what it takes
- * to run it by one name.
+ * to run it by one name; a DHCP server.
  *
  * @module
  */
 
 import { join } from "@std/path";
+import { ChildProcess } from "../../support/process.ts";
 import type { TemporaryDirectory } from "../../support/temporary_directory.ts";
 import type { RigOptions } from "./cache.ts";
 import { RigError } from "./error.ts";
+import { TOOL_PACKAGES } from "./guest_image.ts";
 import {
+  findInSysroot,
   inSysroot,
   type Invocation,
   sysroot,
@@ -88,4 +91,50 @@ export function tsharkOrReason(): Promise<
   return orReason(async (options) =>
     inSysroot(await sysroot(TSHARK_PACKAGES, options), "tshark")
   );
+}
+
+/** What a DHCP server gives to who asks on an interface. */
+export interface DhcpLeases {
+  /** The interface, which is up. */
+  readonly interface: string;
+  /** Its address, the router of who asks. */
+  readonly router: string;
+  /** The only address that is given away, of the same 24 bits. */
+  readonly address: string;
+}
+
+/**
+ * Starts busybox's udhcpd, which says each answer on stderr.
+ *
+ * @param directory for its configuration and its leases
+ */
+export async function startDhcpServer(
+  directory: TemporaryDirectory,
+  leases: DhcpLeases,
+): Promise<ChildProcess> {
+  const configuration = directory.file("udhcpd.conf");
+  const leaseFile = directory.file("udhcpd.leases");
+  Deno.writeTextFileSync(leaseFile, "");
+  const lines = [
+    `interface ${leases.interface}`,
+    `start ${leases.address}`,
+    `end ${leases.address}`,
+    `lease_file ${leaseFile}`,
+    `pidfile ${directory.file("udhcpd.pid")}`,
+    "option subnet 255.255.255.0",
+    `option router ${leases.router}`,
+  ];
+  Deno.writeTextFileSync(configuration, lines.join("\n") + "\n");
+  const busybox = findInSysroot(await sysroot(TOOL_PACKAGES), "busybox");
+  const server = ChildProcess.start(busybox, {
+    name: "udhcpd",
+    args: ["udhcpd", "-f", configuration],
+  });
+  try {
+    await server.expect("started");
+    return server;
+  } catch (error) {
+    await server.stop();
+    throw error;
+  }
 }
