@@ -103,10 +103,24 @@ export class ConfigAnswerer {
       const wanted = (flags & VHOST_USER_NEED_REPLY) !== 0;
       reply = wanted && this.#loan.acknowledges ? SUCCESS : null;
     } else return 0;
-    // So little goes as a whole, or not at all.
-    if (reply !== null && this.#socket.trySend(reply) < 0) return 0;
+    const { counts } = this.#loan, index = COUNTED.indexOf(request);
+    // Before: who has the answer may ask for the count.
+    Atomics.add(counts, index, 1);
+    if (reply !== null && !this.#send(reply)) {
+      Atomics.sub(counts, index, 1);
+      return 0;
+    }
     this.#socket.tryReceive(this.#bytes.subarray(0, end), [], 0);
-    Atomics.add(this.#loan.counts, COUNTED.indexOf(request), 1);
     return end;
+  }
+
+  /** So little goes as a whole, or not at all. */
+  #send(reply: Uint8Array): boolean {
+    try {
+      return this.#socket.trySend(reply) >= 0;
+    } catch (error) {
+      if (error instanceof SystemError) return false;
+      throw error;
+    }
   }
 }

@@ -1,4 +1,13 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { Epoll, EPOLLIN } from "../../sys/epoll.ts";
+import { UnixSocket } from "../../sys/unix_socket.ts";
+import {
+  FrontEndMessage,
+  VHOST_USER_NEED_REPLY,
+  VHOST_USER_VERSION,
+} from "../../vhost/constants.ts";
+import { encodeConfig, encodeMessage } from "../../vhost/message.ts";
+import type { SessionStatus } from "../../vhost/session.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { assertNoLeaks } from "../support/leaks.ts";
 import { skipUnless } from "../support/skip.ts";
@@ -183,6 +192,40 @@ Deno.test("what a driver may not write stays, whoever sends the whole space", as
     await guest.frontEnd.setConfig(0, pfns([77, size, 88, 6]).slice(0, size));
     assertEquals(await guest.config(), [1024, size]);
   }
+});
+
+Deno.test("while rings run, the configuration is answered beside them", async () => {
+  await using balloon = await ServedBalloon.start();
+  const socket = UnixSocket.connect(balloon.socket);
+  using guest = await BalloonGuest.run(socket);
+  await guest.writeActual(1);
+  using epoll = new Epoll();
+  epoll.add(socket.fd, EPOLLIN, 0);
+  const write = (actual: number): void => {
+    const config = new Uint8Array(16);
+    new DataView(config.buffer).setUint32(4, actual, true);
+    const payload = encodeConfig(0, 0, config);
+    const flags = VHOST_USER_VERSION | VHOST_USER_NEED_REPLY;
+    const { SET_CONFIG } = FrontEndMessage;
+    socket.trySend(encodeMessage(SET_CONFIG, flags, payload));
+    // This thread, which has the session, stands still until it is answered.
+    assertEquals(epoll.wait(10_000), 1);
+    assertEquals(socket.tryReceive(new Uint8Array(64), []), 20);
+  };
+  for (let round = 0; round < 4; round++) {
+    write(256 * (round + 1));
+    await guest.inflate(pages(FIRST_PAGE + 256 * round, 256));
+    // A message of another kind comes in between, and then the same again.
+    if (round === 1) {
+      await guest.frontEnd.getFeatures();
+      await guest.writeActual(512);
+    }
+    assertEquals((await balloon.status()).actual, 256 * (round + 1) * PAGE);
+  }
+  const { session } = await balloon.server.status();
+  const { messages } = session as SessionStatus;
+  assertEquals(messages.VHOST_USER_SET_CONFIG, 6);
+  assertEquals(messages.VHOST_USER_GET_CONFIG, 2);
 });
 
 Deno.test("statistics are told when somebody asks", async () => {
