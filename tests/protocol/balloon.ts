@@ -87,6 +87,8 @@ export interface BalloonStatus {
   readonly actual: number;
   readonly reclaimed: number;
   readonly progress: number;
+  readonly inhibited: boolean;
+  readonly waiting: number;
   readonly poison: number | null;
   readonly stats: Readonly<Record<string, number>>;
   readonly requests: {

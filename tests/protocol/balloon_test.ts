@@ -6,6 +6,8 @@ import {
   VHOST_USER_NEED_REPLY,
   VHOST_USER_VERSION,
 } from "../../vhost/constants.ts";
+import { LogMemory, setLogging } from "../../vhost/testing/log_memory.ts";
+import { dirtyLogSize } from "../../virtqueue/dirty_log.ts";
 import { encodeConfig, encodeMessage } from "../../vhost/message.ts";
 import type { SessionStatus } from "../../vhost/session.ts";
 import { waitUntil } from "../support/deadline.ts";
@@ -13,6 +15,7 @@ import { assertNoLeaks } from "../support/leaks.ts";
 import { skipUnless } from "../support/skip.ts";
 import {
   BalloonGuest,
+  DATA_BASE,
   DEFLATE,
   FIRST_PAGE,
   INFLATE,
@@ -324,6 +327,29 @@ Deno.test("a ring that is stopped gives the statistics' buffer back", async () =
     { what: "the statistics, again" },
   );
   assertEquals(guest.driver(STATS).usedPending, false);
+});
+
+Deno.test("while writes are logged nothing goes back, and the balloon's pages follow", async () => {
+  await using balloon = await ServedBalloon.start();
+  using guest = await BalloonGuest.run(balloon.socket);
+  const { frontEnd, drivers } = guest, full = guest.allocated;
+  using log = new LogMemory(dirtyLogSize(DATA_BASE + full));
+  await log.set(frontEnd);
+  await setLogging(frontEnd, true, drivers);
+  await guest.inflate(pages(FIRST_PAGE, 1024));
+  await guest.report([FIRST_PAGE + 2048, 512]);
+  assertEquals(guest.allocated, full);
+  const { inhibited, waiting, reclaimed } = await balloon.status();
+  assertEquals([inhibited, waiting, reclaimed], [true, 4 * MIB, 0]);
+  await setLogging(frontEnd, false, drivers);
+  await waitUntil(() => guest.allocated === full - 4 * MIB, {
+    what: "the pages of the balloon to go",
+  });
+  const { data } = guest;
+  assertEquals(data.bytes[2048 * PAGE], 0xaa, "what was reported stays");
+  await waitUntil(async () => (await balloon.status()).waiting === 0, {
+    what: "nothing to wait any more",
+  });
 });
 
 Deno.test("guests come and go, and leave nothing", async () => {
