@@ -14,7 +14,9 @@
  *
  * Words of the configuration space that a device only looks up lie in memory
  * that all threads share, and are written here: a Worker that is woken for each
- * of them costs more than what they are about.
+ * of them costs more than what they are about. Where a driver writes and reads
+ * them between its requests, the Worker answers the front-end itself
+ * ({@linkcode WorkerPlane.configDelegate}).
  *
  * A front-end can fill the counter of an eventfd that it shares with us, so that
  * a Worker blocks when it notifies. When an answer is late, full counters are
@@ -26,6 +28,7 @@
 import { relieveEventFd } from "../sys/eventfd.ts";
 import { ignoreFileSizeSignal } from "../sys/process.ts";
 import type {
+  ConfigDelegate,
   DataPlane,
   DataPlaneEvents,
   MappedLog,
@@ -44,6 +47,7 @@ import {
 } from "../virtqueue/constants.ts";
 import { writeWords } from "../virtqueue/config_words.ts";
 import type { LogLevel } from "../virtqueue/device.ts";
+import { WorkerConfigDelegate } from "./config_delegate.ts";
 import {
   type DeviceError,
   type WorkerChannel,
@@ -115,6 +119,7 @@ export class WorkerPlane implements DataPlane {
   readonly deviceId: number;
   readonly features: bigint;
   readonly queueCount: number;
+  readonly configDelegate: ConfigDelegate | null;
   #config: Uint8Array;
   readonly #driverWords: readonly number[] | null;
   readonly #channels: readonly WorkerChannel[];
@@ -138,6 +143,9 @@ export class WorkerPlane implements DataPlane {
     this.#adjacent = facts.adjacentQueues;
     this.#config = facts.config;
     this.#driverWords = facts.driverWords;
+    this.configDelegate = facts.driverWords === null
+      ? null
+      : new WorkerConfigDelegate(channels[0]);
     channels[0].onConfig = (config, notify) => {
       this.#config = config;
       if (notify) this.events?.configChanged();

@@ -4,6 +4,7 @@ import { EventFd } from "../sys/eventfd.ts";
 import { libc } from "../sys/libc.ts";
 import { createMemfd } from "../sys/memfd.ts";
 import { mapFile } from "../sys/mapping.ts";
+import { UnixSocket } from "../sys/unix_socket.ts";
 import { waitUntil, withDeadline } from "../tests/support/deadline.ts";
 import { TemporaryDirectory } from "../tests/support/temporary_directory.ts";
 import { FakeDriver, FakeMemory } from "../virtqueue/testing/driver.ts";
@@ -122,6 +123,14 @@ Deno.test("a device that fails with a chain in its hands is told of", async () =
     fileOffset: 0,
     pageSize: 4096,
   });
+  const [ours, theirs] = UnixSocket.pair();
+  using _ours = ours, _theirs = theirs;
+  const lent = assertRejects(() =>
+    plane.configDelegate!.answer({
+      fd: ours.fd,
+      acknowledges: true,
+      counts: new Uint32Array(new SharedArrayBuffer(8)),
+    }), DeviceError);
   driver.submit([{ writable: 4 }]);
   const { descriptorTable, availableRing, usedRing, size } = driver;
   await plane.startRing({
@@ -139,6 +148,7 @@ Deno.test("a device that fails with a chain in its hands is told of", async () =
   assert(error.message.includes("The medium caught fire"), error.message);
   const refusal = await assertRejects(() => plane.stopRing(0), DeviceError);
   assertEquals(refusal.kind, "worker-failed");
+  await withDeadline(lent, 5_000, "the end of the loan");
   await withDeadline(plane.close(), 5_000, "the Worker to end");
 });
 

@@ -97,6 +97,11 @@ export class Message implements Disposable {
     return bytes;
   }
 
+  /** Whether descriptors came that there was no room for. */
+  get truncated(): boolean {
+    return (this.#view.getInt32(this.#header + 48, true) & MSG_CTRUNC) !== 0;
+  }
+
   /** Copies the first `bytes` bytes of received data out. */
   copyTo(into: Uint8Array, bytes: number): void {
     into.set(this.#data.subarray(0, bytes));
@@ -112,8 +117,7 @@ export class Message implements Disposable {
    */
   takeFds(into: OwnedFd[], maxFds: number): void {
     const numbers = this.#rights();
-    const flags = this.#view.getInt32(this.#header + 48, true);
-    if ((flags & MSG_CTRUNC) === 0) {
+    if (!this.truncated) {
       for (const fd of numbers) into.push(new OwnedFd(fd));
       return;
     }

@@ -30,6 +30,7 @@ const SO_PEERCRED = 17;
 const SO_ACCEPTCONN = 30;
 const SO_DOMAIN = 39;
 
+const MSG_PEEK = 0x2;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x4000_0000;
@@ -200,6 +201,33 @@ export class UnixSocket implements Disposable {
       message.takeFds(fds, limit);
       message.copyTo(into, n);
       return n;
+    }
+  }
+
+  /**
+   * Looks at what there is, at most `into.length` bytes, and leaves it there.
+   *
+   * C: as {@linkcode UnixSocket.tryReceive}, with `MSG_PEEK`.
+   *
+   * @param into not empty
+   * @returns bytes; 0 where bytes alone are not what comes next: at the end of
+   * the stream, or with descriptors; -1 if it would block
+   */
+  tryPeek(into: Uint8Array): number {
+    const message = this.#message ??= new Message();
+    const flags = MSG_DONTWAIT | MSG_PEEK;
+    for (;;) {
+      // Descriptors have no room, which the kernel says, and keeps them.
+      message.prepareReceive(into.length, 0);
+      const n = libc().recvmsg(this.fd, message.pointer, flags);
+      if (n >= 0) {
+        if (message.truncated) return 0;
+        message.copyTo(into, n);
+        return n;
+      }
+      const e = errno();
+      if (e === Errno.EAGAIN) return -1;
+      if (e !== Errno.EINTR) throw systemError(e, "recvmsg", `fd ${this.fd}`);
     }
   }
 

@@ -235,6 +235,41 @@ Deno.test("data before a message with descriptors may come with it", async () =>
   });
 });
 
+Deno.test("a look takes nothing", async () => {
+  await withPair((left, right) => {
+    const buffer = new Uint8Array(4);
+    assertEquals(right.tryPeek(buffer), -1);
+    left.trySend(bytes(1, 2, 3));
+    left.trySend(bytes(4, 5, 6));
+    for (let i = 0; i < 2; i++) {
+      assertEquals(right.tryPeek(buffer), 4);
+      assertEquals(buffer, bytes(1, 2, 3, 4));
+    }
+    assertEquals(receive(right, 3), bytes(1, 2, 3));
+    assertEquals(right.tryPeek(buffer), 3);
+    assertEquals(receive(right, 10), bytes(4, 5, 6));
+    assertEquals(right.tryPeek(buffer), -1);
+    left.close();
+    assertEquals(right.tryPeek(buffer), 0);
+  });
+});
+
+Deno.test("a look leaves descriptors with what they came with", async () => {
+  await withPair((left, right) => {
+    using memfd = createMemfd("seen", 1);
+    const buffer = new Uint8Array(10), fds: OwnedFd[] = [];
+    left.trySend(bytes(1));
+    left.trySend(bytes(2), [memfd.fd]);
+    const before = openFdCount();
+    assertEquals(right.tryPeek(buffer), 0);
+    assertEquals(openFdCount(), before);
+    assertEquals(receive(right, 1), bytes(1));
+    assertEquals(right.tryPeek(buffer), 0);
+    assertEquals(right.tryReceive(buffer, fds), 1);
+    assertEquals(closeAll(fds), 1);
+  });
+});
+
 Deno.test("descriptors that nobody fetched go with the socket", async () => {
   await withPair((left, right) => {
     using memfd = createMemfd("unfetched", 1);

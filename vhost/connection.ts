@@ -113,6 +113,11 @@ export class Connection implements Disposable {
     this.reactor = reactor;
   }
 
+  /** The socket's descriptor; it stays owned by this object. */
+  get fd(): number {
+    return this.#socket.fd;
+  }
+
   /** Whether the socket was closed. */
   get closed(): boolean {
     return this.#socket.closed;

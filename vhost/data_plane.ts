@@ -74,6 +74,29 @@ export interface RingSetup {
   readonly usedLog?: number;
 }
 
+/** A connection that a session lends, for requests about the configuration. */
+export interface ConfigLoan {
+  /** The connected socket; it stays the session's. */
+  readonly fd: number;
+  /** `REPLY_ACK` was negotiated: writes are acknowledged where they ask for it. */
+  readonly acknowledges: boolean;
+  /** Messages answered, those of `GET_CONFIG` and those of `SET_CONFIG`. */
+  readonly counts: Uint32Array<SharedArrayBuffer>;
+}
+
+/** Answers requests about the configuration space in place of a session. */
+export interface ConfigDelegate {
+  /**
+   * Answers them until something else comes, which stays in the socket, or
+   * {@linkcode ConfigDelegate.end} is called. Rings run all the while.
+   *
+   * @returns when nothing of the loan is used any more
+   */
+  answer(loan: ConfigLoan): Promise<void>;
+  /** Ends the loan of now. */
+  end(): void;
+}
+
 /** The side that serves rings, as a session sees it. */
 export interface DataPlane {
   /** Virtio device ID. */
@@ -84,6 +107,8 @@ export interface DataPlane {
   readonly queueCount: number;
   /** Snapshot of the device configuration space. */
   readonly config: Uint8Array;
+  /** Where requests about it may be answered, too (default: nowhere). */
+  readonly configDelegate?: ConfigDelegate | null;
 
   /** The driver wrote the configuration space. */
   writeConfig(offset: number, data: Uint8Array): Promise<void>;

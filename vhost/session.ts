@@ -4,7 +4,10 @@
  *
  * Theory of operation: {@linkcode Session.run} takes one message at a time
  * from the connection, has its handler change the state and the data plane,
- * and answers; the next message is not looked at before. When the front-end
+ * and answers; the next message is not looked at before. While a front-end asks
+ * about the configuration space again and again, the connection is lent to the
+ * data plane, where that can answer itself (see `config_answerer.ts`), until
+ * something else comes. When the front-end
  * leaves, breaks the protocol, or {@linkcode Session.stop} is called, memory
  * leaves in order: every ring is drained and stopped, every region is given up
  * by the data plane and then unmapped, descriptors are closed, the device is
@@ -14,13 +17,18 @@
  * @module
  */
 
+import { COUNTED } from "./config_answerer.ts";
 import type { Connection, Message } from "./connection.ts";
 import {
   FrontEndMessage,
   ProtocolFeature,
   protocolFeatureList,
 } from "./constants.ts";
-import type { DataPlane, DataPlaneEvents } from "./data_plane.ts";
+import type {
+  ConfigDelegate,
+  DataPlane,
+  DataPlaneEvents,
+} from "./data_plane.ts";
 import { ProtocolError } from "./errors.ts";
 import { CONFIG_HANDLERS } from "./handlers/config.ts";
 import type { Handler, Reply } from "./handlers/handler.ts";
@@ -62,6 +70,9 @@ const UNANSWERABLE: ReadonlySet<number> = new Set([
 
 const SUCCESS = encodeU64(0n);
 const FAILURE = encodeU64(1n);
+
+/** Requests about the configuration after which the connection is lent. */
+const CONFIG_IN_A_ROW = 2;
 
 /** Lines about refused and ignored messages that a session writes at most. */
 const MAX_COMPLAINTS = 32;
@@ -111,6 +122,12 @@ export class Session implements DataPlaneEvents {
   readonly #counts = new SessionCounts();
   #run: Promise<void> | null = null;
   #dropped: string | null = null;
+  #stopped = false;
+  /** Requests about the configuration since anything else came. */
+  #configInARow = 0;
+  /** Who answers such requests now, where not the session itself. */
+  #delegate: ConfigDelegate | null = null;
+  #lends = true;
 
   /**
    * Takes over the connection. The data plane serves this session alone until
@@ -149,7 +166,9 @@ export class Session implements DataPlaneEvents {
    * @returns when {@linkcode Session.run} is over, in the same way
    */
   stop(): Promise<void> {
+    this.#stopped = true;
     this.#connection.interrupt();
+    this.#delegate?.end();
     return this.run();
   }
 
@@ -183,6 +202,7 @@ export class Session implements DataPlaneEvents {
 
   /** Receives and serves one message; false when there are no more. */
   async #next(): Promise<boolean> {
+    if (this.#configInARow >= CONFIG_IN_A_ROW) await this.#lend();
     using message = await this.#connection.receive();
     if (message === null) return false;
     let reply: Uint8Array | Reply | null;
@@ -208,11 +228,38 @@ export class Session implements DataPlaneEvents {
     }
   }
 
+  /** Lends the connection to whoever answers requests about the configuration. */
+  async #lend(): Promise<void> {
+    const { plane, rings, log } = this.#state;
+    const delegate = plane.configDelegate ?? null;
+    this.#configInARow = 0;
+    if (delegate === null || !this.#lends || this.#stopped) return;
+    if (!rings.some((ring) => ring.running)) return;
+    this.#delegate = delegate;
+    try {
+      await delegate.answer({
+        fd: this.#connection.fd,
+        acknowledges: this.#state.negotiated(ProtocolFeature.REPLY_ACK),
+        counts: this.#counts.delegated,
+      });
+    } catch (error) {
+      // It does not matter who answers.
+      this.#lends = false;
+      const reason = error instanceof Error ? error.message : String(error);
+      log.warn("the session answers all messages itself", { reason });
+    } finally {
+      this.#delegate = null;
+    }
+  }
+
   /** Has a message served; its answer, or `null` where none is due. */
   async #handle(message: Message): Promise<Uint8Array | Reply | null> {
     const handler = this.#handlerOf(message);
     const result = await handler.run(this.#state, message);
     this.#counts.served(message.request);
+    this.#configInARow = COUNTED.includes(message.request)
+      ? this.#configInARow + 1
+      : 0;
     if (handler.replies) return result ?? new Uint8Array(0);
     return handler.acknowledged || this.#wantsAck(message) ? SUCCESS : null;
   }

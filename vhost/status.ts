@@ -4,6 +4,7 @@
  * @module
  */
 
+import { COUNTED } from "./config_answerer.ts";
 import { messageName, protocolFeatureList } from "./constants.ts";
 import { ringActivity } from "./rings.ts";
 import { PROTOCOL_FEATURES_BIT, type SessionState } from "./state.ts";
@@ -68,6 +69,10 @@ export class SessionCounts {
   ignored = 0;
   /** The last thing that went wrong. */
   lastError: string | null = null;
+  /** Messages that were answered in place of the session, see `ConfigLoan`. */
+  readonly delegated: Uint32Array<SharedArrayBuffer> = new Uint32Array(
+    new SharedArrayBuffer(4 * COUNTED.length),
+  );
   readonly #served = new Map<number, number>();
 
   /** Counts a message that was served. */
@@ -77,8 +82,13 @@ export class SessionCounts {
 
   /** Messages served, by name. */
   get messages(): Record<string, number> {
+    const all = new Map(this.#served);
+    COUNTED.forEach((request, i) => {
+      const n = Atomics.load(this.delegated, i);
+      if (n > 0) all.set(request, (all.get(request) ?? 0) + n);
+    });
     return Object.fromEntries(
-      [...this.#served].map(([request, n]) => [messageName(request), n]),
+      [...all].map(([request, n]) => [messageName(request), n]),
     );
   }
 }

@@ -137,6 +137,8 @@ export class DataWorker {
       case "config-changed":
         return this.#channels.get(message.device)
           ?.onConfig(message.config, message.notify);
+      case "loan-over":
+        return this.#channels.get(message.device)?.onLoanOver();
       case "keep":
         return this.#channels.get(message.device)?.onKeep(message.value);
       case "tell":
@@ -168,6 +170,8 @@ export class DataWorker {
 export class WorkerChannel {
   /** Called when the configuration space changed. */
   onConfig: (config: Uint8Array, notify: boolean) => void = () => {};
+  /** Called when a connection that was lent is not used any more. */
+  onLoanOver: () => void = () => {};
   /** Called with what the device keeps for a successor. */
   onKeep: (value: unknown) => void = () => {};
   /** Called with what the device has for its objects in other Workers. */

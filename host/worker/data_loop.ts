@@ -60,6 +60,8 @@ const TOKEN_CONTROL = 0;
 interface Source {
   readonly fd: number;
   readonly ready: () => void;
+  /** Has nothing to do with rings. */
+  readonly aside: boolean;
 }
 
 /** Runs the rings of the devices of one thread. */
@@ -72,6 +74,8 @@ export class DataLoop implements Disposable {
   readonly #sources = new Map<number, Source>();
   #nextToken = TOKEN_CONTROL + 1;
   #turns = 0;
+  /** How long the loop has slept for want of work on rings, in ms. */
+  #slept = 0;
   #missed = 0;
   #disposed = false;
 
@@ -147,14 +151,16 @@ export class DataLoop implements Disposable {
   /**
    * Calls `ready` whenever `fd` becomes readable, and once if it is so now.
    *
+   * @param aside true: it has nothing to do with rings, so looking at them instead
+   * of sleeping could not have spared what wakes the loop for it
    * @returns a number for {@linkcode unwatch}
    * @throws {SystemError} when a descriptor of this kind cannot be watched
    */
-  watch(fd: number, ready: () => void): number {
+  watch(fd: number, ready: () => void, aside = false): number {
     const token = this.#nextToken;
     this.#waiter.add(fd, token);
     this.#nextToken = token === 0xffff_ffff ? TOKEN_CONTROL + 1 : token + 1;
-    this.#sources.set(token, { fd, ready });
+    this.#sources.set(token, { fd, ready, aside });
     return token;
   }
 
@@ -289,11 +295,20 @@ export class DataLoop implements Disposable {
     const start = limit === 0 ? 0 : performance.now();
     const count = this.#waiter.wait(timeout);
     const slept = limit === 0 ? 0 : performance.now() - start;
-    if (limit !== 0) this.#polling.slept(slept);
+    let aside = count > 0;
     for (let i = 0; i < count; i++) {
       const token = this.#waiter.token(i);
+      const source = this.#sources.get(token);
+      if (source === undefined || !source.aside) aside = false;
       if (token === TOKEN_CONTROL) drainEventFd(this.#controlFd);
-      else this.#sources.get(token)?.ready();
+      else source?.ready();
+    }
+    if (limit !== 0) {
+      this.#slept += slept;
+      if (!aside) {
+        this.#polling.slept(this.#slept);
+        this.#slept = 0;
+      }
     }
     const devices = this.#devices;
     for (let i = 0; i < devices.length; i++) devices[i].woken();

@@ -26,6 +26,8 @@ import type {
   LogLevel,
   VirtioDevice,
 } from "../../virtqueue/device.ts";
+import type { ConfigLoan } from "../../vhost/data_plane.ts";
+import { LentConnection } from "./config_loan.ts";
 import { DataLoop } from "./data_loop.ts";
 import type { HostedDevice } from "./hosted_device.ts";
 import { PollingGovernor } from "./polling.ts";
@@ -53,6 +55,8 @@ interface WorkerScope {
 const scope = self as unknown as WorkerScope;
 const inbox: (Begin | Request)[] = [];
 const devices = new Map<number, HostedDevice>();
+/** Connections that are answered here, by device. */
+const lent = new Map<number, LentConnection>();
 /** What was told to others and is not heard by all of them yet. */
 const telling = new Map<number, () => void>();
 let told = 0;
@@ -206,6 +210,10 @@ function perform(
       return hosted.setUsedLog(command.index, command.address);
     case "set-log-fd":
       return hosted.setLogFd(command.fd);
+    case "answer-config":
+      return answerConfig(number, device, command.loan, loop);
+    case "end-loan":
+      return endLoan(number);
     case "activate":
       return device.activate?.();
     case "deactivate":
@@ -229,6 +237,7 @@ function perform(
     case "close":
       // Whatever goes wrong: the device is gone.
       devices.delete(number);
+      endLoan(number);
       try {
         hosted.stopRings();
         device.close?.();
@@ -237,6 +246,25 @@ function perform(
       }
       return undefined;
   }
+}
+
+function answerConfig(
+  number: number,
+  device: VirtioDevice,
+  loan: ConfigLoan,
+  loop: DataLoop,
+): void {
+  endLoan(number);
+  const connection = new LentConnection(loop, device, loan, () => {
+    lent.delete(number);
+    scope.postMessage({ type: "loan-over", device: number });
+  });
+  lent.set(number, connection);
+}
+
+function endLoan(number: number): void {
+  lent.get(number)?.[Symbol.dispose]();
+  lent.delete(number);
 }
 
 function status(hosted: HostedDevice, loop: DataLoop): WorkerStatus {

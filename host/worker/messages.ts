@@ -9,7 +9,11 @@
  * @module
  */
 
-import type { MappedLog, RingSetup } from "../../vhost/data_plane.ts";
+import type {
+  ConfigLoan,
+  MappedLog,
+  RingSetup,
+} from "../../vhost/data_plane.ts";
 import type { LogLevel } from "../../virtqueue/device.ts";
 import type { RegionBacking } from "../../virtqueue/memory.ts";
 
@@ -77,6 +81,9 @@ export type Command =
     readonly address: number;
   }
   | { readonly type: "set-log-fd"; readonly fd: number }
+  /** Until `loan-over` is posted, or `end-loan` is answered. */
+  | { readonly type: "answer-config"; readonly loan: ConfigLoan }
+  | { readonly type: "end-loan" }
   | { readonly type: "activate" | "deactivate" }
   | { readonly type: "reset" }
   | {
@@ -172,6 +179,11 @@ export type WorkerMessage =
     readonly config: Uint8Array;
     /** False: the driver caused it and knows already. */
     readonly notify: boolean;
+  }
+  | {
+    /** The connection that was lent is not used any more. */
+    readonly type: "loan-over";
+    readonly device: number;
   }
   | {
     /** What the device keeps for a successor. */

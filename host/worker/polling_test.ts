@@ -1,5 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { EventFd } from "../../sys/eventfd.ts";
 import { PollingGovernor } from "./polling.ts";
+import { Bench } from "./testing/bench.ts";
+import { EpollWaiter } from "./waiter.ts";
 
 Deno.test("PollingGovernor: auto looks only where sleeps were short", () => {
   const governor = new PollingGovernor("auto");
@@ -49,4 +52,31 @@ Deno.test("PollingGovernor: looking goes on as the last window was", () => {
   assert(!governor.looking);
   governor.window(1101);
   assert(governor.looking);
+
+Deno.test("the loop tells of a sleep that a ring ended, as a whole", () => {
+  const polling = new PollingGovernor("auto"), told: number[] = [];
+  polling.slept = (duration) => void told.push(duration);
+  const waiter = new EpollWaiter(), wait = waiter.wait.bind(waiter);
+  // Every sleep takes a millisecond at least.
+  waiter.wait = (timeout) => {
+    const end = performance.now() + 1;
+    while (performance.now() < end);
+    return wait(timeout);
+  };
+  using bench = new Bench(waiter, 64, true, polling);
+  using event = EventFd.create();
+  bench.start();
+  bench.turns(2);
+  let others = 0;
+  bench.loop.watch(event.fd, () => others += event.drain(), true);
+  told.length = 0;
+  for (let i = 0; i < 3; i++) {
+    event.signal();
+    bench.turns(1);
+  }
+  assertEquals([others, told], [3, []]);
+  bench.kick.signal();
+  bench.turns(1);
+  assertEquals(told.length, 1);
+  assert(told[0] >= 4, `${told[0]} ms`);
 });

@@ -3,10 +3,25 @@
  * end it.
  */
 
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { BalloonGuest, FIRST_PAGE, PAGE, pages } from "../protocol/balloon.ts";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertStringIncludes,
+} from "@std/assert";
+import {
+  BalloonGuest,
+  FIRST_PAGE,
+  PAGE,
+  pages,
+  STATS,
+} from "../protocol/balloon.ts";
 import { COMMAND_ARGUMENTS, ctl } from "../support/vhostd.ts";
-import { runCommand } from "../support/process.ts";
+import {
+  ChildProcess,
+  runCommand,
+  waitForListener,
+} from "../support/process.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { LIMIT, Server } from "./server.ts";
 
@@ -81,6 +96,47 @@ Deno.test("ctl balloon set --wait comes back when the guest has what it is to ha
       "  reclaimed: 0 bytes\n",
   );
   await driver;
+});
+
+Deno.test("ctl balloon stats asks the driver, and prints what it says", async () => {
+  using directory = TemporaryDirectory.make("procs");
+  const socket = directory.file("ball.sock");
+  await using _server = await Server.start({
+    directory,
+    disks: {},
+    args: [`--balloon=id=ball,socket=${socket},stats-interval=0`],
+  });
+  using guest = await BalloonGuest.run(socket);
+  const say = (tag: number, value: bigint): void => {
+    const entry = new DataView(new ArrayBuffer(10));
+    entry.setUint16(0, tag, true);
+    entry.setBigUint64(2, value, true);
+    guest.submit(STATS, { readable: new Uint8Array(entry.buffer) });
+  };
+  say(4, 1000n);
+  const printed = ctl(directory.file("management"), "balloon", "stats");
+  await guest.complete(STATS);
+  // Tag 1000 has no name.
+  say(1000, 7n);
+  assertMatch(await printed, /^ball: \d+\.\d s old\n {2}tag1000: 7\n$/);
+});
+
+Deno.test("the program of QEMU's conventions serves a balloon", async () => {
+  using directory = TemporaryDirectory.make("procs");
+  const socket = directory.file("ball.sock");
+  await using child = ChildProcess.start(Deno.execPath(), {
+    name: "balloon",
+    args: [...COMMAND_ARGUMENTS, "balloon", `--socket-path=${socket}`],
+  });
+  await waitForListener(socket, child);
+  using guest = await BalloonGuest.run(socket);
+  const full = guest.allocated;
+  await guest.inflate(pages(FIRST_PAGE, 256));
+  assertEquals(guest.allocated, full - 256 * PAGE);
+  await guest.writeActual(256);
+  assertEquals(await guest.config(), [0, 256]);
+  child.signal("SIGTERM");
+  assertEquals((await child.wait(LIMIT)).code, 0, child.stderr.text);
 });
 
 Deno.test("a balloon shares its process with nobody", async () => {

@@ -8,6 +8,7 @@
 
 import { serve, type Server } from "../../host/serve.ts";
 import { statFd } from "../../sys/statx.ts";
+import type { UnixSocket } from "../../sys/unix_socket.ts";
 import { FrontEnd, SharedRegion } from "../../vhost/testing/front_end.ts";
 import {
   type Completion,
@@ -86,6 +87,8 @@ export interface BalloonStatus {
   readonly actual: number;
   readonly reclaimed: number;
   readonly progress: number;
+  readonly inhibited: boolean;
+  readonly waiting: number;
   readonly poison: number | null;
   readonly stats: Readonly<Record<string, number>>;
   readonly requests: {
@@ -144,9 +147,13 @@ export class BalloonGuest implements Disposable {
     this.data.bytes.fill(0xaa);
   }
 
-  /** Connects and starts the rings. */
+  /**
+   * Connects and starts the rings.
+   *
+   * @param socket its path, or one that is connected, which is taken over
+   */
   static async run(
-    socket: string,
+    socket: string | UnixSocket,
     options: BalloonGuestOptions = {},
   ): Promise<BalloonGuest> {
     const frontEnd = FrontEnd.connect(socket);

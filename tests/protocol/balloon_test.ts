@@ -1,9 +1,21 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { Epoll, EPOLLIN } from "../../sys/epoll.ts";
+import { UnixSocket } from "../../sys/unix_socket.ts";
+import {
+  FrontEndMessage,
+  VHOST_USER_NEED_REPLY,
+  VHOST_USER_VERSION,
+} from "../../vhost/constants.ts";
+import { LogMemory, setLogging } from "../../vhost/testing/log_memory.ts";
+import { dirtyLogSize } from "../../virtqueue/dirty_log.ts";
+import { encodeConfig, encodeMessage } from "../../vhost/message.ts";
+import type { SessionStatus } from "../../vhost/session.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { assertNoLeaks } from "../support/leaks.ts";
 import { skipUnless } from "../support/skip.ts";
 import {
   BalloonGuest,
+  DATA_BASE,
   DEFLATE,
   FIRST_PAGE,
   INFLATE,
@@ -185,6 +197,40 @@ Deno.test("what a driver may not write stays, whoever sends the whole space", as
   }
 });
 
+Deno.test("while rings run, the configuration is answered beside them", async () => {
+  await using balloon = await ServedBalloon.start();
+  const socket = UnixSocket.connect(balloon.socket);
+  using guest = await BalloonGuest.run(socket);
+  await guest.writeActual(1);
+  using epoll = new Epoll();
+  epoll.add(socket.fd, EPOLLIN, 0);
+  const write = (actual: number): void => {
+    const config = new Uint8Array(16);
+    new DataView(config.buffer).setUint32(4, actual, true);
+    const payload = encodeConfig(0, 0, config);
+    const flags = VHOST_USER_VERSION | VHOST_USER_NEED_REPLY;
+    const { SET_CONFIG } = FrontEndMessage;
+    socket.trySend(encodeMessage(SET_CONFIG, flags, payload));
+    // This thread, which has the session, stands still until it is answered.
+    assertEquals(epoll.wait(10_000), 1);
+    assertEquals(socket.tryReceive(new Uint8Array(64), []), 20);
+  };
+  for (let round = 0; round < 4; round++) {
+    write(256 * (round + 1));
+    await guest.inflate(pages(FIRST_PAGE + 256 * round, 256));
+    // A message of another kind comes in between, and then the same again.
+    if (round === 1) {
+      await guest.frontEnd.getFeatures();
+      await guest.writeActual(512);
+    }
+    assertEquals((await balloon.status()).actual, 256 * (round + 1) * PAGE);
+  }
+  const { session } = await balloon.server.status();
+  const { messages } = session as SessionStatus;
+  assertEquals(messages.VHOST_USER_SET_CONFIG, 6);
+  assertEquals(messages.VHOST_USER_GET_CONFIG, 2);
+});
+
 Deno.test("statistics are told when somebody asks", async () => {
   await using balloon = await ServedBalloon.start({ statsInterval: 0 });
   using guest = await BalloonGuest.run(balloon.socket);
@@ -281,6 +327,29 @@ Deno.test("a ring that is stopped gives the statistics' buffer back", async () =
     { what: "the statistics, again" },
   );
   assertEquals(guest.driver(STATS).usedPending, false);
+});
+
+Deno.test("while writes are logged nothing goes back, and the balloon's pages follow", async () => {
+  await using balloon = await ServedBalloon.start();
+  using guest = await BalloonGuest.run(balloon.socket);
+  const { frontEnd, drivers } = guest, full = guest.allocated;
+  using log = new LogMemory(dirtyLogSize(DATA_BASE + full));
+  await log.set(frontEnd);
+  await setLogging(frontEnd, true, drivers);
+  await guest.inflate(pages(FIRST_PAGE, 1024));
+  await guest.report([FIRST_PAGE + 2048, 512]);
+  assertEquals(guest.allocated, full);
+  const { inhibited, waiting, reclaimed } = await balloon.status();
+  assertEquals([inhibited, waiting, reclaimed], [true, 4 * MIB, 0]);
+  await setLogging(frontEnd, false, drivers);
+  await waitUntil(() => guest.allocated === full - 4 * MIB, {
+    what: "the pages of the balloon to go",
+  });
+  const { data } = guest;
+  assertEquals(data.bytes[2048 * PAGE], 0xaa, "what was reported stays");
+  await waitUntil(async () => (await balloon.status()).waiting === 0, {
+    what: "nothing to wait any more",
+  });
 });
 
 Deno.test("guests come and go, and leave nothing", async () => {

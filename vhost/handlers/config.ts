@@ -4,53 +4,36 @@
  * @module
  */
 
+import { answerConfigRead, decodeConfigWrite } from "../config_space.ts";
 import type { Message } from "../connection.ts";
-import {
-  FrontEndMessage,
-  ProtocolFeature,
-  VHOST_USER_MAX_CONFIG_SIZE,
-} from "../constants.ts";
-import { decodeConfig, encodeConfig } from "../message.ts";
+import { FrontEndMessage, ProtocolFeature } from "../constants.ts";
 import type { SessionState } from "../state.ts";
 import type { HandlerTable } from "./handler.ts";
 
-/**
- * Answers a read with exactly the bytes that were asked for. What lies beyond
- * the end of the device's own configuration reads as zeroes: front-ends ask
- * for the layout that they know, which may be newer and longer than ours, and
- * its fields belong to features that are not offered. A read that is empty or
- * leaves the 256 bytes that a configuration may have is answered with a
- * payload of no bytes, which means failure.
- */
-function getConfig(state: SessionState, message: Message): Uint8Array {
-  const access = decodeConfig(message.request, message.payload, true);
-  const end = access.offset + access.size;
-  if (access.size === 0 || end > VHOST_USER_MAX_CONFIG_SIZE) {
-    state.log.debug(
-      `refused a read of ${access.size} bytes at ${access.offset} of the ` +
-        "configuration space",
-    );
-    return new Uint8Array(0);
+function getConfig(
+  state: SessionState,
+  { request, payload }: Message,
+): Uint8Array {
+  const reply = answerConfigRead(state.plane.config, request, payload);
+  if (reply.length === 0) {
+    state.log.debug("refused a read of the configuration space");
+  } else if (!state.rings.some((ring) => ring.running)) {
+    state.channel.configRead();
   }
-  const data = new Uint8Array(access.size);
-  data.set(state.plane.config.subarray(access.offset, end));
-  if (!state.rings.some((ring) => ring.running)) state.channel.configRead();
-  return encodeConfig(access.offset, access.flags, data);
+  return reply;
 }
 
 /**
  * Hands a write to the device, which applies what a driver may write and
- * ignores the rest: some front-ends send the whole space each time. What lies
- * beyond the end is cut off. A write is never refused.
+ * ignores the rest: some front-ends send the whole space each time.
  */
 async function setConfig(
   state: SessionState,
-  message: Message,
+  { request, payload }: Message,
 ): Promise<void> {
-  const access = decodeConfig(message.request, message.payload, false);
-  const room = Math.max(0, state.plane.config.length - access.offset);
-  const data = access.data.slice(0, room);
-  if (data.length > 0) await state.plane.writeConfig(access.offset, data);
+  const { plane } = state;
+  const { offset, data } = decodeConfigWrite(plane.config, request, payload);
+  if (data.length > 0) await plane.writeConfig(offset, data);
 }
 
 /** Handlers of this theme. */

@@ -7,6 +7,7 @@
 
 import { detachMemory, viewMemory } from "../../sys/mapping.ts";
 import type {
+  ConfigDelegate,
   DataPlane,
   MappedLog,
   MappedRegion,
@@ -43,6 +44,8 @@ export class RecordingPlane implements DataPlane {
   readonly features: bigint;
   readonly queueCount: number;
   config: Uint8Array;
+  /** Who answers in place of the session. */
+  configDelegate: ConfigDelegate | null = null;
   /** What was called, as `name argument…`, in order. */
   readonly calls: string[] = [];
   /** Rings that run, by index. */

@@ -17,7 +17,7 @@ export interface FailingOptions {
 }
 
 /** Takes a chain, and throws before it is answered. */
-const create: CreateDevice = (options, { worker }) => {
+const create: CreateDevice = (options, { worker, tellOthers }) => {
   const { refuse, closed, stuck } = options as FailingOptions;
   if (worker === refuse) throw new Error(`Worker ${worker} refuses`);
   return {
@@ -25,7 +25,8 @@ const create: CreateDevice = (options, { worker }) => {
     features: 0n,
     queueCount: 2,
     maxSegments: 4,
-    config: new Uint8Array(),
+    config: new Uint8Array(new SharedArrayBuffer(4)),
+    ...(tellOthers === undefined ? { driverWords: [0] } : {}),
     serve(queue) {
       queue.take();
       throw new Error("The medium caught fire");

@@ -51,6 +51,12 @@ export const BEGINNINGS: readonly (readonly Uint8Array[])[] = [
   NETWORK,
 ];
 
+/** Requests about the configuration are answered in place of the session. */
+function lent(input: Uint8Array): Uint8Array {
+  input[4] |= 16;
+  return input;
+}
+
 function input(beginning: number, ...records: Uint8Array[]): Uint8Array {
   const bytes = new Uint8Array(5 + 16 * records.length);
   bytes[2] = beginning;
@@ -98,4 +104,13 @@ export const SESSION_SEEDS: readonly Uint8Array[] = [
     record(GET_CONFIG, 0, 0, 0, 16),
     record(SET_CONFIG, ACK, 0, 0, 1),
   ),
+  lent(input(
+    2,
+    record(GET_CONFIG, 0, 0, 0, 16),
+    record(SET_CONFIG, ACK, 0, 0, 1),
+    record(SET_CONFIG, ACK, 0, 0, 1),
+    record(GET_CONFIG, 0, 0, 0, 16),
+    record(SET_VRING_ENABLE, ACK),
+    record(GET_CONFIG, 0, 0, 0, 16),
+  )),
 ];

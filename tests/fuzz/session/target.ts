@@ -17,7 +17,7 @@
 import { Bytes } from "../engine/bytes.ts";
 import { expect, type Observer, type Target } from "../engine/target.ts";
 import { EventFd } from "../../../sys/eventfd.ts";
-import type { OwnedFd } from "../../../sys/fd.ts";
+import { dupFd, OwnedFd } from "../../../sys/fd.ts";
 import { createMemfd } from "../../../sys/memfd.ts";
 import { Reactor } from "../../../sys/reactor.ts";
 import { createPipe } from "../../../sys/spawn.ts";
@@ -26,7 +26,9 @@ import {
   openPath,
 } from "../../../sys/testing/odd_descriptors.ts";
 import { UnixSocket } from "../../../sys/unix_socket.ts";
+import { ConfigAnswerer } from "../../../vhost/config_answerer.ts";
 import { Connection } from "../../../vhost/connection.ts";
+import type { ConfigDelegate } from "../../../vhost/data_plane.ts";
 import { Session } from "../../../vhost/session.ts";
 import { FrontEnd, SharedRegion } from "../../../vhost/testing/front_end.ts";
 import {
@@ -117,6 +119,7 @@ export class SessionTarget implements Target {
     const failing = FAILING[bytes.u8() % FAILING.length];
     if (failing !== null) plane.fail(failing, planned);
     const late = bytes.u8();
+    if ((late & 16) !== 0) plane.configDelegate = delegateOf(plane);
     const messages = beginning.map((record) => readMessage(new Bytes(record)));
     while (!bytes.done) messages.push(readMessage(bytes));
 
@@ -218,6 +221,20 @@ export class SessionTarget implements Target {
   close(): void {
     this.#stack.dispose();
   }
+}
+
+/** Answers what is there in place of a session, and gives the connection back. */
+function delegateOf(plane: RecordingPlane): ConfigDelegate {
+  return {
+    answer(loan) {
+      using socket = new UnixSocket(new OwnedFd(dupFd(loan.fd)));
+      const write = (offset: number, data: Uint8Array): void =>
+        void plane.writeConfig(offset, data).catch(() => {});
+      new ConfigAnswerer(socket, { config: plane.config, write }, loan).serve();
+      return Promise.resolve();
+    },
+    end() {},
+  };
 }
 
 /** The replies that are there. */
