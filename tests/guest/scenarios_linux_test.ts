@@ -4,6 +4,9 @@
  */
 
 import { longOnly, skipUnless } from "../support/skip.ts";
+import { TemporaryDirectory } from "../support/temporary_directory.ts";
+import { copyImage } from "./rig/freebsd_source.ts";
+import { linuxRoot } from "./rig/linux_root.ts";
 import { prepareOrReason } from "./rig/prepare.ts";
 import { Bench, type Mode } from "./scenarios/bench.ts";
 import { runScenarios, type Scenario } from "./scenarios/context.ts";
@@ -18,9 +21,13 @@ const long = reason === null ? longOnly() : guests;
 async function run(
   test: Deno.TestContext,
   mode: Mode,
+  on: "blk" | "scsi",
   scenarios: readonly Scenario[],
 ): Promise<void> {
-  await using bench = await Bench.start({ mode });
+  using copies = TemporaryDirectory.make("root");
+  const path = copies.file("root.img");
+  await copyImage(await linuxRoot(), path);
+  await using bench = await Bench.start({ mode, root: { path, on } });
   await using peer = await startLinux({
     devices: vhostUserNet(bench.socket("peer"), {
       mac: "52:54:00:0a:08:02",
@@ -31,15 +38,17 @@ async function run(
   await using guest = await startLinux({
     devices: bench.devices(false),
     memory: 512,
+    root: true,
   });
   await runScenarios(test, { guest, peer, bench }, scenarios);
 }
 
-guests.test("scenarios with Linux: a part, modern", (test) =>
-  run(test, "modern", SCENARIOS.filter(({ quick }) => quick)));
+guests.test("scenarios with Linux: a part, root on blk, modern", (test) =>
+  run(test, "modern", "blk", SCENARIOS.filter(({ quick }) => quick)));
 
-long.test("scenarios with Linux: all, legacy", (test) =>
-  run(test, "legacy", SCENARIOS));
-
-long.test("scenarios with Linux: all, modern", (test) =>
-  run(test, "modern", SCENARIOS));
+for (const on of ["blk", "scsi"] as const) {
+  for (const mode of ["legacy", "modern"] as const) {
+    long.test(`scenarios with Linux: all, root on ${on}, ${mode}`, (test) =>
+      run(test, mode, on, SCENARIOS));
+  }
+}

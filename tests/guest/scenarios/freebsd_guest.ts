@@ -7,11 +7,11 @@
 import type { TemporaryDirectory } from "../../support/temporary_directory.ts";
 import type { ConsoleKind } from "../rig/boot_dialogue.ts";
 import { RigError } from "../rig/error.ts";
+import { mountFrom } from "../rig/freebsd_disk.ts";
 import {
   copyImage,
   type FreeBsdSource,
   kernelArguments,
-  mountFrom,
   rawImage,
   useSerialConsole,
 } from "../rig/freebsd_source.ts";

@@ -55,6 +55,11 @@ export interface DiskFacts {
   readonly trim: boolean;
 }
 
+/** The file system on a root disk that no guest has any more. */
+export type RootState =
+  | { readonly state: "clean" | "in use" | "unknown" }
+  | { readonly state: "damaged"; readonly why: string };
+
 /** A command about a SCSI disk, and what it prints. */
 export interface ScsiQuestion {
   readonly command: string;
@@ -76,7 +81,8 @@ export type Subject =
   | "ping"
   | "tcp"
   | "offloads"
-  | "reboot";
+  | "reboot"
+  | "root";
 
 /** How an operating system says things. */
 export interface System {
@@ -94,6 +100,13 @@ export interface System {
   readonly digest: string;
   /** The path of the disk with this role. */
   disk(guest: Guest, role: "blk" | "scsi"): Promise<string>;
+  /**
+   * Whether its root file system is on the root disk that is served; `null`
+   * where the system does not say.
+   */
+  rootIsServed(guest: Guest): Promise<boolean | null>;
+  /** Looks at the image of its root disk after a clean power off. */
+  rootState(image: string): Promise<RootState>;
   /** Its size in bytes, as the kernel sees it now. */
   diskSize(guest: Guest, disk: string): Promise<number>;
   /** Has the kernel look at the disk again. */
