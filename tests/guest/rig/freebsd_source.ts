@@ -287,7 +287,8 @@ export function kernelArguments(root: string | null, more: string): string {
   const ours = [
     "boot_serial=YES",
     "hw.uart.console=io:0x3f8",
-    "vfs.mountroot.timeout=120",
+    // Where it is asked for the root, each guess that is wrong takes so long.
+    `vfs.mountroot.timeout=${root === null ? 20 : 120}`,
     ...(root === null ? [] : [`vfs.root.mountfrom=${root}`]),
   ];
   return [...ours.filter((word) => !theirs.has(name(word))), ...words]

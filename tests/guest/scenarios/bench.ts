@@ -243,6 +243,19 @@ export class Bench implements AsyncDisposable {
     });
   }
 
+  /** Waits until a guest that has ended is gone here, too; another can come. */
+  async vacated(): Promise<void> {
+    const names = ["blk", "scsi", "net", "balloon"];
+    if (this.rootOn === "blk") names.push("root");
+    for (const name of names) {
+      await waitUntil(async () => !(await this.status(name)).connected, {
+        what: `the front-end of "${name}" to leave`,
+        timeout: START_TIMEOUT,
+        interval: 100,
+      });
+    }
+  }
+
   /** What the server said on stderr. */
   get log(): string {
     return this.#server.stderr.text;

@@ -25,8 +25,20 @@ export interface Guest extends AsyncDisposable {
   has(tool: string): Promise<boolean>;
   /** Reboots, and waits for its shell. */
   reboot(): Promise<void>;
-  /** Powers off; QEMU's exit code. */
-  powerOff(): Promise<number>;
+  /** Powers off. */
+  powerOff(): Promise<PowerOff>;
+  /** Whether its shell takes commands; one that hangs is interrupted. */
+  answers(): Promise<boolean>;
+  /** What its console showed last. */
+  readonly lastLines: string;
+}
+
+/** How a guest powered off. */
+export interface PowerOff {
+  /** Whether it ended the machine: a kernel without ACPI only halts. */
+  readonly switchedOff: boolean;
+  /** QEMU's exit code. */
+  readonly code: number;
 }
 
 /** The devices that a guest has. */

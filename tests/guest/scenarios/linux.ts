@@ -5,6 +5,7 @@
  */
 
 import { startLinuxGuest } from "../rig/linux_guest.ts";
+import { LINUX_TROUBLE } from "../rig/kernel_trouble.ts";
 import { checkLinuxRoot, ROOT_ARGUMENTS } from "../rig/linux_root.ts";
 import { PRODUCT, SERIALS } from "./bench.ts";
 import { ConsoleGuest } from "./console_guest.ts";
@@ -205,6 +206,8 @@ export async function startLinux(
     stop: (_kind, how) =>
       leave + (how === "reboot" ? "reboot -f" : "poweroff -f"),
     banner: /^@@BOOT .*\n/m,
+    trouble: LINUX_TROUBLE,
+    lastWords: 1_000,
   }, () => void linux[Symbol.asyncDispose]());
   try {
     await linux.qemu.console.sendLine(); // its prompt has been read already
