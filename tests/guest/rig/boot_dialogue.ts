@@ -177,6 +177,12 @@ class Dialogue {
         // With console=vidconsole -h makes the serial port the second console
         // (bi_getboothowto): the kernel's messages and getty(8) are there.
         if (this.#loaderStopped) await this.#console.send("boot -h\r");
+        if (count > LIMIT) {
+          this.#fail(
+            "the boot loader does not boot, but asks for a command; its last " +
+              `lines:\n${lastLines(this.#console.output)}\n`,
+          );
+        }
         return false;
       case "choose-shell":
         if (count > LIMIT) {
@@ -194,8 +200,8 @@ class Dialogue {
       case "password":
         if (this.kind === "login" && password === undefined) {
           this.#fail(
-            `"${user}" has a password: an image is wanted where it ` +
-              `has none, as on the official ones`,
+            `"${user}" has a password: FREEBSD_PASSWORD tells it, where an ` +
+              "image does not leave it empty, as the official ones do",
           );
         }
         await this.#console.sendLine(password ?? "");

@@ -141,6 +141,19 @@ Deno.test("dialogue: the boot loader is told of the serial console", async () =>
   assertEquals(await dialogue(menu, { loader: true }), "shell");
 });
 
+Deno.test("dialogue: a boot loader without a kernel is not waited for", async () => {
+  await assertRejects(
+    () =>
+      dialogue(
+        `echo "can't load 'kernel'"; printf 'OK '
+        while read -r line; do printf '\\nOK '; done`,
+        { quiet: 100 },
+      ),
+    RigError,
+    "the boot loader does not boot",
+  );
+});
+
 Deno.test("dialogue: a boot loader that is not asked for is left alone", async () => {
   const kind = await dialogue(`
     printf '  Autoboot in 10 seconds. [Space] to pause\\n'

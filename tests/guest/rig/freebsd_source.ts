@@ -273,6 +273,19 @@ export function useSerialConsole(path: string): number {
 }
 
 /**
+ * Variables of a caller who knows one of the two places of the root disk: it is
+ * at the other one as well.
+ *
+ * @param device the root disk, `vtbd0` or `da0`
+ */
+export function onDisk(variables: string, device: string): string {
+  return variables.replace(
+    /(vfs\.root\.mountfrom=\w+:\/dev\/)(?:vtbd|da)0(?!\d)/,
+    `$1${device}`,
+  );
+}
+
+/**
  * The kernel's environment. Without a boot loader there are no hints: the
  * console is named by its port. The kernel waits for the root device longer than
  * its three seconds, because an emulated machine is slow.

@@ -9,6 +9,7 @@ import {
   copyImage,
   fetchImage,
   kernelArguments,
+  onDisk,
   rawImage,
   sourceFrom,
   useSerialConsole,
@@ -94,6 +95,22 @@ Deno.test("source: what the kernel is told", () => {
       "vfs.root.mountfrom=ufs:/dev/da0,boot_serial=NO,hw.x=1",
   );
   assert(!kernelArguments(null, "").includes("mountfrom"));
+  assert(kernelArguments(null, "").includes("vfs.mountroot.timeout=20"));
+});
+
+Deno.test("source: a root disk that is named is found behind SCSI, too", () => {
+  const args = "boot_single=YES,vfs.root.mountfrom=ufs:/dev/vtbd0p2 a=b";
+  assertEquals(onDisk(args, "vtbd0"), args);
+  assertEquals(
+    onDisk(args, "da0"),
+    "boot_single=YES,vfs.root.mountfrom=ufs:/dev/da0p2 a=b",
+  );
+  for (
+    const other of ["zfs:zroot/ROOT/default", "ufs:/dev/vtbd01", "ufs:/dev/md0"]
+  ) {
+    const kept = `vfs.root.mountfrom=${other}`;
+    assertEquals(onDisk(kept, "da0"), kept);
+  }
 });
 
 Deno.test("source: the boot loader is told of the serial port, wherever it reads", () => {

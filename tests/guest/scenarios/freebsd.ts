@@ -77,7 +77,7 @@ export function freeBsd(rootOn: "blk" | "scsi" | null): System {
       "tcp": ["nc", "dd", "rm"],
       "offloads": ["ifconfig"],
       "reboot": ["reboot"],
-      "root": ["mkdir", "md5", "dd", "reboot"],
+      "root": ["mkdir", "df", "md5", "dd", "reboot"],
     },
     async attached(guest) {
       // A driver that took nothing has no name there.

@@ -12,6 +12,7 @@ import {
   copyImage,
   type FreeBsdSource,
   kernelArguments,
+  onDisk,
   rawImage,
   useSerialConsole,
 } from "../rig/freebsd_source.ts";
@@ -144,7 +145,7 @@ export async function startFreeBsd(
   const kernel = source.kind === "kernel"
     ? {
       kernel: source.kernel,
-      append: kernelArguments(mounted, source.args),
+      append: kernelArguments(mounted, onDisk(source.args, disk)),
     }
     : {};
   const qemu = await startQemu({

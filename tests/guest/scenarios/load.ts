@@ -20,6 +20,7 @@ async function startLoad(
   guest: Guest,
   name: string,
   target: string,
+  span: number,
 ): Promise<void> {
   const { work, system: { digest, direct } } = guest;
   const file = (what: string) => `${work}/${name}-${what}`;
@@ -29,7 +30,7 @@ async function startLoad(
   );
   const dd = (way: string, at: string) =>
     `dd ${way} bs=65536 count=16 ${at} 2>> ${file("log")}`;
-  const to = `seek=$((i % 8 * 16)) conv=notrunc ${direct[1]}`;
+  const to = `seek=$((i % ${span} * 16)) conv=notrunc ${direct[1]}`;
   await guest.check(
     `(i=0; while [ ! -e ${file("stop")} ]; do i=$((i+1)); ` +
       `${dd(`if=/dev/urandom of=${file("data")}`, "")}; ` +
@@ -37,7 +38,9 @@ async function startLoad(
       dd(`if=${file("data")} of=${target}`, to) +
       ` || echo write $i >> ${file("bad")}; ` +
       (target.startsWith("/dev/") ? "" : "sync; ") +
-      `b=$(${dd(`if=${target}`, `skip=$((i % 8 * 16)) ${direct[0]}`)} | ` +
+      `b=$(${
+        dd(`if=${target}`, `skip=$((i % ${span} * 16)) ${direct[0]}`)
+      } | ` +
       `${digest}); ` +
       `[ "$a" = "$b" ] || echo differs $i >> ${file("bad")}; ` +
       `echo $i > ${file("count")}; done; echo > ${file("end")}) ` +
@@ -59,15 +62,17 @@ async function rounds(guest: Guest, name: string): Promise<number> {
  * @param name a word for the guest's files
  * @param server the device that is killed
  * @param target the disk, or a file on it
+ * @param span how many MiB of it are written, again and again
  */
 export async function killUnderLoad(
   { guest, bench }: Context,
   name: string,
   server: string,
   target: string,
+  span = 8,
 ): Promise<void> {
   const { work } = guest;
-  await startLoad(guest, name, target);
+  await startLoad(guest, name, target, span);
   const goesOn = async (beyond: number): Promise<number> => {
     let now = 0;
     await waitUntil(async () => (now = await rounds(guest, name)) > beyond, {

@@ -8,10 +8,19 @@
 import { assert, assertEquals } from "@std/assert";
 import type { Context } from "./context.ts";
 import { digestOf, random } from "./disk.ts";
+import type { Guest } from "./guest.ts";
 import { killUnderLoad } from "./load.ts";
 
 /** A folder of the root file system: what is mounted at others hides it. */
 const FOLDER = "/scenario";
+
+/** What df(1) says is free, in MiB. */
+async function freeMib(guest: Guest): Promise<number> {
+  const said = await guest.check("df -k /");
+  const [, free] = /\s(-?\d+)\s+\d+%\s+\/$/m.exec(said) ?? [];
+  if (free === undefined) throw new Error(`df says nothing of /: ${said}`);
+  return Math.max(0, Math.floor(Number(free) / 1024));
+}
 
 /** Runs the scenario. */
 export async function rootFileSystem(context: Context): Promise<void> {
@@ -35,16 +44,25 @@ export async function rootFileSystem(context: Context): Promise<void> {
     await skip("writing to the root disk", reason);
     return;
   }
+  const room = await freeMib(guest);
+  if (room < 4) {
+    const reason = `the root file system has room for ${room} MiB`;
+    await skip("writing to the root disk", reason);
+    return;
+  }
+  const size = Math.min(4, Math.floor(room / 4));
   const data = `${FOLDER}/data`;
   const before = await completed();
-  await guest.check(random(data, 4));
+  await guest.check(random(data, size));
   await guest.check("sync");
   const sum = await digestOf(guest, data);
-  // 4 MiB, of which a request takes a megabyte at most.
+  // A request takes a megabyte at most.
   const after = await completed();
-  assert(after - before >= 4, `${after - before} requests for 4 MiB`);
+  const requests = after - before;
+  assert(requests >= size, `${requests} requests for ${size} MiB`);
 
-  await killUnderLoad(context, "root", server, `${FOLDER}/load`);
+  const span = Math.min(8, Math.floor(room / 2));
+  await killUnderLoad(context, "root", server, `${FOLDER}/load`, span);
   assertEquals(await digestOf(guest, data), sum);
 
   await guest.reboot();
