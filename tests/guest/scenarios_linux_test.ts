@@ -56,7 +56,9 @@ long.test("scenarios with Linux: a kernel that panics, a command that hangs", as
     subjects: ["ping"],
     run: async ({ guest }) => void await guest.check(command, 10_000),
   });
-  await runScenarios(steps.context, { start, peer, bench }, [
+  const said: string[] = [];
+  const say = (line: string) => void said.push(line);
+  await runScenarios(steps.context, { start, peer, bench, say }, [
     scenario("panics", "echo c > /proc/sysrq-trigger"),
     scenario("goes on", "cat /sys/block/vda/serial"),
     scenario("hangs", "cat"),
@@ -69,6 +71,7 @@ long.test("scenarios with Linux: a kernel that panics, a command that hangs", as
   const [panic, , hang] = steps.outcomes.map(({ error }) => error ?? "");
   assertMatch(panic, /the kernel panicked: .*sysrq/i);
   assertMatch(hang, /waited 10000 ms for/);
+  assertEquals(said.length, 3, said.join("\n")); // two failures, a start
 });
 
 for (const on of ["blk", "scsi"] as const) {

@@ -50,6 +50,8 @@ export interface Cast {
   readonly bench: Bench;
   /** Starts the guest: the first one, and another when it is lost. */
   start(): Promise<Guest>;
+  /** Prints a line; the console does where it is absent. */
+  readonly say?: (line: string) => void;
 }
 
 /** How often a guest that was lost is started again. */
@@ -89,13 +91,23 @@ export async function runScenarios(
   }
 }
 
+type Skip = (
+  test: Deno.TestContext,
+  name: string,
+  reason: string,
+) => Promise<void>;
+
 /** Runs one as a step; true when it was skipped, or held. */
 async function runScenario(
   test: Deno.TestContext,
   context: Omit<Context, "skip"> & Cast,
   { name, subjects, run }: Scenario,
 ): Promise<boolean> {
-  const { guest, peer, bench } = context;
+  const { guest, peer, bench, say = console.log } = context;
+  const skip: Skip = async (step, name, reason) => {
+    say(`SKIP ${name}: ${reason}`);
+    await step.step({ name: skippedName(name, reason), ignore: true, fn() {} });
+  };
   let missing: string[] = [];
   let lost: unknown = null;
   try {
@@ -117,15 +129,15 @@ async function runScenario(
         skip: (part, reason) => skip(step, part, reason),
       });
     } catch (error) {
-      console.log(`FAILED ${name}; the console's last lines:`);
-      console.log(guest.lastLines);
+      say(`FAILED ${name}; the console's last lines:\n${guest.lastLines}`);
       throw error;
     }
   });
 }
 
 async function startAgain(cast: Cast): Promise<Guest | null> {
-  console.log("The guest does not answer any more: another one is started.");
+  const { say = console.log } = cast;
+  say("The guest does not answer any more: another one is started.");
   try {
     await cast.bench.vacated();
     const guest = await cast.start();
@@ -133,16 +145,7 @@ async function startAgain(cast: Cast): Promise<Guest | null> {
     await cast.bench.ctl("balloon", "set", "100%");
     return guest;
   } catch (error) {
-    console.log(`It cannot be started again: ${(error as Error).message}`);
+    say(`It cannot be started again: ${(error as Error).message}`);
     return null;
   }
-}
-
-async function skip(
-  test: Deno.TestContext,
-  name: string,
-  reason: string,
-): Promise<void> {
-  console.log(`SKIP ${name}: ${reason}`);
-  await test.step({ name: skippedName(name, reason), ignore: true, fn() {} });
 }

@@ -32,6 +32,7 @@ interface Run {
   readonly outcomes: readonly Outcome[];
   readonly guests: readonly FakeGuest[];
   readonly resets: number;
+  readonly said: string;
 }
 
 async function run(
@@ -40,6 +41,7 @@ async function run(
 ): Promise<Run> {
   const steps = new RecordedSteps();
   const guests: FakeGuest[] = [];
+  const said: string[] = [];
   let resets = 0;
   const bench = {
     vacated: () => Promise.resolve(),
@@ -51,6 +53,7 @@ async function run(
   await runScenarios(steps.context, {
     peer: new FakeGuest() as unknown as Guest,
     bench: bench as unknown as Bench,
+    say: (line) => said.push(line),
     start: () => {
       if (guests.length >= startsBefore) {
         return Promise.reject(new Error("no more guests"));
@@ -60,7 +63,8 @@ async function run(
       return Promise.resolve(guest as unknown as Guest);
     },
   }, scenarios);
-  return { outcomes: steps.outcomes, guests, resets };
+  const { outcomes } = steps;
+  return { outcomes, guests, resets, said: said.join("\n") };
 }
 
 function scenario(
@@ -97,6 +101,10 @@ Deno.test("scenarios: one that fails does not stop the others", async () => {
   assertEquals(shape(result), ["a: ok", "b: failed", "c: ok"]);
   assertEquals(result.guests.length, 1);
   assertEquals(result.guests[0].disposed, true);
+  assertEquals(
+    result.said,
+    "FAILED b; the console's last lines:\npanic: of a test",
+  );
 });
 
 Deno.test("scenarios: a guest that is lost is started again", async () => {
@@ -126,6 +134,7 @@ Deno.test("scenarios: guests are not started for ever", async () => {
 Deno.test("scenarios: what cannot run without a guest fails by name", async () => {
   const result = await run([panics("a"), scenario("b"), scenario("c")], 1);
   assertEquals(shape(result), ["a: failed", "b: failed", "c: failed"]);
+  assert(result.said.endsWith("cannot be started again: no more guests"));
 });
 
 Deno.test("scenarios: after the last one nothing is started", async () => {
@@ -139,4 +148,5 @@ Deno.test("scenarios: a tool that is missing skips by name", async () => {
     "a [skipped: this guest has no pciconf]: skipped",
     "b: ok",
   ]);
+  assertEquals(result.said, "SKIP a: this guest has no pciconf");
 });
