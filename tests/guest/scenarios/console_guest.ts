@@ -164,12 +164,16 @@ export class ConsoleGuest implements Guest {
 
   async powerOff(): Promise<PowerOff> {
     const { console } = this.qemu;
-    const { dialogue, rebootTimeout } = this.#options;
+    const { trouble, banner, dialogue, rebootTimeout } = this.#options;
     const timeout = rebootTimeout ?? dialogue.timeout;
+    // getty(8) may ask for a name once more on the way down.
+    console.configure({ failOn: trouble });
     try {
       await console.sendLine(this.#options.stop(this.kind, "power off"));
       // A kernel that cannot switch the power off says so and waits for a key.
-      const found = await console.tryExpect([STILL_ON, HALTED], { timeout });
+      const found = await console.tryExpect([STILL_ON, HALTED, banner], {
+        timeout,
+      });
       if (found?.index === 1) {
         await this.qemu.close();
         return { switchedOff: false, code: 0 };

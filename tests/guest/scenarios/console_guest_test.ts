@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Console, ConsoleError } from "../../support/console.ts";
+import { RigError } from "../rig/error.ts";
 import { FREEBSD_TROUBLE } from "../rig/kernel_trouble.ts";
 import { ConsoleGuest } from "./console_guest.ts";
 import { freeBsd } from "./freebsd.ts";
@@ -108,6 +109,17 @@ Deno.test("guest: a power off that the kernel does not survive is a failure", as
     () => guest.powerOff(),
     ConsoleError,
     "the kernel panicked: panic: vm_fault failed",
+  );
+});
+
+Deno.test("guest: a power off that turns into a reboot is a failure", async () => {
+  await using guest = await boot(`
+    ${BOOT} ${SHELL}
+    printf '\\nlogin: '; ${BOOT}`);
+  await assertRejects(
+    () => guest.powerOff(),
+    RigError,
+    'did not power off, but said "Copyright (c) 1992-2025',
   );
 });
 
