@@ -128,7 +128,9 @@ function stop(kind: ConsoleKind, how: "reboot" | "power off"): string {
   if (kind === "login") {
     return how === "reboot" ? "shutdown -r now" : "shutdown -p now";
   }
-  return how === "reboot" ? "reboot" : "halt -p || reboot -p";
+  return how === "reboot"
+    ? "reboot"
+    : "if command -v halt > /dev/null; then halt -p; else reboot -p; fi";
 }
 
 /** Boots FreeBSD with the devices of a bench. */
