@@ -195,8 +195,11 @@ export const phases: readonly Phase[] = [
         "tests/freebsd",
         // What finds its way to the guest, and what reads its words.
         "tests/guest/rig/boot_dialogue_test.ts",
+        "tests/guest/rig/freebsd_disk_test.ts",
         "tests/guest/rig/freebsd_output_test.ts",
         "tests/guest/rig/freebsd_source_test.ts",
+        "tests/guest/rig/kernel_trouble_test.ts",
+        "tests/guest/scenarios",
       ],
       permissions: ["--allow-all"],
       live: true,

@@ -93,13 +93,9 @@ async function run(
     }),
     memory: 256,
   });
-  await using guest = await startFreeBsd(
-    freebsd,
-    machineFrom((name) => Deno.env.get(name)),
-    bench,
-    root,
-  );
-  await runScenarios(test, { guest, peer, bench }, SCENARIOS);
+  const machine = machineFrom((name) => Deno.env.get(name));
+  const start = () => startFreeBsd(freebsd, machine, bench, root);
+  await runScenarios(test, { start, peer, bench }, SCENARIOS);
 }
 
 /** Declares the tests: nothing where there is no guest. */

@@ -13,7 +13,9 @@
  *
  * `run` types a command at a shell's prompt between two marks with a number
  * of their own. The marks are typed with quotes inside (`@@BEG''IN-7`), so
- * that the echo of the line is never taken for the output of it.
+ * that the echo of the line is never taken for the output of it. A kernel's
+ * message may come in the middle of a mark: with `askAgain` the mark is typed
+ * once more where it does not come, into a shell that reads it after the command.
  *
  * @module
  */
@@ -68,6 +70,11 @@ export interface ConsoleOptions {
   characterDelay?: number;
   /** The shell's word for the last exit status (`"$?"`; csh `"$status"`). */
   statusWord?: string;
+  /**
+   * Milliseconds without its end after which `run` has the shell (a Bourne
+   * shell) say again whether a command has ended (never).
+   */
+  askAgain?: number;
   /** Patterns that end every wait with an error. */
   failOn?: readonly Pattern[];
   /** Where transcripts are written (the system's temporary directory). */
@@ -290,8 +297,12 @@ export class Console implements AsyncDisposable {
   ): Promise<CommandOutput> {
     const number = ++this.#commands;
     const join = /&\s*$/.test(command) ? " " : "; ";
-    const line = `echo @@BEG''IN-${number}; ${command}${join}` +
-      `echo @@EN''D-${number} ${this.#options.statusWord ?? "$?"}`;
+    const { askAgain, statusWord = "$?" } = this.#options;
+    // Asked again, the shell has its status in a variable.
+    const status = askAgain === undefined ? statusWord : "$r_";
+    const keep = askAgain === undefined ? "" : "r_=$?; ";
+    const end = `echo @@EN''D-${number} ${status}`;
+    const line = `echo @@BEG''IN-${number}; ${command}${join}${keep}${end}`;
     if (line.length > LONGEST_LINE || command.includes("\n")) {
       throw new ConsoleError(
         "command",
@@ -301,16 +312,40 @@ export class Console implements AsyncDisposable {
       );
     }
     await this.sendLine(line);
-    await this.expect(`@@BEGIN-${number}\n`, options);
-    const end = await this.expect(
-      new RegExp(`@@END-${number} (\\d+)\\n`),
+    const began = `@@BEGIN-${number}\n`;
+    const ended = new RegExp(`@@END-${number} (\\d+)\\n`);
+    let found = await this.#patiently([began, ended], end, options);
+    if (found.index === 0) found = await this.#patiently([ended], end, options);
+    await this.#patiently(
+      [this.#options.prompt ?? DEFAULT_PROMPT],
+      "",
       options,
     );
-    await this.waitForPrompt(options);
     return {
-      output: end.before.replace(/\n$/, ""),
-      status: Number(end.groups[1]),
+      output: found.before.replace(/\n$/, ""),
+      status: Number(found.groups[1]),
     };
+  }
+
+  /** As `expect`; with `askAgain`, `line` is typed each time that has passed. */
+  async #patiently(
+    patterns: readonly Pattern[],
+    line: string,
+    options: ExpectOptions,
+  ): Promise<Match> {
+    const { askAgain = Infinity } = this.#options;
+    let left = this.#limit(options);
+    for (; left > askAgain; left -= askAgain) {
+      const found = await this.tryExpect(patterns, { timeout: askAgain });
+      if (found !== null) return found;
+      await this.sendLine(line);
+    }
+    const found = await this.tryExpect(patterns, { timeout: left });
+    if (found !== null) return found;
+    throw this.#failure(
+      "timeout",
+      `waited ${this.#limit(options)} ms for ${describeAll(patterns)}`,
+    );
   }
 
   /**

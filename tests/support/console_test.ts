@@ -247,3 +247,28 @@ Deno.test("onOutput sees each piece of plain output", async () => {
   await console.closed;
   assertEquals(seen, "ab\n");
 });
+
+Deno.test("run asks again for a mark that a message has cut in two", async () => {
+  // A shell behind a line that garbles the first mark of each kind.
+  const garbled = `
+    sh -i 2>&1 | while IFS= read -r line; do
+      case "$line" in
+        *@@$MARK-1*) MARK=none; echo "@@vtbd1: resized"; echo "-1 0";;
+        *) printf '%s\\n' "$line";;
+      esac
+      printf 'ready> '
+    done`;
+  for (const mark of ["BEGIN", "END"]) {
+    await using console = Console.spawn("sh", {
+      args: ["-c", garbled],
+      env: { PS1: "", ENV: "", MARK: mark },
+      prompt: /^ready> $/m,
+      askAgain: 300,
+      timeout: 20_000,
+    });
+    const { output, status } = await console.run("echo one; (exit 3)");
+    assertEquals(status, 3, mark);
+    assert(output.includes("one"), output);
+    assertEquals((await console.run("echo two")).status, 0);
+  }
+});

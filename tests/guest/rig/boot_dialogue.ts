@@ -37,6 +37,10 @@ export interface BootDialogueOptions {
   readonly user?: string;
   /** The password, should one be asked for. */
   readonly password?: string;
+  /** Milliseconds without a word after which it is given up (`timeout`). */
+  readonly silence?: number;
+  /** Where the root file system may be, for a kernel that asks; in order. */
+  readonly roots?: readonly string[];
   /**
    * Boot with a serial console at the boot loader's menu, for an image that
    * would use a screen.
@@ -66,14 +70,21 @@ type Question =
 const QUESTIONS: readonly (readonly [Question, Pattern])[] = [
   ["loader-menu", /(?:Autoboot in \d+|Hit \[Enter\] to boot)/],
   ["loader-prompt", /\bOK $/],
-  ["choose-shell", /Enter full pathname of shell or RETURN for [^:\n]*: ?/],
+  [
+    "choose-shell",
+    /Enter (?:full )?pathname of shell or RETURN for [^:\n]*: ?/,
+  ],
   ["refused", /Login incorrect/],
   ["password", /Password: ?$/],
   ["login", /\blogin: $/],
   ["no-root", /mountroot> $/],
-  ["debugger", /\bdb> $/],
+  ["debugger", /\bdb> ?$/],
   ["prompt", /[#$%] $/],
 ];
+
+/** The last line of a kernel that looks for its root file system. */
+const MOUNTING =
+  /\n[^\n]*(?:Trying to mount root from |mountroot: waiting for device |; retrying for )[^\n]*\n*$/;
 
 /** How often the same question is answered before it counts as a loop. */
 const LIMIT = 6;
@@ -123,10 +134,23 @@ class Dialogue {
   async #next(): Promise<Question> {
     const { quiet = 30_000 } = this.#options;
     const patterns = QUESTIONS.map(([, pattern]) => pattern);
+    const { silence = Infinity } = this.#options;
+    let heard = this.#console.output.length, since = performance.now();
     while (performance.now() < this.#end) {
       const timeout = this.#left(quiet);
       const found = await this.#console.tryExpect(patterns, { timeout });
       if (found !== null) return QUESTIONS[found.index][0];
+      if (this.#console.output.length > heard) {
+        heard = this.#console.output.length;
+        since = performance.now();
+      } else if (performance.now() - since >= silence) {
+        this.#fail(
+          `not a word for ${silence} ms; its last lines:\n` +
+            lastLines(this.#console.output) + "\n",
+        );
+      }
+      // To the kernel that waits for a root device it would be an answer.
+      if (MOUNTING.test(this.#console.output)) continue;
       await this.#console.sendLine();
     }
     this.#fail(
@@ -153,6 +177,12 @@ class Dialogue {
         // With console=vidconsole -h makes the serial port the second console
         // (bi_getboothowto): the kernel's messages and getty(8) are there.
         if (this.#loaderStopped) await this.#console.send("boot -h\r");
+        if (count > LIMIT) {
+          this.#fail(
+            "the boot loader does not boot, but asks for a command; its last " +
+              `lines:\n${lastLines(this.#console.output)}\n`,
+          );
+        }
         return false;
       case "choose-shell":
         if (count > LIMIT) {
@@ -170,8 +200,8 @@ class Dialogue {
       case "password":
         if (this.kind === "login" && password === undefined) {
           this.#fail(
-            `"${user}" has a password: an image is wanted where it ` +
-              `has none, as on the official ones`,
+            `"${user}" has a password: FREEBSD_PASSWORD tells it, where an ` +
+              "image does not leave it empty, as the official ones do",
           );
         }
         await this.#console.sendLine(password ?? "");
@@ -182,18 +212,36 @@ class Dialogue {
         }
         return false;
       case "no-root":
-        this.#fail(
-          "the kernel found no root file system; " +
-            "vfs.root.mountfrom=ufs:/dev/vtbd0, say, in FREEBSD_KERNEL_ARGS " +
-            "tells it where",
-        );
-        break;
+        await this.#tellRoot(count);
+        return false;
       case "debugger":
         this.#fail("the kernel is in its debugger");
         break;
       case "prompt":
         return await this.#isShell();
     }
+  }
+
+  /**
+   * Names the next place where the root file system may be; asks the kernel for
+   * its disks when there is none left.
+   */
+  async #tellRoot(count: number): Promise<void> {
+    const root = this.#options.roots?.[count - 1];
+    if (root !== undefined) {
+      await this.#console.sendLine(root);
+      return;
+    }
+    await this.#console.sendLine("?");
+    const list = await this.#console.tryExpect(/mountroot> $/, {
+      timeout: this.#left(this.#options.answer ?? 20_000),
+    });
+    this.#fail(
+      "the kernel found no root file system; " +
+        "vfs.root.mountfrom=ufs:/dev/vtbd0, say, in FREEBSD_KERNEL_ARGS " +
+        `tells it where; its last lines:\n` +
+        lastLines((list?.before ?? this.#console.output).trim()) + "\n",
+    );
   }
 
   /** Whether a shell answers; what it is told leads to sh. */

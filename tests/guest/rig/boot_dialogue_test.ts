@@ -141,6 +141,19 @@ Deno.test("dialogue: the boot loader is told of the serial console", async () =>
   assertEquals(await dialogue(menu, { loader: true }), "shell");
 });
 
+Deno.test("dialogue: a boot loader without a kernel is not waited for", async () => {
+  await assertRejects(
+    () =>
+      dialogue(
+        `echo "can't load 'kernel'"; printf 'OK '
+        while read -r line; do printf '\\nOK '; done`,
+        { quiet: 100 },
+      ),
+    RigError,
+    "the boot loader does not boot",
+  );
+});
+
 Deno.test("dialogue: a boot loader that is not asked for is left alone", async () => {
   const kind = await dialogue(`
     printf '  Autoboot in 10 seconds. [Space] to pause\\n'
@@ -149,12 +162,77 @@ Deno.test("dialogue: a boot loader that is not asked for is left alone", async (
   assertEquals(kind, "single-user");
 });
 
+/** parse_dir_ask() of vfs_mountroot.c, with a disk that has one partition. */
+const MOUNTROOT = `
+  echo 'Loader variables:'
+  echo '  vfs.root.mountfrom=ufs:/dev/vtbd0'
+  while :; do
+    printf '\\nmountroot> '; read -r answer || exit 1
+    case "$answer" in
+      '?') printf '\\nList of GEOM managed disk devices:\\n  vtbd0p2 vtbd0p1 vtbd0\\n\\n';;
+      '') echo 'panic: mountroot: unable to (re-)mount root.'; exit 1;;
+      ufs:/dev/vtbd0p2) break;;
+      *) echo "Trying to mount root from $answer []..."
+         echo "Mounting from $answer failed with error 22: unknown.";;
+    esac
+  done
+  echo 'Trying to mount root from ufs:/dev/vtbd0p2 []...'
+`;
+
 Deno.test("dialogue: no root file system says what would be right", async () => {
   await fails(
-    "printf '\\nmountroot> '; read -r x",
+    MOUNTROOT,
     "vfs.root.mountfrom=ufs:/dev/vtbd0, say, in FREEBSD_KERNEL_ARGS",
   );
+  // And which disks there are.
+  await fails(MOUNTROOT, "vtbd0p2 vtbd0p1 vtbd0");
   await fails("printf 'KDB: enter: panic\\ndb> '; read -r x", "debugger");
+});
+
+Deno.test("dialogue: a kernel that asks for its root is told where it may be", async () => {
+  const script = `${MOUNTROOT}
+    printf '${QUESTION}'; read -r shell; [ "$shell" = /rescue/sh ] || exit 1
+    ${SHELL}`;
+  const roots = ["ufs:/dev/vtbd0", "ufs:/dev/vtbd0p2", "ufs:/dev/vtbd0p3"];
+  assertEquals(await dialogue(script, { roots }), "single-user");
+  const error = await assertRejects(
+    () => dialogue(script, { roots: roots.slice(0, 1) }),
+    RigError,
+  );
+  assertEquals(error.message.includes("found no root file system"), true);
+});
+
+Deno.test("dialogue: a kernel that waits for its root is not answered", async () => {
+  // A line end would be taken for one at the next question.
+  const kind = await dialogue(
+    `
+    printf '\\nmountroot> '; read -r answer
+    echo "Trying to mount root from $answer []..."
+    echo "mountroot: waiting for device /dev/vtbd0..."
+    sleep 1; echo "Mounting from $answer failed with error 19."
+    printf '\\nmountroot> '; read -r answer
+    [ "$answer" = ufs:/dev/vtbd0p2 ] || exit 1
+    printf '${QUESTION}'; read -r shell
+    ${SHELL}`,
+    { roots: ["ufs:/dev/vtbd0", "ufs:/dev/vtbd0p2"], quiet: 200 },
+  );
+  assertEquals(kind, "single-user");
+});
+
+Deno.test("dialogue: the question for a shell as older releases put it", async () => {
+  const kind = await dialogue(`
+    printf 'Enter pathname of shell or RETURN for sh: '; read -r shell
+    [ "$shell" = /rescue/sh ] || exit 1
+    ${SHELL}`);
+  assertEquals(kind, "single-user");
+});
+
+Deno.test("dialogue: a console that falls silent is not waited for to the end", async () => {
+  await assertRejects(
+    () => dialogue("while read -r x; do :; done", { quiet: 100, silence: 500 }),
+    RigError,
+    "not a word for 500 ms; its last lines:\nCopyright",
+  );
 });
 
 Deno.test("dialogue: questions without end come to one", async () => {

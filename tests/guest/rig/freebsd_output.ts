@@ -97,6 +97,19 @@ export function complaints(messages: string): string[] {
   );
 }
 
+/**
+ * Whether the root file system is on a disk, by what mount(8) prints; `null`
+ * where it has a label, or is a dataset.
+ *
+ * @param disk `vtbd0`
+ */
+export function rootIsOn(mounts: string, disk: string): boolean | null {
+  const [, source] = /^(\S+) on \/ \(/m.exec(mounts) ?? [];
+  const [, device] = /^\/dev\/((?:vtbd|da|md|cd|ada|nda)\d+)(?:[ps]\d.*)?$/
+    .exec(source ?? "") ?? [];
+  return device === undefined ? null : device === disk;
+}
+
 /** Sizes in bytes of the disks in `kern.geom.conftxt`, by name. */
 export function parseDisks(conftxt: string): Map<string, number> {
   const disks = new Map<string, number>();

@@ -22,6 +22,7 @@ import { indexOfNeedle } from "@std/bytes";
 import { ProcessError, runCommand } from "../../support/process.ts";
 import { cached, type RigOptions } from "./cache.ts";
 import { RigError } from "./error.ts";
+import { readAt } from "./freebsd_disk.ts";
 import { FREEBSD_IMAGES, type FreeBsdImages } from "./freebsd_release.ts";
 import { findQemu } from "./qemu.ts";
 
@@ -98,23 +99,6 @@ function checkKernel(path: string): void {
     `FREEBSD_KERNEL="${path}" is no ELF file: /boot/kernel/kernel is wanted, ` +
       "unpacked",
   );
-}
-
-function readAt(
-  path: string,
-  offset: number,
-  length: number,
-): Uint8Array<ArrayBuffer> {
-  using file = Deno.openSync(path);
-  file.seekSync(offset, Deno.SeekMode.Start);
-  const bytes = new Uint8Array(length);
-  let done = 0;
-  while (done < length) {
-    const read = file.readSync(bytes.subarray(done));
-    if (read === null) break;
-    done += read;
-  }
-  return bytes.subarray(0, done);
 }
 
 /** The SHA-512 of a file in `SHA512 (NAME) = HEX`, or `null`. */
@@ -288,39 +272,17 @@ export function useSerialConsole(path: string): number {
   return found;
 }
 
-/** The type of partitions with UFS, as a GPT has it. */
-const FREEBSD_UFS = "b67c6e51cf6ed6118ff800022d09712b";
-
 /**
- * Where the root file system is on a raw image: the file system itself, or a
- * partition of a GPT.
+ * Variables of a caller who knows one of the two places of the root disk: it is
+ * at the other one as well.
  *
- * @param device the disk, `vtbd0` say
- * @returns a value for `vfs.root.mountfrom`; `null` when it cannot be told
+ * @param device the root disk, `vtbd0` or `da0`
  */
-export function mountFrom(path: string, device: string): string | null {
-  const header = readAt(path, 512, 92);
-  if (new TextDecoder().decode(header.subarray(0, 8)) === "EFI PART") {
-    const view = new DataView(header.buffer);
-    const first = Number(view.getBigUint64(72, true));
-    const [count, size] = [view.getUint32(80, true), view.getUint32(84, true)];
-    const entries = readAt(path, first * 512, count * size);
-    for (let i = 0; i < count; i++) {
-      const type = entries.subarray(i * size, i * size + 16).toHex();
-      if (type === FREEBSD_UFS) return `ufs:/dev/${device}p${i + 1}`;
-    }
-    return null;
-  }
-  const iso = new TextDecoder().decode(readAt(path, 32769, 5));
-  if (iso === "CD001") return `cd9660:/dev/${device}`;
-  // fs_magic of struct fs, of UFS2 at 64 KiB and of UFS1 at 8 KiB.
-  for (const at of [65536, 8192]) {
-    const magic = readAt(path, at + 1372, 4).toHex();
-    if (magic === "19015419" || magic === "54190100") {
-      return `ufs:/dev/${device}`;
-    }
-  }
-  return null;
+export function onDisk(variables: string, device: string): string {
+  return variables.replace(
+    /(vfs\.root\.mountfrom=\w+:\/dev\/)(?:vtbd|da)0(?!\d)/,
+    `$1${device}`,
+  );
 }
 
 /**
@@ -338,7 +300,8 @@ export function kernelArguments(root: string | null, more: string): string {
   const ours = [
     "boot_serial=YES",
     "hw.uart.console=io:0x3f8",
-    "vfs.mountroot.timeout=120",
+    // Where it is asked for the root, each guess that is wrong takes so long.
+    `vfs.mountroot.timeout=${root === null ? 20 : 120}`,
     ...(root === null ? [] : [`vfs.root.mountfrom=${root}`]),
   ];
   return [...ours.filter((word) => !theirs.has(name(word))), ...words]

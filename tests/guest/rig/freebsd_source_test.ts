@@ -9,7 +9,7 @@ import {
   copyImage,
   fetchImage,
   kernelArguments,
-  mountFrom,
+  onDisk,
   rawImage,
   sourceFrom,
   useSerialConsole,
@@ -40,8 +40,6 @@ function sparse(
     file.writeSync(bytes);
   }
 }
-
-const UFS2 = Uint8Array.fromHex("19015419");
 
 Deno.test("source: nothing, an image, a kernel", () => {
   using directory = TemporaryDirectory.make("source");
@@ -97,42 +95,22 @@ Deno.test("source: what the kernel is told", () => {
       "vfs.root.mountfrom=ufs:/dev/da0,boot_serial=NO,hw.x=1",
   );
   assert(!kernelArguments(null, "").includes("mountfrom"));
+  assert(kernelArguments(null, "").includes("vfs.mountroot.timeout=20"));
 });
 
-Deno.test("source: the root file system of an image", () => {
-  using directory = TemporaryDirectory.make("source");
-  const path = directory.file("root.img");
-  sparse(path, MIB, [[65536 + 1372, UFS2]]);
-  assertEquals(mountFrom(path, "vtbd0"), "ufs:/dev/vtbd0");
-  sparse(path, MIB, [[8192 + 1372, Uint8Array.fromHex("54190100")]]);
-  assertEquals(mountFrom(path, "da0"), "ufs:/dev/da0");
-  sparse(path, MIB, [[32769, "CD001"]]);
-  assertEquals(mountFrom(path, "da0"), "cd9660:/dev/da0");
-  sparse(path, MIB, []);
-  assertEquals(mountFrom(path, "da0"), null);
-});
-
-Deno.test("source: the root partition of a GPT", () => {
-  using directory = TemporaryDirectory.make("source");
-  const path = directory.file("root.img");
-  const header = new Uint8Array(92);
-  header.set(new TextEncoder().encode("EFI PART"));
-  const view = new DataView(header.buffer);
-  view.setBigUint64(72, 2n, true);
-  view.setUint32(80, 128, true);
-  view.setUint32(84, 128, true);
-  // freebsd-boot, freebsd-swap, freebsd-ufs, as gpt(8) writes their types
-  const types = [
-    "9d6bbd83417fdc11be0b001560b84f0f",
-    "b57c6e51cf6ed6118ff800022d09712b",
-    "b67c6e51cf6ed6118ff800022d09712b",
-  ];
-  const entry = (i: number, type: string) =>
-    [1024 + 128 * i, Uint8Array.fromHex(type)] as const;
-  sparse(path, MIB, [[512, header], ...types.map((t, i) => entry(i, t))]);
-  assertEquals(mountFrom(path, "vtbd0"), "ufs:/dev/vtbd0p3");
-  sparse(path, MIB, [[512, header], entry(0, types[0])]);
-  assertEquals(mountFrom(path, "vtbd0"), null);
+Deno.test("source: a root disk that is named is found behind SCSI, too", () => {
+  const args = "boot_single=YES,vfs.root.mountfrom=ufs:/dev/vtbd0p2 a=b";
+  assertEquals(onDisk(args, "vtbd0"), args);
+  assertEquals(
+    onDisk(args, "da0"),
+    "boot_single=YES,vfs.root.mountfrom=ufs:/dev/da0p2 a=b",
+  );
+  for (
+    const other of ["zfs:zroot/ROOT/default", "ufs:/dev/vtbd01", "ufs:/dev/md0"]
+  ) {
+    const kept = `vfs.root.mountfrom=${other}`;
+    assertEquals(onDisk(kept, "da0"), kept);
+  }
 });
 
 Deno.test("source: the boot loader is told of the serial port, wherever it reads", () => {

@@ -117,17 +117,46 @@ const TOOLS = [
   "sg_write_verify",
 ];
 
-/** The first process. `@@` begins every line that is meant for the rig. */
+/** The label of the file system that `linux_root.ts` makes. */
+export const ROOT_LABEL = "guest-root";
+
+/**
+ * The first process, of the RAM disk and of a disk that is the root file system
+ * in its place (`root=` on the kernel's command line): only the RAM disk has
+ * modules. `@@` begins every line that is meant for the rig.
+ */
 const INIT = `#!/bin/busybox sh
-/bin/busybox mkdir -p /sbin
-/bin/busybox --install -s /sbin
+[ -e /sbin/mount ] || {
+  /bin/busybox mkdir -p /sbin
+  /bin/busybox --install -s /sbin
+}
 export PATH=/bin:/sbin HOME=/root LD_LIBRARY_PATH=/lib/x86_64-linux-gnu
-mount -t devtmpfs dev /dev
-mount -t proc proc /proc
-mount -t sysfs sys /sys
+[ -e /proc/mounts ] || {
+  mount -t devtmpfs dev /dev
+  mount -t proc proc /proc
+  mount -t sysfs sys /sys
+  ln -s /proc/self/fd /dev/fd
+}
+if [ -f /modules/order ]; then
+  while read -r module; do insmod "/modules/$module"; done < /modules/order
+  root=$(sed -n 's/.*\\broot=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
+  if [ -n "$root" ]; then
+    disk=
+    i=0
+    while [ $i -lt 300 ] && ! disk=$(findfs "$root" 2> /dev/null); do
+      i=$((i+1))
+      usleep 100000
+    done
+    e2fsck -p "$disk"
+    [ $? -le 1 ] && mount -t ext4 "$disk" /mnt && {
+      for x in dev proc sys; do mount -o move /$x /mnt/$x; done
+      exec switch_root /mnt /init
+    }
+    echo "@@FAIL cannot mount $root (\"$disk\") as root"
+    poweroff -f
+  fi
+fi
 mount -t tmpfs tmp /tmp
-ln -s /proc/self/fd /dev/fd
-while read -r module; do insmod "/modules/$module"; done < /modules/order
 echo "@@BOOT $(cut -d' ' -f1 /proc/uptime)"
 if [ -f /test.sh ]; then
   sh /test.sh

@@ -20,6 +20,7 @@ import {
   initialRamDisk,
   type LinuxVersion,
 } from "./guest_image.ts";
+import { LINUX_TROUBLE } from "./kernel_trouble.ts";
 import { type Qemu, type QemuOptions, startQemu } from "./qemu.ts";
 
 /** A Linux guest's machine. */
@@ -69,8 +70,6 @@ const KERNEL_ARGUMENTS = [
   "no_timer_check",
   "tsc=reliable",
 ];
-
-const PANIC = /Kernel panic - .*\n/;
 
 /** Memory in MiB: the RAM disk, its unpacked content and room for files. */
 const DEFAULT_MEMORY = 384;
@@ -238,7 +237,7 @@ async function bootLinux(
       append: [...KERNEL_ARGUMENTS, options.append ?? ""].join(" ").trim(),
       console: {
         prompt: /^guest# $/m,
-        failOn: [PANIC],
+        failOn: LINUX_TROUBLE,
         onOutput,
         ...options.console,
       },

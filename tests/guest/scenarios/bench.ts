@@ -18,7 +18,11 @@ import type { DeviceKind } from "./guest.ts";
 /** Bytes of the disks. */
 export const DISK_SIZE: number = 256 * 2 ** 20;
 /** What they are told apart by. */
-export const SERIALS = { blk: "scenario-blk", scsi: "scenario-scsi" } as const;
+export const SERIALS = {
+  blk: "scenario-blk",
+  scsi: "scenario-scsi",
+  root: "scenario-root",
+} as const;
 /** The product that the SCSI disk says it is. */
 export const PRODUCT = "SCENARIO";
 
@@ -52,6 +56,8 @@ export class Bench implements AsyncDisposable {
   readonly mode: Mode;
   /** What serves the root disk; `null` when there is none. */
   readonly rootOn: "blk" | "scsi" | null;
+  /** The image of the root disk. */
+  readonly rootImage: string | null;
   readonly #directory: TemporaryDirectory;
   readonly #server: ChildProcess;
   readonly #reactor = new Reactor();
@@ -63,6 +69,7 @@ export class Bench implements AsyncDisposable {
   ) {
     this.mode = mode;
     this.rootOn = root?.on ?? null;
+    this.rootImage = root?.path ?? null;
     this.#directory = directory;
     this.#server = server;
   }
@@ -79,7 +86,10 @@ export class Bench implements AsyncDisposable {
       const path = root?.path.replaceAll(",", ",,");
       const disks = [
         ...(root?.on === "scsi"
-          ? [`--lun=hba=scsi,target=0,path=${path},product=ROOT`]
+          ? [
+            `--lun=hba=scsi,target=0,path=${path},product=ROOT,` +
+            `serial=${SERIALS.root}`,
+          ]
           : []),
         `--lun=hba=scsi,target=${root?.on === "scsi" ? 1 : 0},` +
         `path=${file("scsi.img")},product=${PRODUCT},serial=${SERIALS.scsi}`,
@@ -91,7 +101,10 @@ export class Bench implements AsyncDisposable {
           ...COMMAND_ARGUMENTS,
           ...["serve", `--management=${file("ctl.sock")}`],
           ...(root?.on === "blk"
-            ? [`--blk=id=root,path=${path},socket=${file("root.sock")}`]
+            ? [
+              `--blk=id=root,path=${path},socket=${file("root.sock")},` +
+              `serial=${SERIALS.root}`,
+            ]
             : []),
           `--blk=id=blk,path=${file("blk.img")},socket=${file("blk.sock")},` +
           `serial=${SERIALS.blk}`,
@@ -120,6 +133,11 @@ export class Bench implements AsyncDisposable {
   /** Path of the image of a disk. */
   image(role: "blk" | "scsi"): string {
     return this.#directory.file(`${role}.img`);
+  }
+
+  /** The device that serves the root disk. */
+  get rootDevice(): string | null {
+    return this.rootOn === "blk" ? "root" : this.rootOn;
   }
 
   /** Path of the socket of a device. */
@@ -223,6 +241,19 @@ export class Bench implements AsyncDisposable {
       timeout: START_TIMEOUT,
       interval: 100,
     });
+  }
+
+  /** Waits until a guest that has ended is gone here, too; another can come. */
+  async vacated(): Promise<void> {
+    const names = ["blk", "scsi", "net", "balloon"];
+    if (this.rootOn === "blk") names.push("root");
+    for (const name of names) {
+      await waitUntil(async () => !(await this.status(name)).connected, {
+        what: `the front-end of "${name}" to leave`,
+        timeout: START_TIMEOUT,
+        interval: 100,
+      });
+    }
   }
 
   /** What the server said on stderr. */

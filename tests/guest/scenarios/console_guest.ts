@@ -6,11 +6,17 @@
 
 import { type CommandOutput, ConsoleError } from "../../support/console.ts";
 import { lastLines } from "../../support/process.ts";
-import { reachShell } from "../rig/boot_dialogue.ts";
+import { PROMPT, reachShell } from "../rig/boot_dialogue.ts";
 import type { BootDialogueOptions, ConsoleKind } from "../rig/boot_dialogue.ts";
 import { RigError } from "../rig/error.ts";
+import {
+  BOOTED_ANEW,
+  lastWords,
+  REBOOTED,
+  troubleIn,
+} from "../rig/kernel_trouble.ts";
 import type { Qemu } from "../rig/qemu.ts";
-import type { Guest, System } from "./guest.ts";
+import type { Guest, PowerOff, System } from "./guest.ts";
 
 /** How a console guest differs. */
 export interface ConsoleGuestOptions {
@@ -33,14 +39,25 @@ export interface ConsoleGuestOptions {
   ) => string;
   /** The line that each boot begins with. */
   readonly banner: RegExp;
+  /** Milliseconds from a reboot's command to that line (`dialogue.timeout`). */
+  readonly rebootTimeout?: number;
+  /** Milliseconds for each of a dying kernel's last words. */
+  readonly lastWords: number;
+  /** What ends every wait: the kernel's panic. */
+  readonly trouble: readonly RegExp[];
 }
 
-/**
- * What is said instead of powering off: by FreeBSD's kernel without ACPI, by a
- * shell without the command.
- */
-const STILL_ON =
-  /press any key to reboot|(?:halt|reboot|shutdown|poweroff): not found/i;
+/** What is said instead of powering off, by a shell without the command. */
+const STILL_ON = /(?:halt|reboot|shutdown|poweroff): not found/i;
+
+/** What FreeBSD says when it has halted and cannot switch the power off. */
+const HALTED = /The operating system has halted\.|press any key to reboot/i;
+
+/** Milliseconds in which an idle shell answers. */
+const ANSWER = 120_000;
+
+/** What of a machine is used. */
+export type Machine = Pick<Qemu, "console" | "messages" | "close" | "wait">;
 
 /** A guest whose console is driven. */
 export class ConsoleGuest implements Guest {
@@ -48,16 +65,17 @@ export class ConsoleGuest implements Guest {
   work = "";
   mountPoint = "";
   /** Its machine. */
-  readonly qemu: Qemu;
+  readonly qemu: Machine;
   /** How its shell was reached. */
   kind: ConsoleKind = "shell";
   readonly #options: ConsoleGuestOptions;
   readonly #cleanUp: () => void;
   readonly #tools = new Map<string, boolean>();
+  #lost = false;
 
   /** @param cleanUp called when the guest has ended */
   constructor(
-    qemu: Qemu,
+    qemu: Machine,
     options: ConsoleGuestOptions,
     cleanUp: () => void = () => {},
   ) {
@@ -69,8 +87,11 @@ export class ConsoleGuest implements Guest {
 
   /** Waits for the shell and makes it ready. */
   async boot(): Promise<void> {
+    const { trouble } = this.#options;
+    this.qemu.console.configure({ failOn: trouble });
     try {
       this.kind = await reachShell(this.qemu.console, this.#options.dialogue);
+      this.qemu.console.configure({ failOn: [...trouble, ...REBOOTED] });
       for (const line of this.#options.setup) await this.run(line);
       const { output } = await this.run(this.#options.room);
       const found = /^ROOM (\S+) (\S+)$/m.exec(output);
@@ -83,7 +104,7 @@ export class ConsoleGuest implements Guest {
       }
       [, this.work, this.mountPoint] = found;
     } catch (error) {
-      throw this.#explained(error);
+      throw await this.#explained(error);
     }
   }
 
@@ -94,7 +115,7 @@ export class ConsoleGuest implements Guest {
     try {
       return await this.qemu.console.run(command, { timeout });
     } catch (error) {
-      throw this.#explained(error);
+      throw await this.#explained(error);
     }
   }
 
@@ -105,7 +126,7 @@ export class ConsoleGuest implements Guest {
     try {
       return await this.qemu.console.check(command, { timeout });
     } catch (error) {
-      throw this.#explained(error);
+      throw await this.#explained(error);
     }
   }
 
@@ -128,36 +149,67 @@ export class ConsoleGuest implements Guest {
 
   async reboot(): Promise<void> {
     const { console } = this.qemu;
-    await console.sendLine(this.#options.stop(this.kind, "reboot"));
+    const { trouble, banner, dialogue, rebootTimeout } = this.#options;
+    console.configure({ failOn: trouble });
     try {
-      await console.expect(this.#options.banner, {
-        timeout: this.#options.dialogue.timeout,
+      await console.sendLine(this.#options.stop(this.kind, "reboot"));
+      await console.expect(banner, {
+        timeout: rebootTimeout ?? dialogue.timeout,
       });
     } catch (error) {
-      throw this.#explained(error);
+      throw await this.#explained(error);
     }
     await this.boot();
   }
 
-  async powerOff(): Promise<number> {
+  async powerOff(): Promise<PowerOff> {
     const { console } = this.qemu;
-    const { timeout } = this.#options.dialogue;
-    await console.sendLine(this.#options.stop(this.kind, "power off"));
-    // A kernel that cannot switch the power off says so and waits for a key.
-    const halted = console.tryExpect(STILL_ON, { timeout })
-      .then((found) => {
-        if (found === null) return;
-        throw new RigError(
-          "guest",
-          `${console.name} did not power off, but said "${found.text}"`,
-        );
-      }, (error) => {
-        if (!(error instanceof ConsoleError && error.kind === "closed")) {
-          throw error;
-        }
+    const { trouble, banner, dialogue, rebootTimeout } = this.#options;
+    const timeout = rebootTimeout ?? dialogue.timeout;
+    // getty(8) may ask for a name once more on the way down.
+    console.configure({ failOn: trouble });
+    try {
+      await console.sendLine(this.#options.stop(this.kind, "power off"));
+      // A kernel that cannot switch the power off says so and waits for a key.
+      const found = await console.tryExpect([STILL_ON, HALTED, banner], {
+        timeout,
       });
-    await halted;
-    return await this.qemu.wait(timeout);
+      if (found?.index === 1) {
+        await this.qemu.close();
+        return { switchedOff: false, code: 0 };
+      }
+      throw new RigError(
+        "guest",
+        `${console.name} did not power off` +
+          (found === null
+            ? ` within ${timeout} ms`
+            : `, but said "${found.text}"`) +
+          `; its last lines:\n${this.lastLines}`,
+      );
+    } catch (error) {
+      if (!(error instanceof ConsoleError && error.kind === "closed")) {
+        throw await this.#explained(error);
+      }
+    }
+    return { switchedOff: true, code: await this.qemu.wait(timeout) };
+  }
+
+  async answers(): Promise<boolean> {
+    if (this.#lost) return false;
+    const { console } = this.qemu;
+    try {
+      // What hangs is interrupted; the terminal may throw away what follows.
+      await console.send("\x03");
+      await console.sendLine();
+      await console.tryExpect(PROMPT, { timeout: ANSWER });
+      return (await this.run("true", ANSWER)).status === 0;
+    } catch {
+      return false;
+    }
+  }
+
+  get lastLines(): string {
+    return lastLines(this.qemu.console.output, 25);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -165,15 +217,29 @@ export class ConsoleGuest implements Guest {
     this.#cleanUp();
   }
 
-  /** Adds what QEMU said to the error of a console that ended. */
-  #explained(error: unknown): unknown {
-    if (!(error instanceof ConsoleError) || this.qemu.messages === "") {
-      return error;
+  /**
+   * Says what a kernel's end is, with its last words, and what QEMU said of a
+   * console that ended.
+   */
+  async #explained(error: unknown): Promise<unknown> {
+    if (!(error instanceof ConsoleError)) return error;
+    const { console, messages } = this.qemu;
+    let { message, transcriptPath } = error;
+    if (error.kind === "closed") this.#lost = true;
+    if (error.kind === "failed" && !this.#lost) {
+      this.#lost = true;
+      if (troubleIn(lastLines(console.output, 30)) !== BOOTED_ANEW) {
+        await lastWords(console, this.#options.lastWords);
+      }
+      transcriptPath = console.saveTranscript();
+      const trouble = troubleIn(lastLines(console.output, 100)) ?? message;
+      message = `${console.name}: ${trouble}; transcript in ` +
+        `"${transcriptPath}"; its last lines:\n${this.lastLines}`;
     }
-    return new ConsoleError(
-      error.kind,
-      `${error.message}\nQEMU said:\n${lastLines(this.qemu.messages)}`,
-      error.transcriptPath,
-    );
+    const ofQemu = error.kind === "closed" || error.kind === "timeout";
+    if (ofQemu && messages !== "") {
+      message += `\nQEMU said:\n${lastLines(messages)}`;
+    }
+    return new ConsoleError(error.kind, message, transcriptPath);
   }
 }

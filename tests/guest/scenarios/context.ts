@@ -44,40 +44,108 @@ export async function missingTools(
   return missing;
 }
 
+/** What scenarios are run with. */
+export interface Cast {
+  readonly peer: Guest;
+  readonly bench: Bench;
+  /** Starts the guest: the first one, and another when it is lost. */
+  start(): Promise<Guest>;
+  /** Prints a line; the console does where it is absent. */
+  readonly say?: (line: string) => void;
+}
+
+/** How often a guest that was lost is started again. */
+export const RESTARTS = 3;
+
 /**
  * Runs scenarios as steps of a test. One that needs a tool which the guest lacks
- * is skipped and says so. One that fails does not stop those after it, as long as
- * the guest answers.
+ * is skipped and says so. One that fails shows the last lines of the console, and
+ * does not stop those after it: a guest that answers no more is started again, a
+ * few times; what cannot be run then fails by name.
  */
 export async function runScenarios(
   test: Deno.TestContext,
-  context: Omit<Context, "skip">,
+  cast: Cast,
   scenarios: readonly Scenario[],
 ): Promise<void> {
-  const { guest } = context;
-  for (const { name, subjects, run } of scenarios) {
-    const missing = await missingTools(guest, subjects);
-    if (missing.length > 0) {
-      const reason = `this guest has no ${missing.join(", no ")}`;
-      await skip(test, name, reason);
-      continue;
+  let guest: Guest | null = await cast.start();
+  let restarts = 0;
+  try {
+    for (const [i, scenario] of scenarios.entries()) {
+      if (guest === null) {
+        await test.step(scenario.name, () => {
+          throw new Error("not run: there is no guest any more");
+        });
+        continue;
+      }
+      const good = await runScenario(test, { ...cast, guest }, scenario);
+      // The step has failed the test; the others may still tell something.
+      if (good || i === scenarios.length - 1) continue;
+      if (await guest.answers()) continue;
+      await guest[Symbol.asyncDispose]();
+      guest = null;
+      if (restarts++ < RESTARTS) guest = await startAgain(cast);
     }
-    const good = await test.step(name, async (step) => {
-      await run({
-        ...context,
-        skip: (part, reason) => skip(step, part, reason),
-      });
-    });
-    // The step has failed the test; the others may still tell something.
-    if (!good && (await guest.run("true")).status !== 0) return;
+  } finally {
+    await guest?.[Symbol.asyncDispose]();
   }
 }
 
-async function skip(
+type Skip = (
   test: Deno.TestContext,
   name: string,
   reason: string,
-): Promise<void> {
-  console.log(`SKIP ${name}: ${reason}`);
-  await test.step({ name: skippedName(name, reason), ignore: true, fn() {} });
+) => Promise<void>;
+
+/** Runs one as a step; true when it was skipped, or held. */
+async function runScenario(
+  test: Deno.TestContext,
+  context: Omit<Context, "skip"> & Cast,
+  { name, subjects, run }: Scenario,
+): Promise<boolean> {
+  const { guest, peer, bench, say = console.log } = context;
+  const skip: Skip = async (step, name, reason) => {
+    say(`SKIP ${name}: ${reason}`);
+    await step.step({ name: skippedName(name, reason), ignore: true, fn() {} });
+  };
+  let missing: string[] = [];
+  let lost: unknown = null;
+  try {
+    missing = await missingTools(guest, subjects);
+  } catch (error) {
+    lost = error;
+  }
+  if (missing.length > 0) {
+    await skip(test, name, `this guest has no ${missing.join(", no ")}`);
+    return true;
+  }
+  return await test.step(name, async (step) => {
+    try {
+      if (lost !== null) throw lost;
+      await run({
+        guest,
+        peer,
+        bench,
+        skip: (part, reason) => skip(step, part, reason),
+      });
+    } catch (error) {
+      say(`FAILED ${name}; the console's last lines:\n${guest.lastLines}`);
+      throw error;
+    }
+  });
+}
+
+async function startAgain(cast: Cast): Promise<Guest | null> {
+  const { say = console.log } = cast;
+  say("The guest does not answer any more: another one is started.");
+  try {
+    await cast.bench.vacated();
+    const guest = await cast.start();
+    // It is to have all of its memory, whatever the other had.
+    await cast.bench.ctl("balloon", "set", "100%");
+    return guest;
+  } catch (error) {
+    say(`It cannot be started again: ${(error as Error).message}`);
+    return null;
+  }
 }

@@ -12,8 +12,10 @@ import {
   parseDiskinfo,
   parseDisks,
   parseSysctl,
+  rootIsOn,
   virtioDrivers,
 } from "../rig/freebsd_output.ts";
+import { ufsState } from "../rig/freebsd_disk.ts";
 import { PRODUCT } from "./bench.ts";
 import type { DeviceKind, Guest, System } from "./guest.ts";
 
@@ -75,6 +77,7 @@ export function freeBsd(rootOn: "blk" | "scsi" | null): System {
       "tcp": ["nc", "dd", "rm"],
       "offloads": ["ifconfig"],
       "reboot": ["reboot"],
+      "root": ["mkdir", "df", "md5", "dd", "reboot"],
     },
     async attached(guest) {
       // A driver that took nothing has no name there.
@@ -113,6 +116,14 @@ export function freeBsd(rootOn: "blk" | "scsi" | null): System {
         ? scsiDisk(guest, rootOn)
         : Promise.resolve(`/dev/vtbd${unit(rootOn, "blk")}`);
     },
+    async rootIsServed(guest) {
+      if (!await guest.has("mount")) return null;
+      return rootIsOn(
+        await guest.check("mount"),
+        rootOn === "scsi" ? "da0" : "vtbd0",
+      );
+    },
+    rootState: (image) => Promise.resolve({ state: ufsState(image) }),
     async diskSize(guest, disk) {
       const disks = parseDisks(
         await guest.check("sysctl -n kern.geom.conftxt"),

@@ -7,14 +7,16 @@
 import type { TemporaryDirectory } from "../../support/temporary_directory.ts";
 import type { ConsoleKind } from "../rig/boot_dialogue.ts";
 import { RigError } from "../rig/error.ts";
+import { likelyRoots, mountFrom } from "../rig/freebsd_disk.ts";
 import {
   copyImage,
   type FreeBsdSource,
   kernelArguments,
-  mountFrom,
+  onDisk,
   rawImage,
   useSerialConsole,
 } from "../rig/freebsd_source.ts";
+import { FREEBSD_TROUBLE } from "../rig/kernel_trouble.ts";
 import { startQemu } from "../rig/qemu.ts";
 import type { Bench } from "./bench.ts";
 import { ConsoleGuest } from "./console_guest.ts";
@@ -45,6 +47,12 @@ export interface FreeBsdMachine {
 
 /** Milliseconds for a boot: emulated, and with keys to be made at the first. */
 const BOOT_TIMEOUT = 40 * 60_000;
+
+/** Milliseconds of silence after which a boot counts as stuck. */
+const SILENCE = 15 * 60_000;
+
+/** Milliseconds to go down; until the next boot's first line. */
+const REBOOT_TIMEOUT = 15 * 60_000;
 
 /** Milliseconds for a command that names no limit. */
 const COMMAND_TIMEOUT = 10 * 60_000;
@@ -91,13 +99,13 @@ export async function rootDisk(
   return { path, screen };
 }
 
-/** The kernel's panic, and what comes before one. */
-const PANICS = [/^panic: .*\n/m, /^Fatal trap \d+: .*\n/m];
-
 /** What makes a shell ready for scenarios; none of it must succeed. */
 const SETUP = [
   // In single-user mode the root file system is read-only.
-  "mount -u -o rw / > /dev/null 2>&1; true",
+  "mount -u -o rw / > /dev/null 2>&1 || " +
+  "{ fsck_ffs -y /; mount -u -o rw /; } > /dev/null 2>&1; true",
+  "for m in virtio_blk virtio_scsi if_vtnet virtio_balloon; do " +
+  "kldload -n $m; done > /dev/null 2>&1; true",
   "mkdir -p /tmp > /dev/null 2>&1; true",
   // Messages would come between the lines of commands.
   "sysctl net.link.log_link_state_change=0 > /dev/null 2>&1; true",
@@ -120,7 +128,9 @@ function stop(kind: ConsoleKind, how: "reboot" | "power off"): string {
   if (kind === "login") {
     return how === "reboot" ? "shutdown -r now" : "shutdown -p now";
   }
-  return how === "reboot" ? "reboot" : "halt -p || reboot -p";
+  return how === "reboot"
+    ? "reboot"
+    : "if command -v halt > /dev/null; then halt -p; else reboot -p; fi";
 }
 
 /** Boots FreeBSD with the devices of a bench. */
@@ -130,15 +140,14 @@ export async function startFreeBsd(
   bench: Bench,
   root: RootDisk | null,
 ): Promise<ConsoleGuest> {
+  const disk = bench.rootOn === "scsi" ? "da0" : "vtbd0";
+  const mounted = root === null ? null : mountFrom(root.path, disk);
+  const named = source.kind === "kernel" &&
+    source.args.includes("vfs.root.mountfrom=");
   const kernel = source.kind === "kernel"
     ? {
       kernel: source.kernel,
-      append: kernelArguments(
-        root === null
-          ? null
-          : mountFrom(root.path, bench.rootOn === "scsi" ? "da0" : "vtbd0"),
-        source.args,
-      ),
+      append: kernelArguments(mounted, onDisk(source.args, disk)),
     }
     : {};
   const qemu = await startQemu({
@@ -154,9 +163,11 @@ export async function startFreeBsd(
       ...machine.args,
     ],
     console: {
-      failOn: PANICS,
+      failOn: FREEBSD_TROUBLE,
       timeout: COMMAND_TIMEOUT,
       characterDelay: 1,
+      // Its messages and its shell's output share the serial port.
+      askAgain: 60_000,
     },
   });
   const guest = new ConsoleGuest(qemu, {
@@ -167,11 +178,18 @@ export async function startFreeBsd(
       answer: 60_000,
       password: machine.password,
       loader: root?.screen === true,
+      silence: SILENCE,
+      roots: root !== null && mounted === null && !named
+        ? likelyRoots(disk)
+        : [],
     },
     setup: SETUP,
     timeout: COMMAND_TIMEOUT,
     room: ROOM,
     stop,
+    trouble: FREEBSD_TROUBLE,
+    lastWords: 30_000,
+    rebootTimeout: REBOOT_TIMEOUT,
     banner: /Copyright \(c\) 1992-\d+ The FreeBSD Project\./,
   });
   try {

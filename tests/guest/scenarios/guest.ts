@@ -25,8 +25,20 @@ export interface Guest extends AsyncDisposable {
   has(tool: string): Promise<boolean>;
   /** Reboots, and waits for its shell. */
   reboot(): Promise<void>;
-  /** Powers off; QEMU's exit code. */
-  powerOff(): Promise<number>;
+  /** Powers off. */
+  powerOff(): Promise<PowerOff>;
+  /** Whether its shell takes commands; one that hangs is interrupted. */
+  answers(): Promise<boolean>;
+  /** What its console showed last. */
+  readonly lastLines: string;
+}
+
+/** How a guest powered off. */
+export interface PowerOff {
+  /** Whether it ended the machine: a kernel without ACPI only halts. */
+  readonly switchedOff: boolean;
+  /** QEMU's exit code. */
+  readonly code: number;
 }
 
 /** The devices that a guest has. */
@@ -55,6 +67,11 @@ export interface DiskFacts {
   readonly trim: boolean;
 }
 
+/** The file system on a root disk that no guest has any more. */
+export type RootState =
+  | { readonly state: "clean" | "in use" | "unknown" }
+  | { readonly state: "damaged"; readonly why: string };
+
 /** A command about a SCSI disk, and what it prints. */
 export interface ScsiQuestion {
   readonly command: string;
@@ -76,7 +93,8 @@ export type Subject =
   | "ping"
   | "tcp"
   | "offloads"
-  | "reboot";
+  | "reboot"
+  | "root";
 
 /** How an operating system says things. */
 export interface System {
@@ -94,6 +112,13 @@ export interface System {
   readonly digest: string;
   /** The path of the disk with this role. */
   disk(guest: Guest, role: "blk" | "scsi"): Promise<string>;
+  /**
+   * Whether its root file system is on the root disk that is served; `null`
+   * where the system does not say.
+   */
+  rootIsServed(guest: Guest): Promise<boolean | null>;
+  /** Looks at the image of its root disk after a clean power off. */
+  rootState(image: string): Promise<RootState>;
   /** Its size in bytes, as the kernel sees it now. */
   diskSize(guest: Guest, disk: string): Promise<number>;
   /** Has the kernel look at the disk again. */

@@ -5,6 +5,8 @@
  */
 
 import { startLinuxGuest } from "../rig/linux_guest.ts";
+import { LINUX_TROUBLE } from "../rig/kernel_trouble.ts";
+import { checkLinuxRoot, ROOT_ARGUMENTS } from "../rig/linux_root.ts";
 import { PRODUCT, SERIALS } from "./bench.ts";
 import { ConsoleGuest } from "./console_guest.ts";
 import type { AttachedDevice, DeviceKind, System } from "./guest.ts";
@@ -44,6 +46,7 @@ export const LINUX: System = {
     "tcp": ["nc", "md5sum"],
     "offloads": ["ethtool"],
     "reboot": ["reboot"],
+    "root": ["mkdir", "md5sum", "reboot"],
   },
   async attached(guest) {
     const lines = await guest.check(
@@ -88,6 +91,21 @@ export const LINUX: System = {
       throw new Error(`Linux has no disk for "${role}": "${found}"`);
     }
     return found;
+  },
+  async rootIsServed(guest) {
+    const disk = await guest.check(
+      "while read -r d m t x; do [ $m = / ] && [ $t = ext4 ] && echo $d; done " +
+        "< /proc/mounts; true",
+    );
+    if (!/^\/dev\/[vs]d[a-z]$/.test(disk)) return false;
+    const said = disk.startsWith("/dev/vd")
+      ? await guest.check(`cat /sys/block/${name(disk)}/serial`)
+      : await guest.check(`sg_vpd -p 0x80 ${disk}`);
+    return said.includes(SERIALS.root);
+  },
+  async rootState(image) {
+    const why = await checkLinuxRoot(image);
+    return why === null ? { state: "clean" } : { state: "damaged", why };
   },
   async diskSize(guest, disk) {
     return 512 * Number(await guest.check(`cat /sys/block/${name(disk)}/size`));
@@ -165,21 +183,31 @@ export interface LinuxScenarioGuest {
   readonly devices: readonly string[];
   /** Memory in MiB. */
   readonly memory: number;
+  /** Its root file system is a disk among the devices, not the RAM disk. */
+  readonly root?: boolean;
 }
 
 /** Boots a Linux guest. */
 export async function startLinux(
-  options: LinuxScenarioGuest,
+  { root = false, ...machine }: LinuxScenarioGuest,
 ): Promise<ConsoleGuest> {
-  const linux = await startLinuxGuest({ ...options, reboot: true });
+  const linux = await startLinuxGuest({
+    ...machine,
+    append: root ? ROOT_ARGUMENTS : "",
+    reboot: true,
+  });
+  const leave = root ? "mount -o remount,ro / && " : "";
   const guest = new ConsoleGuest(linux.qemu, {
     system: LINUX,
     dialogue: { timeout: 60_000, quiet: 2_000, answer: 5_000 },
     setup: [],
     timeout: 60_000,
     room: "echo ROOM /tmp /mnt",
-    stop: (_kind, how) => how === "reboot" ? "reboot -f" : "poweroff -f",
+    stop: (_kind, how) =>
+      leave + (how === "reboot" ? "reboot -f" : "poweroff -f"),
     banner: /^@@BOOT .*\n/m,
+    trouble: LINUX_TROUBLE,
+    lastWords: 1_000,
   }, () => void linux[Symbol.asyncDispose]());
   try {
     await linux.qemu.console.sendLine(); // its prompt has been read already
