@@ -106,7 +106,7 @@ export class PackedQueue implements RunningQueue {
   readonly #takenBefore: Int32Array<ArrayBuffer>;
   /** Positions of the chains that were given back, the next to take last. */
   readonly #parkedPositions: Uint16Array<ArrayBuffer>;
-  /** Where they are in `#kept`; -1: in the ring. */
+  /** Where they are in `#kept`; below 0: as many descriptors in the ring. */
   readonly #parkedKept: Int32Array<ArrayBuffer>;
   /** Where the chain of an id is in `#kept`. */
   readonly #keptOf: Uint16Array<ArrayBuffer>;
@@ -222,7 +222,9 @@ export class PackedQueue implements RunningQueue {
   }
 
   get base(): number {
-    return (encodePosition(this.position, this.size) |
+    // What a predecessor had taken is in the ring no more: it has no position.
+    const next = this.#recovering > 0 ? this.#usedPosition : this.position;
+    return (encodePosition(next, this.size) |
       encodePosition(this.#usedPosition, this.size) << 16) >>> 0;
   }
 
@@ -241,7 +243,7 @@ export class PackedQueue implements RunningQueue {
         if (kept >= 0) {
           this.#recovering--;
           fault = reader.readKept(chain, this.#kept, kept);
-        } else fault = this.#read(chain, position, size);
+        } else fault = this.#read(chain, position, -kept);
       } else {
         if (this.#ahead === 0 && !this.#refresh()) return null;
         fault = this.#read(chain, position, size - this.#outstanding());
@@ -306,7 +308,9 @@ export class PackedQueue implements RunningQueue {
     if (number !== this.#takenLast) throw notTakenLast(this.index, id);
     this.#takenLast = this.#takenBefore[number];
     this.#parkedPositions[this.#parked] = chain.position;
-    this.#parkedKept[this.#parked] = chain.resubmitted ? this.#keptOf[id] : -1;
+    this.#parkedKept[this.#parked] = chain.resubmitted
+      ? this.#keptOf[id]
+      : -this.#members[id];
     this.#parked++;
     if (this.#order !== null) this.#order.untake(id);
     // It may be in the ring no more: a successor finds it in the area alone.
