@@ -37,7 +37,6 @@ import { CompletionOrder } from "./completion_order.ts";
 import {
   RING_EVENT_FLAGS_DESC,
   RING_EVENT_FLAGS_DISABLE,
-  RING_EVENT_FLAGS_ENABLE,
   VIRTQ_DESC_F_WRITE,
 } from "./constants.ts";
 import { CHAIN_OK } from "./descriptors.ts";
@@ -65,6 +64,7 @@ import {
   marksAt,
   type PackedBase,
   type PackedQueueOptions,
+  RING_EVENT_ENABLE,
   takeMarksBack,
 } from "./packed_ring.ts";
 import type { QueueCounters, RunningQueue } from "./queue.ts";
@@ -347,7 +347,7 @@ export class PackedQueue implements RunningQueue {
     if (this.#broken !== null) return false;
     const event = this.#eventIdx
       ? encodePosition(this.#position, this.size) | RING_EVENT_FLAGS_DESC << 16
-      : RING_EVENT_FLAGS_ENABLE << 16;
+      : RING_EVENT_ENABLE;
     storeEvent(this.#deviceEvent, event);
     if (this.#ringLog !== null) this.#ringLog.event();
     return this.#pool.ready &&

@@ -2,7 +2,8 @@
  * One life of a device process, as the supervisor sees it.
  *
  * Theory of operation: the process gets the control channel, our stderr for its
- * log, and the sockets of its devices, by number (see `protocol.ts`). What it
+ * log, and the sockets of its devices with the memory of their rings, by number
+ * (see `protocol.ts`). What it
  * prints besides its log comes through a pipe and becomes log lines of ours: a
  * crash of the runtime, whose last words are the cause of its end, or what a
  * device prints. The end of the process is told by its pidfd, and by nothing
@@ -43,6 +44,8 @@ export interface ServedSocket {
   readonly module: string;
   /** Descriptor of its socket; it stays the caller's. */
   readonly fd: number;
+  /** Descriptor of the memory of its rings; likewise. */
+  readonly keptFd: number;
 }
 
 /** A process that serves devices. */
@@ -101,7 +104,11 @@ export class DeviceProcess {
         sockets.map(({ name }) => name),
         sockets.map(({ module }) => module),
       ),
-      [null, write.fd, write.fd, theirs.fd, STDERR, ...sockets.map(fdOf)],
+      [
+        ...[null, write.fd, write.fd, theirs.fd, STDERR],
+        ...sockets.map(({ fd }) => fd),
+        ...sockets.map(({ keptFd }) => keptFd),
+      ],
     );
     failed.move();
     const { pid } = process;
@@ -149,8 +156,4 @@ export class DeviceProcess {
     const cause = this.problem ?? describeExit(status, output.last);
     return { ...status, cause };
   }
-}
-
-function fdOf({ fd }: ServedSocket): number {
-  return fd;
 }

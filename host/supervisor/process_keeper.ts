@@ -257,6 +257,7 @@ export class ProcessKeeper {
         ...spec,
         socket: undefined,
         fd: FIRST_SOCKET_FD + i,
+        keptFd: FIRST_SOCKET_FD + sockets.length + i,
       })),
     };
     try {

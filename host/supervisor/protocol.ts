@@ -25,7 +25,10 @@ import type { LogFormat, LogLevel } from "../log.ts";
 export const CONTROL_FD = 3;
 /** Its descriptor of the log: the supervisor's stderr. Its own one is a pipe. */
 export const LOG_FD = 4;
-/** Its descriptor of the first device's socket; the others follow. */
+/**
+ * Its descriptor of the first device's socket; the others follow, then the memory
+ * of the rings of each device.
+ */
 export const FIRST_SOCKET_FD = 5;
 
 /** Parameters of `start`. */
@@ -38,7 +41,7 @@ export interface StartParams {
   readonly logFormat: LogFormat;
   /** How long to drain before giving up, in ms. */
   readonly drainLimit: number;
-  /** The devices; each has the `fd` of its socket. */
+  /** The devices; each has the `fd` of its socket, and `keptFd`. */
   readonly devices: readonly DeviceSpec[];
 }
 

@@ -278,7 +278,8 @@ export class PackedModel {
     const { eventIdx, usedRing, size } = this.options;
     const { at } = this.state;
     const where = at % size + (this.#wrap(at) ? 32768 : 0);
-    this.#memory.write(usedRing, 4, eventIdx ? where + 2 * 65536 : 0);
+    // Not 0: see RING_EVENT_ENABLE.
+    this.#memory.write(usedRing, 4, eventIdx ? where + 2 * 65536 : 32768);
     const { parked, known } = this.state;
     return this.#room() && (parked.length > 0 || known > 0 || this.#look());
   }
