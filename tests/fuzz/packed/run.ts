@@ -37,6 +37,7 @@ import {
 import { encodePosition } from "../../../virtqueue/packed_ring.ts";
 import { QueueError } from "../../../virtqueue/queue_error.ts";
 import { PackedDriver } from "./driver.ts";
+import { startWith } from "./hostile_area.ts";
 import { type Legacy, type PackedChain, PackedModel } from "./model.ts";
 
 /** Sizes of rings. */
@@ -439,40 +440,10 @@ export class PackedRun {
     for (let i = 0; i < 4; i++) {
       area[(at + i) % area.length] = value >>> (8 * i);
     }
-    const said = this.#startWith(area);
+    const said = startWith(area, this.#queueOptions(this.#queue.base));
     this.#say(`byte ${at} of the area becomes ${value}: ${said ?? "taken"}`);
     this.over = true;
     this.#note(13, said === null ? 2 : 3);
-  }
-
-  /** Starts with an area that holds anything; ids come once, and are in range. */
-  #startWith(area: Uint8Array<ArrayBuffer>): string | null {
-    const { size } = this.#options;
-    let queue: PackedQueue;
-    try {
-      const inflight = new PackedInflight(area, size);
-      const options = this.#queueOptions(this.#queue.base);
-      queue = new PackedQueue({ ...options, inflight });
-    } catch (error) {
-      if (!(error instanceof QueueError)) throw error;
-      return error.message;
-    }
-    const { recovering } = queue;
-    expect(recovering <= size, () => `${recovering} chains come again`);
-    const chains: DescriptorChain[] = [];
-    for (let i = 0; i < MOST_TAKES; i++) {
-      const chain = queue.take();
-      if (chain === null) break;
-      const twice = chains.some(({ head }) => head === chain.head);
-      expect(
-        chain.head < size && !twice,
-        () => `Id ${chain.head} comes again, ${twice ? "twice" : "beyond"}`,
-      );
-      chains.push(chain);
-    }
-    for (const chain of chains) queue.complete(chain, 0);
-    queue.publish();
-    return null;
   }
 
   /** The process dies, and another one goes on. */
@@ -506,7 +477,7 @@ export class PackedRun {
     }
     if (!state.confused) return this.#start(base, legacy);
     // What such a driver gets again is its own affair.
-    this.#startWith(this.#area);
+    startWith(this.#area, this.#queueOptions(this.#queue.base));
     this.over = true;
   }
 }
