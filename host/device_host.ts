@@ -20,7 +20,9 @@
 import type { Reactor, Watch } from "../sys/reactor.ts";
 import { Epoll, EPOLLIN, EPOLLRDHUP } from "../sys/epoll.ts";
 import { UnixListener, UnixSocket } from "../sys/unix_socket.ts";
+import { OwnedFd } from "../sys/fd.ts";
 import { Connection } from "../vhost/connection.ts";
+import { KeptRings } from "../vhost/kept_rings.ts";
 import { Session } from "../vhost/session.ts";
 import { adoptSocket } from "./inherited_socket.ts";
 import type { Logger } from "./log.ts";
@@ -68,6 +70,8 @@ export interface DeviceSpec {
   readonly inOrder?: boolean;
   /** What the device's predecessor kept for it: a JSON value. */
   readonly kept?: unknown;
+  /** Descriptor of memory in which packed rings outlive the process. */
+  readonly keptFd?: number;
 }
 
 /** Serves one device. */
@@ -78,6 +82,7 @@ export class DeviceHost {
   readonly failed: Promise<DeviceError>;
   /** Resolves when there is nothing left to serve. */
   readonly done: Promise<void>;
+  readonly #kept: KeptRings | null;
   #finish!: () => void;
   readonly #plane: WorkerPlane;
   readonly #log: Logger;
@@ -105,6 +110,10 @@ export class DeviceHost {
     this.#log = log;
     this.#reactor = reactor;
     this.failed = plane.failed;
+    const { keptFd } = spec;
+    this.#kept = keptFd === undefined
+      ? null
+      : new KeptRings(new OwnedFd(keptFd));
     this.done = new Promise((resolve) => this.#finish = resolve);
     plane.events = {
       configChanged: () => this.#current?.session.configChanged(),
@@ -209,6 +218,7 @@ export class DeviceHost {
       await this.#serving;
     } finally {
       await this.#plane.close();
+      this.#kept?.[Symbol.dispose]();
       this.#finish();
     }
   }
@@ -280,7 +290,10 @@ export class DeviceHost {
     this.#connections++;
     const log = this.#log.child({ pid: socket.peerCredentials().pid });
     const connection = new Connection(socket, this.#reactor);
-    const session = new Session(connection, this.#plane, { log });
+    const session = new Session(connection, this.#plane, {
+      log,
+      kept: this.#kept,
+    });
     this.#current = { session, socket };
     try {
       await session.run();

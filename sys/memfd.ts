@@ -63,6 +63,19 @@ export function createMemfd(
 }
 
 /**
+ * Takes memory for a range of a file in memory, which grows to hold it; what is
+ * there stays.
+ *
+ * C: `int fallocate(int fd, int mode, off_t offset, off_t len);`
+ *
+ * @throws {SystemError} kind `ENOSPC` without memory
+ */
+export function allocateRange(fd: number, offset: number, size: number): void {
+  const result = libc().fallocate(fd, 0, BigInt(offset), BigInt(size));
+  check(result, "fallocate", `fd ${fd}`);
+}
+
+/**
  * The seals of a memfd.
  *
  * C: `int fcntl(int fd, F_GET_SEALS);`

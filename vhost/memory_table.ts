@@ -15,7 +15,13 @@
  */
 
 import type { OwnedFd } from "../sys/fd.ts";
-import { mapFile, type Mapping, pageSizeOf } from "../sys/mapping.ts";
+import {
+  detachMemory,
+  mapFile,
+  type Mapping,
+  pageSizeOf,
+  viewMemory,
+} from "../sys/mapping.ts";
 import { sealAgainstShrinking } from "../sys/memfd.ts";
 import { MAX_MEMORY_SLOTS } from "./constants.ts";
 import type { MappedRegion } from "./data_plane.ts";
@@ -203,6 +209,19 @@ export class MemoryTable {
   move(region: GuestRegion, to: MemoryTable): void {
     this.#regions = this.#regions.filter((other) => other !== region);
     to.#regions.push(region);
+  }
+
+  /** Reads 32 bits of guest memory; 0 where there is none. */
+  read32(guestAddress: number): number {
+    for (const { guestAddress: start, size, hostAddress } of this.#regions) {
+      const offset = guestAddress - start;
+      if (offset < 0 || offset + 4 > size) continue;
+      const view = viewMemory(hostAddress + offset, 4);
+      const value = new DataView(view).getUint32(0, true);
+      detachMemory(view);
+      return value;
+    }
+    return 0;
   }
 
   /**

@@ -17,7 +17,7 @@ import {
   VIRTIO_F_RING_PACKED,
 } from "../virtqueue/constants.ts";
 import { messageName } from "./constants.ts";
-import type { RingSetup } from "./data_plane.ts";
+import type { RingInflight, RingSetup } from "./data_plane.ts";
 import { ProtocolError } from "./errors.ts";
 import type { GuestRegion } from "./memory_table.ts";
 import {
@@ -126,6 +126,23 @@ export async function startWaiting(
   }
 }
 
+/** Where a packed ring is tracked that the front-end does not track. */
+function keptArea(
+  state: SessionState,
+  ring: Vring,
+  setup: RingSetup,
+): RingInflight | null {
+  if (state.kept === null || !ringsArePacked(state)) return null;
+  const event = state.memory.read32(setup.usedRing);
+  try {
+    return state.kept.ring(setup, ring.known, event);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    state.log.warn(`ring ${ring.index} would not outlive a crash: ${reason}`);
+    return null;
+  }
+}
+
 async function startRing(
   state: SessionState,
   request: number,
@@ -142,8 +159,10 @@ async function startRing(
   }
   await announceFeatures(state);
   try {
-    await state.plane.startRing(setup);
+    const inflight = setup.inflight ?? keptArea(state, ring, setup);
+    await state.plane.startRing({ ...setup, inflight });
   } catch (cause) {
+    state.kept?.forget(ring.index);
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new ProtocolError(
       "ring-start",

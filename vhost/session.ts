@@ -38,6 +38,7 @@ import { MEMORY_HANDLERS, removeRegion } from "./handlers/memory.ts";
 import { NET_HANDLERS } from "./handlers/net.ts";
 import { NEGOTIATION_HANDLERS } from "./handlers/negotiation.ts";
 import { RING_HANDLERS } from "./handlers/rings.ts";
+import type { KeptRings } from "./kept_rings.ts";
 import { dropLog, replaceLogFd } from "./log_area.ts";
 import { encodeReply, encodeU64 } from "./message.ts";
 import { stopRing } from "./rings.ts";
@@ -81,6 +82,8 @@ const MAX_COMPLAINTS = 32;
 export interface SessionOptions {
   /** Where log lines go. Default: nowhere. */
   readonly log?: SessionLog;
+  /** Where packed rings are tracked that the front-end does not track itself. */
+  readonly kept?: KeptRings | null;
 }
 
 const SILENT: SessionLog = {
@@ -145,6 +148,7 @@ export class Session implements DataPlaneEvents {
       plane,
       options.log ?? SILENT,
       connection.reactor,
+      options.kept,
     );
   }
 
@@ -359,7 +363,10 @@ export class Session implements DataPlaneEvents {
       await attempt(() => dropLog(state));
       if (state.logFd !== null) await attempt(() => replaceLogFd(state, null));
     }
-    if (failures.length === 0) state.inflight?.release();
+    if (failures.length === 0) {
+      state.inflight?.release();
+      state.kept?.release();
+    }
     await attempt(() => state.channel.detach());
     if (failures.length === 0) {
       for (const ring of state.rings) await attempt(() => ring.close());

@@ -18,6 +18,7 @@ import {
 import type { OwnedFd } from "../sys/fd.ts";
 import type { DataPlane } from "./data_plane.ts";
 import type { InflightArea } from "./inflight_area.ts";
+import type { KeptRings } from "./kept_rings.ts";
 import type { LogArea } from "./log_area.ts";
 import { MemoryTable } from "./memory_table.ts";
 import { Vring } from "./vring.ts";
@@ -55,6 +56,8 @@ export class SessionState {
   readonly memory = new MemoryTable();
   /** Where requests in flight are tracked; `null` before `SET_INFLIGHT_FD`. */
   inflight: InflightArea | null = null;
+  /** Tracks packed rings that the front-end does not; `null`: nobody does. */
+  readonly kept: KeptRings | null;
   /** The log that the front-end brought; `null`: none, or logging is over. */
   logArea: LogArea | null = null;
   /** Where the data plane logs writes now; `null`: nowhere. */
@@ -73,7 +76,12 @@ export class SessionState {
   deviceStatus = 0;
 
   /** The state of a connection on which nothing was said yet. */
-  constructor(plane: DataPlane, log: SessionLog, reactor: Reactor) {
+  constructor(
+    plane: DataPlane,
+    log: SessionLog,
+    reactor: Reactor,
+    kept: KeptRings | null = null,
+  ) {
     if (plane.queueCount > MAX_QUEUES) {
       throw new RangeError(
         `Cannot serve ${plane.queueCount} queues: ` +
@@ -81,6 +89,7 @@ export class SessionState {
       );
     }
     this.plane = plane;
+    this.kept = kept;
     this.log = log;
     this.rings = Array.from(
       { length: plane.queueCount },

@@ -65,6 +65,8 @@ export class Vring {
    * ring, of a packed ring both positions. Out of date while the ring runs.
    */
   position = 0;
+  /** The position as the front-end said it last. */
+  known = 0;
   /** What `GET_VRING_BASE` was answered with last; `null`: nothing yet. */
   reported: number | null = null;
   /** `null` before `SET_VRING_ADDR`. */
@@ -148,6 +150,7 @@ export class Vring {
     this.stop();
     this.size = 0;
     this.position = 0;
+    this.known = 0;
     this.reported = null;
     this.addresses = null;
     this.usedLog = -1;

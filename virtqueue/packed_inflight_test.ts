@@ -180,3 +180,30 @@ Deno.test("bad chains are tracked, too: they are answered once", () => {
     }
   }
 });
+
+Deno.test("the base of a ring lies in it while requests come again", () => {
+  const memory = new FakeMemory([{ guestAddress: 0x1000, bytes: 1 << 16 }]);
+  const driver = new FakePackedDriver(memory, { size: SIZE });
+  const area = new Uint8Array(packedInflightSize(SIZE));
+  const start = (position = driver.start) =>
+    startPacked(driver, {
+      position,
+      inflight: new PackedInflight(area, SIZE),
+    });
+  const first = start();
+  for (let i = 0; i < 4; i++) driver.submit([{ writable: 1 }]);
+  for (let i = 0; i < 4; i++) first.take();
+  // It dies; its successor answers one of four, and stops in order.
+  const second = start();
+  second.complete(second.take()!, 1);
+  second.publish();
+  assertEquals([second.recovering, second.base], [3, 0x8001_8001]);
+  const third = start(second.base);
+  for (let left = 3; left > 0; left--) {
+    assertEquals(third.recovering, left);
+    third.complete(third.take()!, 1);
+    third.publish();
+  }
+  assertEquals([third.recovering, third.base], [0, 0x8004_8004]);
+  assertEquals(driver.reap().length, 4);
+});

@@ -37,7 +37,6 @@ import { CompletionOrder } from "./completion_order.ts";
 import {
   RING_EVENT_FLAGS_DESC,
   RING_EVENT_FLAGS_DISABLE,
-  RING_EVENT_FLAGS_ENABLE,
   VIRTQ_DESC_F_WRITE,
 } from "./constants.ts";
 import { CHAIN_OK } from "./descriptors.ts";
@@ -65,6 +64,7 @@ import {
   marksAt,
   type PackedBase,
   type PackedQueueOptions,
+  RING_EVENT_ENABLE,
   takeMarksBack,
 } from "./packed_ring.ts";
 import type { QueueCounters, RunningQueue } from "./queue.ts";
@@ -106,7 +106,7 @@ export class PackedQueue implements RunningQueue {
   readonly #takenBefore: Int32Array<ArrayBuffer>;
   /** Positions of the chains that were given back, the next to take last. */
   readonly #parkedPositions: Uint16Array<ArrayBuffer>;
-  /** Where they are in `#kept`; -1: in the ring. */
+  /** Where they are in `#kept`; below 0: as many descriptors in the ring. */
   readonly #parkedKept: Int32Array<ArrayBuffer>;
   /** Where the chain of an id is in `#kept`. */
   readonly #keptOf: Uint16Array<ArrayBuffer>;
@@ -222,7 +222,9 @@ export class PackedQueue implements RunningQueue {
   }
 
   get base(): number {
-    return (encodePosition(this.position, this.size) |
+    // What a predecessor had taken is in the ring no more: it has no position.
+    const next = this.#recovering > 0 ? this.#usedPosition : this.position;
+    return (encodePosition(next, this.size) |
       encodePosition(this.#usedPosition, this.size) << 16) >>> 0;
   }
 
@@ -241,7 +243,7 @@ export class PackedQueue implements RunningQueue {
         if (kept >= 0) {
           this.#recovering--;
           fault = reader.readKept(chain, this.#kept, kept);
-        } else fault = this.#read(chain, position, size);
+        } else fault = this.#read(chain, position, -kept);
       } else {
         if (this.#ahead === 0 && !this.#refresh()) return null;
         fault = this.#read(chain, position, size - this.#outstanding());
@@ -306,7 +308,9 @@ export class PackedQueue implements RunningQueue {
     if (number !== this.#takenLast) throw notTakenLast(this.index, id);
     this.#takenLast = this.#takenBefore[number];
     this.#parkedPositions[this.#parked] = chain.position;
-    this.#parkedKept[this.#parked] = chain.resubmitted ? this.#keptOf[id] : -1;
+    this.#parkedKept[this.#parked] = chain.resubmitted
+      ? this.#keptOf[id]
+      : -this.#members[id];
     this.#parked++;
     if (this.#order !== null) this.#order.untake(id);
     // It may be in the ring no more: a successor finds it in the area alone.
@@ -343,7 +347,7 @@ export class PackedQueue implements RunningQueue {
     if (this.#broken !== null) return false;
     const event = this.#eventIdx
       ? encodePosition(this.#position, this.size) | RING_EVENT_FLAGS_DESC << 16
-      : RING_EVENT_FLAGS_ENABLE << 16;
+      : RING_EVENT_ENABLE;
     storeEvent(this.#deviceEvent, event);
     if (this.#ringLog !== null) this.#ringLog.event();
     return this.#pool.ready &&

@@ -15,6 +15,7 @@
  */
 
 import {
+  RING_EVENT_FLAGS_ENABLE,
   VIRTQ_DESC_F_AVAIL,
   VIRTQ_DESC_F_USED,
   VIRTQ_DESC_SIZE,
@@ -30,6 +31,13 @@ export interface PackedQueueOptions extends QueueOptions {
   /** Where requests in flight are noted for a successor (default: nowhere). */
   readonly inflight?: PackedInflight | null;
 }
+
+/**
+ * What a device writes into its event structure to be notified of everything. It
+ * is not zero, which is what a driver puts there when it sets a ring up: so it
+ * shows whether a device has been there. The place has no meaning then.
+ */
+export const RING_EVENT_ENABLE: number = RING_EVENT_FLAGS_ENABLE << 16 | 0x8000;
 
 /** Typed windows over the three parts of a packed ring. */
 export interface PackedViews {

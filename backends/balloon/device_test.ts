@@ -7,6 +7,7 @@ import {
   VIRTIO_BALLOON_F_STATS_VQ,
 } from "./protocol.ts";
 import { BalloonBench, pfns } from "./testing/bench.ts";
+import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
 const REPORTING = featureMask(VIRTIO_BALLOON_F_PAGE_REPORTING);
 const STATS = featureMask(VIRTIO_BALLOON_F_STATS_VQ);
@@ -17,7 +18,7 @@ function space(numPages: number, actual: number, poison = 0): Uint8Array {
   return new Uint8Array(Uint32Array.of(numPages, actual, 9, poison).buffer);
 }
 
-Deno.test("pages of the balloon go in runs, whatever their order", () => {
+ringTest("pages of the balloon go in runs, whatever their order", () => {
   using bench = new BalloonBench();
   const { length } = bench.inflate(300, 258, 301, 257, 259, 256, 302, 700);
   assertEquals(length, 0);
@@ -32,7 +33,7 @@ Deno.test("pages of the balloon go in runs, whatever their order", () => {
   assertEquals(bench.device.status().reclaimed, (8 + 256 - 2) * 4096);
 });
 
-Deno.test("a page that is named twice is one page", () => {
+ringTest("a page that is named twice is one page", () => {
   using bench = new BalloonBench();
   bench.inflate(256, 256, 257, 256, 257, 258);
   assertEquals(bench.pages.takePages(), [[0, 3]]);
@@ -42,7 +43,7 @@ Deno.test("a page that is named twice is one page", () => {
   assertEquals(bench.device.status().reclaimed, 2 * 4096);
 });
 
-Deno.test("pages outside of memory are counted, the others go", () => {
+ringTest("pages outside of memory are counted, the others go", () => {
   using bench = new BalloonBench();
   bench.inflate(0, 255, 256, 1279, 1280, 2 ** 32 - 1, 2 ** 31);
   assertEquals(bench.pages.takePages(), [[0, 1], [1023, 1]]);
@@ -51,7 +52,7 @@ Deno.test("pages outside of memory are counted, the others go", () => {
   assertEquals(bench.device.status().reclaimed, 4096);
 });
 
-Deno.test("a run ends where its region ends, also when another follows", () => {
+ringTest("a run ends where its region ends, also when another follows", () => {
   using bench = new BalloonBench({
     regions: [
       { page: 256, pages: 4, fd: 3, offset: 8192 },
@@ -65,50 +66,56 @@ Deno.test("a run ends where its region ends, also when another follows", () => {
   ]);
 });
 
-Deno.test("a list may be cut anywhere, and is as long as whole entries go", () => {
-  using bench = new BalloonBench();
-  const bytes = pfns(256, 257, 300);
-  bench.submit(
-    0,
-    { readable: bytes.slice(0, 3) },
-    {
-      readable: bytes.slice(3, 9),
-    },
-    { readable: bytes.slice(9) },
-    { writable: 8 },
-  );
-  assertEquals(bench.pages.takePages(), [[0, 2], [44, 1]]);
-  assertEquals(bench.counters.refused, {});
-  for (const size of [0, 1, 3, 5, 7]) {
-    bench.submit(0, { readable: pfns(400, 401).slice(0, size) }, {
-      writable: 1,
-    });
-  }
-  assertEquals(bench.pages.takePages(), [[144, 1], [144, 1]]);
-  assertEquals(bench.counters.refused, { length: 5 });
-});
+ringTest(
+  "a list may be cut anywhere, and is as long as whole entries go",
+  () => {
+    using bench = new BalloonBench();
+    const bytes = pfns(256, 257, 300);
+    bench.submit(
+      0,
+      { readable: bytes.slice(0, 3) },
+      {
+        readable: bytes.slice(3, 9),
+      },
+      { readable: bytes.slice(9) },
+      { writable: 8 },
+    );
+    assertEquals(bench.pages.takePages(), [[0, 2], [44, 1]]);
+    assertEquals(bench.counters.refused, {});
+    for (const size of [0, 1, 3, 5, 7]) {
+      bench.submit(0, { readable: pfns(400, 401).slice(0, size) }, {
+        writable: 1,
+      });
+    }
+    assertEquals(bench.pages.takePages(), [[144, 1], [144, 1]]);
+    assertEquals(bench.counters.refused, { length: 5 });
+  },
+);
 
-Deno.test("a list of any length is worked on in steps, others in between", () => {
-  using bench = new BalloonBench();
-  const pages = Array.from({ length: 3000 }, (_, i) => 256 + i % 1024);
-  bench.offer(0, [{ readable: pfns(...pages) }]);
-  bench.offer(1, [{ readable: pfns(256) }]);
-  bench.turn();
-  assertEquals(bench.drivers[0].reap().length, 0);
-  assertEquals(bench.drivers[1].reap().length, 1);
-  assertEquals(bench.pages.takePages(), [[0, 256], [256, 256]]);
-  let turns = 0;
-  while (bench.drivers[0].reap().length === 0) {
+ringTest(
+  "a list of any length is worked on in steps, others in between",
+  () => {
+    using bench = new BalloonBench();
+    const pages = Array.from({ length: 3000 }, (_, i) => 256 + i % 1024);
+    bench.offer(0, [{ readable: pfns(...pages) }]);
+    bench.offer(1, [{ readable: pfns(256) }]);
     bench.turn();
-    turns++;
-    assert(turns < 100);
-  }
-  assertEquals(turns, 10);
-  assertEquals(bench.counters.inflatedPages, 3000);
-  assertEquals(bench.device.poll(), 0);
-});
+    assertEquals(bench.drivers[0].reap().length, 0);
+    assertEquals(bench.drivers[1].reap().length, 1);
+    assertEquals(bench.pages.takePages(), [[0, 256], [256, 256]]);
+    let turns = 0;
+    while (bench.drivers[0].reap().length === 0) {
+      bench.turn();
+      turns++;
+      assert(turns < 100);
+    }
+    assertEquals(turns, 10);
+    assertEquals(bench.counters.inflatedPages, 3000);
+    assertEquals(bench.device.poll(), 0);
+  },
+);
 
-Deno.test("a ring that stops gets its chain back, and brings it again", () => {
+ringTest("a ring that stops gets its chain back, and brings it again", () => {
   using bench = new BalloonBench();
   const pages = Array.from({ length: 1024 }, (_, i) => 256 + i);
   const token = bench.offer(0, [{ readable: pfns(...pages) }]);
@@ -122,7 +129,7 @@ Deno.test("a ring that stops gets its chain back, and brings it again", () => {
   assertEquals(bench.device.status().reclaimed, 4 << 20);
 });
 
-Deno.test("a ring that starts where it did not stop is another driver's", () => {
+ringTest("a ring that starts where it did not stop is another driver's", () => {
   for (const reset of [false, true]) {
     using bench = new BalloonBench();
     const { device, queues } = bench;
@@ -137,7 +144,7 @@ Deno.test("a ring that starts where it did not stop is another driver's", () => 
   }
 });
 
-Deno.test("reports go back, whole pages of each range", () => {
+ringTest("reports go back, whole pages of each range", () => {
   using bench = new BalloonBench();
   bench.report([256, 512], [1000, 1]);
   assertEquals(bench.pages.takePages(), [[0, 512], [744, 1]]);
@@ -149,7 +156,7 @@ Deno.test("reports go back, whole pages of each range", () => {
   assertEquals(bench.device.status().reclaimed, 0, "that is the balloon's");
 });
 
-Deno.test("what a driver only lets read is not reported", () => {
+ringTest("what a driver only lets read is not reported", () => {
   using bench = new BalloonBench();
   bench.submit(
     3,
@@ -159,7 +166,7 @@ Deno.test("what a driver only lets read is not reported", () => {
   assertEquals(bench.pages.takePages(), [[44, 1]]);
 });
 
-Deno.test("a report of any length is worked on in steps", () => {
+ringTest("a report of any length is worked on in steps", () => {
   const region = { page: 2 ** 18, pages: 2 ** 15, fd: 3 };
   using bench = new BalloonBench({ regions: [region] });
   const address = region.page * 4096, length = region.pages * 4096;
@@ -169,7 +176,7 @@ Deno.test("a report of any length is worked on in steps", () => {
   assertEquals(bench.pages.takePages(), [[0, 16384], [16384, 16384]]);
 });
 
-Deno.test("which queue has reports depends on who counts", () => {
+ringTest("which queue has reports depends on who counts", () => {
   for (
     const [features, queues] of [
       [REPORTING | STATS, [3, 4]],
@@ -194,7 +201,7 @@ Deno.test("which queue has reports depends on who counts", () => {
   }
 });
 
-Deno.test("poisoned pages keep what is in them", () => {
+ringTest("poisoned pages keep what is in them", () => {
   const all = REPORTING | STATS | POISON;
   for (
     const [features, poison, kept] of [
@@ -216,7 +223,7 @@ Deno.test("poisoned pages keep what is in them", () => {
   }
 });
 
-Deno.test("the poison may be written before the features are known", () => {
+ringTest("the poison may be written before the features are known", () => {
   using bench = new BalloonBench({ features: 0n });
   bench.writeConfig(12, pfns(0x01010101));
   bench.device.negotiate(REPORTING | STATS | POISON);
@@ -225,7 +232,7 @@ Deno.test("the poison may be written before the features are known", () => {
   assertEquals(bench.device.status().poison, 0x01010101);
 });
 
-Deno.test("a driver writes actual and poison_val, and nothing else", () => {
+ringTest("a driver writes actual and poison_val, and nothing else", () => {
   using bench = new BalloonBench({ balloon: { size: 5 * 4096 } });
   const { device } = bench;
   bench.writeConfig(0, space(77, 0x01020304, 6));
@@ -243,7 +250,7 @@ Deno.test("a driver writes actual and poison_val, and nothing else", () => {
   assertEquals([...new Uint32Array(device.config.buffer)], [5, 0, 0, 0]);
 });
 
-Deno.test("nothing is given back while writes are logged", () => {
+ringTest("nothing is given back while writes are logged", () => {
   using bench = new BalloonBench();
   bench.device.logWrites(true);
   bench.inflate(256, 257);
@@ -262,7 +269,7 @@ Deno.test("nothing is given back while writes are logged", () => {
   assertEquals(bench.counters.inflatedPages, 2);
 });
 
-Deno.test("pages wait for the end of logging, and go some in each turn", () => {
+ringTest("pages wait for the end of logging, and go some in each turn", () => {
   using bench = new BalloonBench();
   bench.device.logWrites(true);
   for (let page = 256; page < 1280; page += 256) {
@@ -279,22 +286,25 @@ Deno.test("pages wait for the end of logging, and go some in each turn", () => {
   assertEquals(bench.device.status().reclaimed, 1024 * 4096);
 });
 
-Deno.test("what waits is forgotten with a reset, and rests while no ring runs", () => {
-  using bench = new BalloonBench();
-  bench.device.logWrites(true);
-  bench.inflate(256, 257);
-  bench.device.deactivate();
-  bench.device.logWrites(false);
-  assertEquals(bench.device.poll(), 0);
-  bench.device.logWrites(true);
-  bench.device.activate();
-  bench.device.reset();
-  bench.device.logWrites(false);
-  assertEquals([bench.device.poll(), bench.device.status().waiting], [0, 0]);
-  assertEquals(bench.pages.takePages(), []);
-});
+ringTest(
+  "what waits is forgotten with a reset, and rests while no ring runs",
+  () => {
+    using bench = new BalloonBench();
+    bench.device.logWrites(true);
+    bench.inflate(256, 257);
+    bench.device.deactivate();
+    bench.device.logWrites(false);
+    assertEquals(bench.device.poll(), 0);
+    bench.device.logWrites(true);
+    bench.device.activate();
+    bench.device.reset();
+    bench.device.logWrites(false);
+    assertEquals([bench.device.poll(), bench.device.status().waiting], [0, 0]);
+    assertEquals(bench.pages.takePages(), []);
+  },
+);
 
-Deno.test("a driver that takes pages out unasked gets none taken later", () => {
+ringTest("a driver that takes pages out unasked gets none taken later", () => {
   using bench = new BalloonBench({ features: 1n << 32n });
   bench.device.logWrites(true);
   bench.inflate(256);
@@ -304,7 +314,7 @@ Deno.test("a driver that takes pages out unasked gets none taken later", () => {
   assertEquals(bench.counters.keptBytes, 4096);
 });
 
-Deno.test("memory that is no shared file is kept, and named", () => {
+ringTest("memory that is no shared file is kept, and named", () => {
   using bench = new BalloonBench({
     regions: [
       { page: 256, pages: 4, fd: 3, offset: 512 },
@@ -327,7 +337,7 @@ Deno.test("memory that is no shared file is kept, and named", () => {
   assertEquals(bench.lines.length, 2);
 });
 
-Deno.test("regions without end make no log without end", () => {
+ringTest("regions without end make no log without end", () => {
   using bench = new BalloonBench({ regions: [] });
   for (let i = 0; i < 200; i++) {
     bench.addRegion({ page: 256 + i, pages: 1 });
@@ -337,24 +347,27 @@ Deno.test("regions without end make no log without end", () => {
   assertEquals(bench.lines.length, 64);
 });
 
-Deno.test("a hole that fails is told of once, and is not counted as given back", () => {
-  using bench = new BalloonBench();
-  bench.pages.errno = Errno.EPERM;
-  bench.inflate(256, 257);
-  bench.inflate(258);
-  assertEquals(bench.lines, [
-    "warn Cannot give back 8192 bytes at guest address 0x100000: " +
-    "Operation not permitted (EPERM)",
-  ]);
-  assertEquals(bench.counters.errors, { EPERM: 2 });
-  assertEquals(bench.device.status().reclaimed, 0);
-  bench.pages.errno = 0;
-  bench.inflate(256, 257);
-  assertEquals(bench.device.status().reclaimed, 8192);
-});
+ringTest(
+  "a hole that fails is told of once, and is not counted as given back",
+  () => {
+    using bench = new BalloonBench();
+    bench.pages.errno = Errno.EPERM;
+    bench.inflate(256, 257);
+    bench.inflate(258);
+    assertEquals(bench.lines, [
+      "warn Cannot give back 8192 bytes at guest address 0x100000: " +
+      "Operation not permitted (EPERM)",
+    ]);
+    assertEquals(bench.counters.errors, { EPERM: 2 });
+    assertEquals(bench.device.status().reclaimed, 0);
+    bench.pages.errno = 0;
+    bench.inflate(256, 257);
+    assertEquals(bench.device.status().reclaimed, 8192);
+  },
+);
 
-Deno.test("a chain of too many descriptors is answered without effect", () => {
-  using bench = new BalloonBench();
+ringTest("a chain of too many descriptors is answered without effect", () => {
+  using bench = new BalloonBench({ ringSize: 256 });
   const buffers = Array.from(
     { length: 129 },
     () => ({ readable: pfns(256) }),
@@ -366,7 +379,7 @@ Deno.test("a chain of too many descriptors is answered without effect", () => {
   assertEquals(bench.pages.takePages(), [[0, 1]]);
 });
 
-Deno.test("every answer is notified, whatever the driver asks for", () => {
+ringTest("every answer is notified, whatever the driver asks for", () => {
   using bench = new BalloonBench();
   bench.drivers[0].disableInterrupt();
   bench.offer(0, [{ readable: pfns(256) }]);
@@ -374,7 +387,7 @@ Deno.test("every answer is notified, whatever the driver asks for", () => {
   assert(bench.queues[0].publish());
 });
 
-Deno.test("every feature has a switch", () => {
+ringTest("every feature has a switch", () => {
   for (
     const [option, bit] of [
       ["mustTellHost", 0],

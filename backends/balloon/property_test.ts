@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { BalloonBench, type BenchRegion } from "./testing/bench.ts";
+import { profileRuns, ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
 // A model of what may be given back: pages in the balloon, and pages reported in
 // the request at hand. Every hole is translated back into guest pages and held
@@ -110,7 +111,7 @@ class Model {
   }
 }
 
-Deno.test("no page outside of the balloon is ever touched", () => {
+ringTest("no page outside of the balloon is ever touched", () => {
   fc.assert(
     fc.property(
       regionsArbitrary,
@@ -196,11 +197,11 @@ Deno.test("no page outside of the balloon is ever touched", () => {
         }
       },
     ),
-    { numRuns: 400 },
+    { numRuns: profileRuns(800) },
   );
 });
 
-Deno.test("what is put into the balloon goes, all of it and at once", () => {
+ringTest("what is put into the balloon goes, all of it and at once", () => {
   const list = fc.array(fc.integer({ min: 256, max: 1279 }), {
     minLength: 1,
     maxLength: 600,

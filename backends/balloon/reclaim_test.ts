@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { BalloonBench } from "./testing/bench.ts";
+import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
 const MIB2 = 2 ** 21;
 const HUGE = 512;
@@ -23,7 +24,7 @@ function huge(page: number, pages: number, offset = 0) {
   });
 }
 
-Deno.test("a huge page goes when all of it is in the balloon", () => {
+ringTest("a huge page goes when all of it is in the balloon", () => {
   using bench = huge(0, 4 * HUGE, MIB2);
   inflate(bench, pagesOf(HUGE, HUGE + 5));
   assertEquals(bench.pages.holes, []);
@@ -39,7 +40,7 @@ Deno.test("a huge page goes when all of it is in the balloon", () => {
   assertEquals([reclaimed, partial], [MIB2, 2 * 4096]);
 });
 
-Deno.test("a huge page of which a page came out counts again from there", () => {
+ringTest("a huge page of which a page came out counts again from there", () => {
   using bench = huge(0, 2 * HUGE);
   inflate(bench, pagesOf(HUGE));
   bench.deflate(HUGE + 7);
@@ -56,7 +57,7 @@ Deno.test("a huge page of which a page came out counts again from there", () => 
   assertEquals([reclaimed, partial], [0, 0]);
 });
 
-Deno.test("a huge page that a region has a part of never goes", () => {
+ringTest("a huge page that a region has a part of never goes", () => {
   // The region starts and ends in the middle of huge pages of its file.
   using bench = huge(256, 2 * HUGE, MIB2 / 2);
   inflate(bench, Array.from({ length: 2 * HUGE }, (_, i) => 256 + i));
@@ -64,7 +65,7 @@ Deno.test("a huge page that a region has a part of never goes", () => {
   assertEquals(bench.device.status().partial, MIB2);
 });
 
-Deno.test("parts of two files never make a huge page", () => {
+ringTest("parts of two files never make a huge page", () => {
   for (const order of [[0, 256], [256, 0]]) {
     using bench = new BalloonBench({
       regions: [
@@ -86,13 +87,13 @@ Deno.test("parts of two files never make a huge page", () => {
   }
 });
 
-Deno.test("huge pages lie in the file, not in guest addresses", () => {
+ringTest("huge pages lie in the file, not in guest addresses", () => {
   using bench = huge(3, 2 * HUGE);
   inflate(bench, pagesOf(3));
   assertEquals(bench.pages.holes, [{ fd: 3, offset: 0, length: MIB2 }]);
 });
 
-Deno.test("reports of huge pages go whole, in one step", () => {
+ringTest("reports of huge pages go whole, in one step", () => {
   using bench = huge(0, 64 * HUGE);
   bench.offer(3, [{
     address: 4096,
@@ -106,23 +107,26 @@ Deno.test("reports of huge pages go whole, in one step", () => {
   ]);
 });
 
-Deno.test("a full huge page stays while writes are logged, and goes later", () => {
-  using bench = huge(0, HUGE);
-  bench.device.logWrites(true);
-  inflate(bench, pagesOf(0));
-  assertEquals(bench.pages.holes, []);
-  assertEquals(bench.device.status().waiting, MIB2);
-  bench.deflate(9);
-  assertEquals(bench.device.status().waiting, 0);
-  bench.inflate(9);
-  bench.device.logWrites(false);
-  bench.turn();
-  assertEquals(bench.pages.takePages(), [[0, HUGE]]);
-  const { reclaimed, waiting } = bench.device.status();
-  assertEquals([reclaimed, waiting], [MIB2, 0]);
-});
+ringTest(
+  "a full huge page stays while writes are logged, and goes later",
+  () => {
+    using bench = huge(0, HUGE);
+    bench.device.logWrites(true);
+    inflate(bench, pagesOf(0));
+    assertEquals(bench.pages.holes, []);
+    assertEquals(bench.device.status().waiting, MIB2);
+    bench.deflate(9);
+    assertEquals(bench.device.status().waiting, 0);
+    bench.inflate(9);
+    bench.device.logWrites(false);
+    bench.turn();
+    assertEquals(bench.pages.takePages(), [[0, HUGE]]);
+    const { reclaimed, waiting } = bench.device.status();
+    assertEquals([reclaimed, waiting], [MIB2, 0]);
+  },
+);
 
-Deno.test("a reset empties the balloon", () => {
+ringTest("a reset empties the balloon", () => {
   using bench = huge(0, HUGE);
   inflate(bench, pagesOf(0));
   bench.device.reset();

@@ -2,10 +2,11 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { featureMask } from "../../virtqueue/constants.ts";
 import { STAT_NAMES, VIRTIO_BALLOON_F_STATS_VQ } from "./protocol.ts";
 import { BalloonBench, stats } from "./testing/bench.ts";
+import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
 const STATS = 2;
 
-Deno.test("statistics are kept by name, unknown ones by number", () => {
+ringTest("statistics are kept by name, unknown ones by number", () => {
   using bench = new BalloonBench();
   const known = STAT_NAMES.map((_, tag) => [tag, BigInt(tag + 1)] as const);
   bench.offer(STATS, [{
@@ -21,23 +22,26 @@ Deno.test("statistics are kept by name, unknown ones by number", () => {
   assertEquals(bench.drivers[STATS].reap(), [], "the buffer is kept");
 });
 
-Deno.test("the buffer goes back when statistics are asked for, and only then", async () => {
-  using bench = new BalloonBench();
-  bench.offer(STATS, [{ readable: stats([4, 100n]) }]);
-  for (let i = 0; i < 3; i++) bench.turn();
-  assertEquals(bench.drivers[STATS].reap().length, 0);
-  const answer = bench.device.command("stats");
-  assertEquals(bench.resumed, [STATS]);
-  bench.turn();
-  assertEquals(bench.drivers[STATS].reap().map((done) => done.length), [0]);
-  bench.offer(STATS, [{ readable: stats([4, 200n]) }]);
-  bench.turn();
-  const { stats: told, statsAge } = await answer;
-  assertEquals(told, { freeMemory: 200 });
-  assert(statsAge as number >= 0 && statsAge as number < 60);
-});
+ringTest(
+  "the buffer goes back when statistics are asked for, and only then",
+  async () => {
+    using bench = new BalloonBench();
+    bench.offer(STATS, [{ readable: stats([4, 100n]) }]);
+    for (let i = 0; i < 3; i++) bench.turn();
+    assertEquals(bench.drivers[STATS].reap().length, 0);
+    const answer = bench.device.command("stats");
+    assertEquals(bench.resumed, [STATS]);
+    bench.turn();
+    assertEquals(bench.drivers[STATS].reap().map((done) => done.length), [0]);
+    bench.offer(STATS, [{ readable: stats([4, 200n]) }]);
+    bench.turn();
+    const { stats: told, statsAge } = await answer;
+    assertEquals(told, { freeMemory: 200 });
+    assert(statsAge as number >= 0 && statsAge as number < 60);
+  },
+);
 
-Deno.test("the buffer goes back when the interval is over", () => {
+ringTest("the buffer goes back when the interval is over", () => {
   using bench = new BalloonBench({ balloon: { statsInterval: 1000 } });
   bench.offer(STATS, [{ readable: stats([4, 100n]) }]);
   bench.turn();
@@ -51,30 +55,36 @@ Deno.test("the buffer goes back when the interval is over", () => {
   assertEquals(bench.watched.size, 0);
 });
 
-Deno.test("without an interval, or without the feature, there is no timer", () => {
-  using never = new BalloonBench({ balloon: { statsInterval: 0 } });
-  using none = new BalloonBench({ balloon: { stats: false } });
-  assertEquals([never.watched.size, none.watched.size], [0, 0]);
-  assertThrows(
-    () => none.device.command("stats"),
-    Error,
-    "Cannot tell statistics: no driver runs that offers them (STATS_VQ)",
-  );
-});
+ringTest(
+  "without an interval, or without the feature, there is no timer",
+  () => {
+    using never = new BalloonBench({ balloon: { statsInterval: 0 } });
+    using none = new BalloonBench({ balloon: { stats: false } });
+    assertEquals([never.watched.size, none.watched.size], [0, 0]);
+    assertThrows(
+      () => none.device.command("stats"),
+      Error,
+      "Cannot tell statistics: no driver runs that offers them (STATS_VQ)",
+    );
+  },
+);
 
-Deno.test("who waits for a driver that does not answer gets the old ones", async () => {
-  using bench = new BalloonBench();
-  bench.offer(STATS, [{ readable: stats([4, 100n]) }]);
-  bench.turn();
-  const answer = bench.device.command("stats");
-  bench.device.quiesce(bench.queues[STATS]);
-  assertEquals((await bench.device.command("stats")).stats, {
-    freeMemory: 100,
-  });
-  assertEquals((await answer).stats, { freeMemory: 100 });
-});
+ringTest(
+  "who waits for a driver that does not answer gets the old ones",
+  async () => {
+    using bench = new BalloonBench();
+    bench.offer(STATS, [{ readable: stats([4, 100n]) }]);
+    bench.turn();
+    const answer = bench.device.command("stats");
+    bench.device.quiesce(bench.queues[STATS]);
+    assertEquals((await bench.device.command("stats")).stats, {
+      freeMemory: 100,
+    });
+    assertEquals((await answer).stats, { freeMemory: 100 });
+  },
+);
 
-Deno.test("a ring that stops gets the buffer back, and brings it again", () => {
+ringTest("a ring that stops gets the buffer back, and brings it again", () => {
   using bench = new BalloonBench();
   bench.offer(STATS, [{ readable: stats([4, 100n]) }]);
   bench.turn();
@@ -86,7 +96,7 @@ Deno.test("a ring that stops gets the buffer back, and brings it again", () => {
   assertEquals(bench.counters.statistics, 2);
 });
 
-Deno.test("buffers of any length are taken for what they are worth", () => {
+ringTest("buffers of any length are taken for what they are worth", () => {
   using bench = new BalloonBench();
   const two = stats([4, 100n], [5, 200n]);
   for (
@@ -111,7 +121,7 @@ Deno.test("buffers of any length are taken for what they are worth", () => {
   assertEquals(bench.drivers[STATS].reap().length, 4, "one is kept");
 });
 
-Deno.test("an entry may straddle buffers", () => {
+ringTest("an entry may straddle buffers", () => {
   using bench = new BalloonBench();
   const bytes = stats([4, 0x1234_5678_9abcn]);
   bench.offer(
@@ -124,7 +134,7 @@ Deno.test("an entry may straddle buffers", () => {
   assertEquals(bench.device.status().stats, { freeMemory: 0x1234_5678_9abc });
 });
 
-Deno.test("without STATS_VQ the queue has none", async () => {
+ringTest("without STATS_VQ the queue has none", async () => {
   using bench = new BalloonBench({
     features: ~featureMask(VIRTIO_BALLOON_F_STATS_VQ),
   });

@@ -14,10 +14,11 @@ import {
 } from "./protocol.ts";
 import { FakeStorage } from "../storage/testing/fake_storage.ts";
 import { BlkBench, header, pattern, ranges } from "./testing/bench.ts";
+import { profileRuns, ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
 const SIMPLE = featureMask(VIRTIO_F_VERSION_1);
 
-Deno.test("BlkDevice answers in the order in which a storage completes", () => {
+ringTest("BlkDevice answers in the order in which a storage completes", () => {
   const storage = new FakeStorage(2 ** 20);
   using bench = new BlkBench({ storage });
   storage.disk.set(pattern(2 ** 20, 1));
@@ -49,7 +50,7 @@ Deno.test("BlkDevice answers in the order in which a storage completes", () => {
   assertEquals(bench.queues[0].inFlight, 0);
 });
 
-Deno.test("BlkDevice counts in poll() what it answered there", () => {
+ringTest("BlkDevice counts in poll() what it answered there", () => {
   const storage = new FakeStorage(2 ** 20);
   using bench = new BlkBench({ storage, features: SIMPLE });
   const read = () =>
@@ -76,7 +77,7 @@ Deno.test("BlkDevice counts in poll() what it answered there", () => {
   assertEquals(bench.device.poll(), 0);
 });
 
-Deno.test("BlkDevice works on ranges one after the other", () => {
+ringTest("BlkDevice works on ranges one after the other", () => {
   const storage = new FakeStorage(2 ** 20);
   using bench = new BlkBench({ storage });
   const discard = (...list: [number, number][]) =>
@@ -107,7 +108,7 @@ Deno.test("BlkDevice works on ranges one after the other", () => {
   assertEquals(bench.requests.bytesDiscarded, (24 + 8) * 512);
 });
 
-Deno.test("BlkDevice stops at a range that fails", () => {
+ringTest("BlkDevice stops at a range that fails", () => {
   const storage = new FakeStorage(2 ** 20);
   storage.immediate = true;
   using bench = new BlkBench({ storage, features: SIMPLE });
@@ -123,7 +124,7 @@ Deno.test("BlkDevice stops at a range that fails", () => {
   assertEquals(bench.read(0, 512).status, VIRTIO_BLK_S_OK);
 });
 
-Deno.test("BlkDevice judges ranges again that changed meanwhile", () => {
+ringTest("BlkDevice judges ranges again that changed meanwhile", () => {
   // What a driver writes over the second range while the first is worked on.
   const cases: [[number, number, number?], number][] = [
     [[2 ** 40, 8], VIRTIO_BLK_S_IOERR],
@@ -154,7 +155,7 @@ Deno.test("BlkDevice judges ranges again that changed meanwhile", () => {
   }
 });
 
-Deno.test("BlkDevice reads a header once", () => {
+ringTest("BlkDevice reads a header once", () => {
   const storage = new FakeStorage(2 ** 20);
   using bench = new BlkBench({ storage, features: SIMPLE });
   const address = bench.memory.allocate(16);
@@ -175,7 +176,7 @@ Deno.test("BlkDevice reads a header once", () => {
   assertEquals(storage.disk.slice(4096, 4608), pattern(512, 4));
 });
 
-Deno.test("BlkDevice answers what was in flight when the disk shrank", () => {
+ringTest("BlkDevice answers what was in flight when the disk shrank", () => {
   const storage = new FakeStorage(2 ** 20);
   using bench = new BlkBench({ storage });
   const discard = bench.offer([
@@ -196,7 +197,7 @@ Deno.test("BlkDevice answers what was in flight when the disk shrank", () => {
   assertEquals(bench.requests.refused, { outOfRange: 1 });
 });
 
-Deno.test("BlkDevice takes a short result for an error", () => {
+ringTest("BlkDevice takes a short result for an error", () => {
   const storage = new FakeStorage(2 ** 20);
   using bench = new BlkBench({ storage });
   const complete = (result: number) => {
@@ -216,7 +217,7 @@ Deno.test("BlkDevice takes a short result for an error", () => {
   assertEquals(bench.requests.errors, { EIO: 2 });
 });
 
-Deno.test("BlkDevice takes a completion of nothing for a bug", () => {
+ringTest("BlkDevice takes a completion of nothing for a bug", () => {
   const storage = new FakeStorage(2 ** 20);
   using bench = new BlkBench({ storage });
   assertThrows(() => storage.onComplete(0, 0), Error, "Slot 0");
@@ -226,7 +227,7 @@ Deno.test("BlkDevice takes a completion of nothing for a bug", () => {
   assertThrows(() => storage.onComplete(slot, 512), Error, `Slot ${slot}`);
 });
 
-Deno.test("BlkDevice answers every request once, whatever the order", () => {
+ringTest("BlkDevice answers every request once, whatever the order", () => {
   const request = fc.record({
     type: fc.constantFrom(
       VIRTIO_BLK_T_IN,
@@ -319,6 +320,6 @@ Deno.test("BlkDevice answers every request once, whatever the order", () => {
         assertEquals(bench.requests.durableWrites, durable ? done.length : 0);
       },
     ),
-    { numRuns: 60 },
+    { numRuns: profileRuns(120) },
   );
 });

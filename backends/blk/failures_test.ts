@@ -10,8 +10,9 @@ import {
   VIRTIO_BLK_T_OUT,
 } from "./protocol.ts";
 import { BlkBench, header, pattern, ranges } from "./testing/bench.ts";
+import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
-Deno.test("Failures logs a cause once in a while, and how often it came", () => {
+ringTest("Failures logs a cause once in a while, and how often it came", () => {
   const lines: string[] = [];
   let now = 0;
   const failures = new Failures(
@@ -53,7 +54,7 @@ function write(bench: BlkBench, sector: number, data: Uint8Array): number {
   ]);
 }
 
-Deno.test("on-error=report answers what failed, and says why", () => {
+ringTest("on-error=report answers what failed, and says why", () => {
   const storage = new FakeStorage(2 ** 20);
   storage.immediate = true;
   using bench = new BlkBench({ storage });
@@ -65,40 +66,43 @@ Deno.test("on-error=report answers what failed, and says why", () => {
   ]);
 });
 
-Deno.test("on-error=stop holds what failed and takes no more, until resume", () => {
-  const [bench, storage] = stopping();
-  using _ = bench;
-  const data = [1, 2, 3].map((seed) => pattern(4096, seed));
-  const tokens = data.map((bytes, i) => write(bench, 8 * i, bytes));
-  bench.turn();
-  storage.errors.push(Errno.EIO, 0, Errno.ENOSPC);
-  for (let i = 0; i < 3; i++) storage.complete(0);
-  const late = write(bench, 80, pattern(512, 9));
-  bench.turn();
-  assertEquals([...bench.reap().keys()], [tokens[1]]);
-  assertEquals(bench.device.serve(bench.queues[0], 8), false);
-  assertEquals(bench.device.status().heldRequests, 2);
-  assertEquals(bench.lines, [
-    "error write of 4096 bytes at 0 failed: Input/output error (EIO)",
-    "error the disk is stopped; `ctl resume` has it go on",
-    "error write of 4096 bytes at 8192 failed: No space left on device (ENOSPC)",
-  ]);
-  assertEquals(bench.device.command("resume"), { resumed: 2 });
-  assertEquals(bench.device.command("resume"), { resumed: 0 });
-  bench.turn();
-  while (storage.pending.length > 0) storage.complete(0);
-  bench.turn();
-  const answers = bench.reap();
-  assertEquals(
-    [...answers].map(([token, { status }]) => [token, status]),
-    [tokens[0], tokens[2], late].map((token) => [token, VIRTIO_BLK_S_OK]),
-  );
-  for (const [i, bytes] of data.entries()) {
-    assertEquals(storage.disk.slice(4096 * i, 4096 * (i + 1)), bytes);
-  }
-});
+ringTest(
+  "on-error=stop holds what failed and takes no more, until resume",
+  () => {
+    const [bench, storage] = stopping();
+    using _ = bench;
+    const data = [1, 2, 3].map((seed) => pattern(4096, seed));
+    const tokens = data.map((bytes, i) => write(bench, 8 * i, bytes));
+    bench.turn();
+    storage.errors.push(Errno.EIO, 0, Errno.ENOSPC);
+    for (let i = 0; i < 3; i++) storage.complete(0);
+    const late = write(bench, 80, pattern(512, 9));
+    bench.turn();
+    assertEquals([...bench.reap().keys()], [tokens[1]]);
+    assertEquals(bench.device.serve(bench.queues[0], 8), false);
+    assertEquals(bench.device.status().heldRequests, 2);
+    assertEquals(bench.lines, [
+      "error write of 4096 bytes at 0 failed: Input/output error (EIO)",
+      "error the disk is stopped; `ctl resume` has it go on",
+      "error write of 4096 bytes at 8192 failed: No space left on device (ENOSPC)",
+    ]);
+    assertEquals(bench.device.command("resume"), { resumed: 2 });
+    assertEquals(bench.device.command("resume"), { resumed: 0 });
+    bench.turn();
+    while (storage.pending.length > 0) storage.complete(0);
+    bench.turn();
+    const answers = bench.reap();
+    assertEquals(
+      [...answers].map(([token, { status }]) => [token, status]),
+      [tokens[0], tokens[2], late].map((token) => [token, VIRTIO_BLK_S_OK]),
+    );
+    for (const [i, bytes] of data.entries()) {
+      assertEquals(storage.disk.slice(4096 * i, 4096 * (i + 1)), bytes);
+    }
+  },
+);
 
-Deno.test("on-error=stop: what fails again is held again", () => {
+ringTest("on-error=stop: what fails again is held again", () => {
   const [bench, storage] = stopping();
   using _ = bench;
   const token = bench.offer([
@@ -121,22 +125,25 @@ Deno.test("on-error=stop: what fails again is held again", () => {
   assertEquals(bench.reap().get(token)?.status, VIRTIO_BLK_S_OK);
 });
 
-Deno.test("on-error=stop answers a flush that failed: it is not tried again", () => {
-  const [bench, storage] = stopping();
-  using _ = bench;
-  const token = bench.offer([
-    { readable: header(VIRTIO_BLK_T_FLUSH, 0) },
-    { writable: 1 },
-  ]);
-  bench.turn();
-  storage.errors.push(Errno.EIO);
-  storage.complete(0);
-  bench.turn();
-  assertEquals(bench.reap().get(token)?.status, VIRTIO_BLK_S_IOERR);
-  assertEquals(bench.device.status().heldRequests, 0);
-});
+ringTest(
+  "on-error=stop answers a flush that failed: it is not tried again",
+  () => {
+    const [bench, storage] = stopping();
+    using _ = bench;
+    const token = bench.offer([
+      { readable: header(VIRTIO_BLK_T_FLUSH, 0) },
+      { writable: 1 },
+    ]);
+    bench.turn();
+    storage.errors.push(Errno.EIO);
+    storage.complete(0);
+    bench.turn();
+    assertEquals(bench.reap().get(token)?.status, VIRTIO_BLK_S_IOERR);
+    assertEquals(bench.device.status().heldRequests, 0);
+  },
+);
 
-Deno.test("on-error=stop: requests that are held end with their ring", () => {
+ringTest("on-error=stop: requests that are held end with their ring", () => {
   const [bench, storage] = stopping();
   using _ = bench;
   const token = write(bench, 0, pattern(512, 1));

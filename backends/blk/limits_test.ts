@@ -24,6 +24,8 @@ import {
   pattern,
   ranges,
 } from "./testing/bench.ts";
+import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
+import { imageTest, storageTest } from "../storage/testing/engines.ts";
 
 const MEBIBYTE = 2 ** 20;
 const SECTORS = MEBIBYTE / 512;
@@ -50,7 +52,7 @@ function assertUnharmed(bench: BlkBench): void {
   assertEquals(bench.queues[0].broken, null);
 }
 
-Deno.test("BlkDevice refuses what lies beyond the capacity", () => {
+storageTest("BlkDevice refuses what lies beyond the capacity", () => {
   using bench = new BlkBench();
   const cases: [number, number][] = [
     [SECTORS, 512],
@@ -79,7 +81,7 @@ Deno.test("BlkDevice refuses what lies beyond the capacity", () => {
   assertUnharmed(bench);
 });
 
-Deno.test("BlkDevice refuses parts of blocks", () => {
+storageTest("BlkDevice refuses parts of blocks", () => {
   for (const blockSize of [512, 4096]) {
     using bench = new BlkBench({ blk: { blockSize } });
     const lengths = [1, 511, 513, blockSize - 1, blockSize + 1, 2 * 4096 - 256];
@@ -107,7 +109,7 @@ Deno.test("BlkDevice refuses parts of blocks", () => {
   }
 });
 
-Deno.test("BlkDevice answers empty reads and writes", () => {
+storageTest("BlkDevice answers empty reads and writes", () => {
   using bench = new BlkBench();
   for (const type of [VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT]) {
     const answer = bench.submit([
@@ -127,7 +129,7 @@ Deno.test("BlkDevice answers empty reads and writes", () => {
   assertUnharmed(bench);
 });
 
-Deno.test("BlkDevice writes nothing to a read-only image", () => {
+storageTest("BlkDevice writes nothing to a read-only image", () => {
   using bench = new BlkBench({ blk: { readonly: true } });
   assertFailed(bench.write(0, pattern(512, 2)), VIRTIO_BLK_S_IOERR);
   for (const type of [VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES]) {
@@ -138,26 +140,29 @@ Deno.test("BlkDevice writes nothing to a read-only image", () => {
   assertUnharmed(bench);
 });
 
-Deno.test("BlkDevice answers chains without room for a status with nothing", () => {
-  using bench = new BlkBench();
-  for (const type of [...TYPES, 77]) {
-    for (const payload of [0, 512]) {
-      const answer = bench.submit([
-        { readable: header(type, 0) },
-        { readable: new Uint8Array(payload) },
-      ]);
-      assertEquals(answer, {
-        status: -1,
-        data: new Uint8Array(),
-        length: 0,
-      });
+storageTest(
+  "BlkDevice answers chains without room for a status with nothing",
+  () => {
+    using bench = new BlkBench();
+    for (const type of [...TYPES, 77]) {
+      for (const payload of [0, 512]) {
+        const answer = bench.submit([
+          { readable: header(type, 0) },
+          { readable: new Uint8Array(payload) },
+        ]);
+        assertEquals(answer, {
+          status: -1,
+          data: new Uint8Array(),
+          length: 0,
+        });
+      }
     }
-  }
-  assertEquals(bench.requests.refused, { noStatus: 2 * (TYPES.length + 1) });
-  assertUnharmed(bench);
-});
+    assertEquals(bench.requests.refused, { noStatus: 2 * (TYPES.length + 1) });
+    assertUnharmed(bench);
+  },
+);
 
-Deno.test("BlkDevice refuses headers that are too short", () => {
+storageTest("BlkDevice refuses headers that are too short", () => {
   using bench = new BlkBench();
   for (let length = 0; length < 16; length++) {
     for (const type of TYPES) {
@@ -174,7 +179,7 @@ Deno.test("BlkDevice refuses headers that are too short", () => {
   assertUnharmed(bench);
 });
 
-Deno.test("BlkDevice takes seg_max segments and no more", () => {
+storageTest("BlkDevice takes seg_max segments and no more", () => {
   for (const segMax of [1, 2, 126, 200]) {
     using bench = new BlkBench({ blk: { segMax } });
     const data = (count: number, writable: boolean): FakeBuffer[] =>
@@ -220,7 +225,7 @@ Deno.test("BlkDevice takes seg_max segments and no more", () => {
   }
 });
 
-Deno.test("BlkDevice keeps the limits of discards and write zeroes", () => {
+ringTest("BlkDevice keeps the limits of discards and write zeroes", () => {
   const storage = new FakeStorage(0);
   storage.immediate = true;
   storage.capacity = 2 ** 42;
@@ -279,7 +284,7 @@ Deno.test("BlkDevice keeps the limits of discards and write zeroes", () => {
   );
 });
 
-Deno.test("BlkDevice does every range of the largest request", () => {
+storageTest("BlkDevice does every range of the largest request", () => {
   using bench = new BlkBench();
   const list = Array.from(
     { length: MAX_DISCARD_SEGMENTS },
@@ -294,49 +299,58 @@ Deno.test("BlkDevice does every range of the largest request", () => {
   assertEquals(bench.image(), expected);
 });
 
-Deno.test("BlkDevice serves no discards and zeroes that are switched off", () => {
-  using bench = new BlkBench({ blk: { discard: false, writeZeroes: false } });
-  for (const type of [VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES]) {
-    assertFailed(bench.request(type, ranges([0, 8])), VIRTIO_BLK_S_UNSUPP);
-  }
-  assertUnharmed(bench);
-});
+storageTest(
+  "BlkDevice serves no discards and zeroes that are switched off",
+  () => {
+    using bench = new BlkBench({ blk: { discard: false, writeZeroes: false } });
+    for (const type of [VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES]) {
+      assertFailed(bench.request(type, ranges([0, 8])), VIRTIO_BLK_S_UNSUPP);
+    }
+    assertUnharmed(bench);
+  },
+);
 
-Deno.test("BlkDevice gives no space back when discards are switched off", () => {
-  using bench = new BlkBench({ blk: { discard: false } });
-  assertEquals(bench.request(VIRTIO_BLK_T_FLUSH).status, VIRTIO_BLK_S_OK);
-  const before = Deno.statSync(bench.path).blocks!;
-  assertEquals(
-    bench.request(VIRTIO_BLK_T_WRITE_ZEROES, ranges([256, 256, 1])).status,
-    VIRTIO_BLK_S_OK,
-  );
-  assert(Deno.statSync(bench.path).blocks! >= before);
-  assertEquals(bench.image(131072, 131072), new Uint8Array(131072));
-});
+storageTest(
+  "BlkDevice gives no space back when discards are switched off",
+  () => {
+    using bench = new BlkBench({ blk: { discard: false } });
+    assertEquals(bench.request(VIRTIO_BLK_T_FLUSH).status, VIRTIO_BLK_S_OK);
+    const before = Deno.statSync(bench.path).blocks!;
+    assertEquals(
+      bench.request(VIRTIO_BLK_T_WRITE_ZEROES, ranges([256, 256, 1])).status,
+      VIRTIO_BLK_S_OK,
+    );
+    assert(Deno.statSync(bench.path).blocks! >= before);
+    assertEquals(bench.image(131072, 131072), new Uint8Array(131072));
+  },
+);
 
-Deno.test("BlkDevice stays usable when the image is truncated or fails", () => {
-  using bench = new BlkBench();
-  Deno.truncateSync(bench.path, MEBIBYTE / 2);
-  assertFailed(bench.read(1536, 4096), VIRTIO_BLK_S_IOERR);
-  assertEquals(bench.requests.errors, { EIO: 1 });
-  assertEquals(bench.read(0, 4096).status, VIRTIO_BLK_S_OK);
-  assertEquals(bench.write(1536, pattern(4096, 7)).status, VIRTIO_BLK_S_OK);
-  assertEquals(bench.read(1536, 4096).data, pattern(4096, 7));
+imageTest(
+  "BlkDevice stays usable when the image is truncated or fails",
+  () => {
+    using bench = new BlkBench();
+    Deno.truncateSync(bench.path, MEBIBYTE / 2);
+    assertFailed(bench.read(1536, 4096), VIRTIO_BLK_S_IOERR);
+    assertEquals(bench.requests.errors, { EIO: 1 });
+    assertEquals(bench.read(0, 4096).status, VIRTIO_BLK_S_OK);
+    assertEquals(bench.write(1536, pattern(4096, 7)).status, VIRTIO_BLK_S_OK);
+    assertEquals(bench.read(1536, 4096).data, pattern(4096, 7));
 
-  const storage = new FakeStorage(MEBIBYTE);
-  storage.immediate = true;
-  using failing = new BlkBench({ storage });
-  for (const errno of [28, 5, 28, 122]) {
-    storage.errors.push(errno);
-    assertFailed(failing.write(0, pattern(512, 1)), VIRTIO_BLK_S_IOERR);
-    storage.errors.push(errno);
-    assertFailed(failing.read(0, 512), VIRTIO_BLK_S_IOERR);
-    storage.errors.push(errno);
-    assertFailed(failing.request(VIRTIO_BLK_T_FLUSH), VIRTIO_BLK_S_IOERR);
-  }
-  assertEquals(failing.requests.errors, { ENOSPC: 6, EIO: 3, EDQUOT: 3 });
-  assertEquals(failing.requests.reads, 0);
-  assertEquals(failing.requests.writes, 0);
-  assertEquals(failing.requests.flushes, 0);
-  assertEquals(failing.read(0, 512).status, VIRTIO_BLK_S_OK);
-});
+    const storage = new FakeStorage(MEBIBYTE);
+    storage.immediate = true;
+    using failing = new BlkBench({ storage });
+    for (const errno of [28, 5, 28, 122]) {
+      storage.errors.push(errno);
+      assertFailed(failing.write(0, pattern(512, 1)), VIRTIO_BLK_S_IOERR);
+      storage.errors.push(errno);
+      assertFailed(failing.read(0, 512), VIRTIO_BLK_S_IOERR);
+      storage.errors.push(errno);
+      assertFailed(failing.request(VIRTIO_BLK_T_FLUSH), VIRTIO_BLK_S_IOERR);
+    }
+    assertEquals(failing.requests.errors, { ENOSPC: 6, EIO: 3, EDQUOT: 3 });
+    assertEquals(failing.requests.reads, 0);
+    assertEquals(failing.requests.writes, 0);
+    assertEquals(failing.requests.flushes, 0);
+    assertEquals(failing.read(0, 512).status, VIRTIO_BLK_S_OK);
+  },
+);

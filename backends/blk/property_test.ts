@@ -1,8 +1,7 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { FakeBuffer } from "../../virtqueue/testing/driver.ts";
-import { forEachEngine } from "../storage/testing/engines.ts";
-import type { BlkOptions } from "./options.ts";
+import { ALL_ENGINES, storageTest } from "../storage/testing/engines.ts";
 import {
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
@@ -12,6 +11,7 @@ import {
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "./protocol.ts";
 import { BlkBench, header, join, pattern, ranges } from "./testing/bench.ts";
+import { profileRuns } from "../../virtqueue/testing/ring_profile.ts";
 
 const SIZE = 2 ** 18;
 const SECTORS = SIZE / 512;
@@ -95,36 +95,32 @@ function expected(
   return { status, read: null };
 }
 
-function testProperty(name: string, blk: Partial<BlkOptions>): void {
-  Deno.test(`${name}: does what an array of sectors would do`, () => {
-    fc.assert(
-      fc.property(fc.array(attempt, { minLength: 1, maxLength: 30 }), (all) => {
-        using bench = new BlkBench({ blk, size: SIZE });
-        const disk = pattern(SIZE, 1);
-        all.forEach((one, i) => {
-          const { type, sector, count, extra } = one;
-          const data = pattern(count * 512 + extra, i);
-          const start = header(type, sector);
-          const payload = type === VIRTIO_BLK_T_OUT
-            ? data
-            : type === VIRTIO_BLK_T_IN
-            ? new Uint8Array()
-            : ranges([sector, count]);
-          const room = type === VIRTIO_BLK_T_IN ? data.length + 1 : 1;
-          const answer = bench.submit(
-            buffersOf(join(start, payload), room, one),
-            one.indirect,
-          );
-          const { status, read } = expected(one, data, disk);
-          assertEquals(answer.status, status);
-          assertEquals(answer.length, 1 + (read?.length ?? 0));
-          if (read !== null) assertEquals(answer.data, read);
-        });
-        assertEquals(bench.image(), disk);
-      }),
-      { numRuns: 60 },
-    );
-  });
-}
-
-forEachEngine(testProperty);
+storageTest("does what an array of sectors would do", () => {
+  fc.assert(
+    fc.property(fc.array(attempt, { minLength: 1, maxLength: 30 }), (all) => {
+      using bench = new BlkBench({ size: SIZE });
+      const disk = pattern(SIZE, 1);
+      all.forEach((one, i) => {
+        const { type, sector, count, extra } = one;
+        const data = pattern(count * 512 + extra, i);
+        const start = header(type, sector);
+        const payload = type === VIRTIO_BLK_T_OUT
+          ? data
+          : type === VIRTIO_BLK_T_IN
+          ? new Uint8Array()
+          : ranges([sector, count]);
+        const room = type === VIRTIO_BLK_T_IN ? data.length + 1 : 1;
+        const answer = bench.submit(
+          buffersOf(join(start, payload), room, one),
+          one.indirect,
+        );
+        const { status, read } = expected(one, data, disk);
+        assertEquals(answer.status, status);
+        assertEquals(answer.length, 1 + (read?.length ?? 0));
+        if (read !== null) assertEquals(answer.data, read);
+      });
+      assertEquals(bench.image(), disk);
+    }),
+    { numRuns: profileRuns(120) },
+  );
+}, ALL_ENGINES);

@@ -17,6 +17,7 @@ import {
   packet,
   partialHeader,
 } from "./testing/packets.ts";
+import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
 const OK = VIRTIO_NET_OK, ERR = VIRTIO_NET_ERR;
 const GROUP = [0x33, 0x33, 0, 0, 0, 1];
@@ -37,7 +38,7 @@ function table(...addresses: (readonly number[])[]): number[] {
   return [addresses.length, 0, 0, 0, ...addresses.flat()];
 }
 
-Deno.test("modes and tables of addresses filter what is received", () => {
+ringTest("modes and tables of addresses filter what is received", () => {
   using bench = new NetBench({ backend: "echo", mac: "02:00:00:00:00:0a" });
   assertEquals(passes(bench, BOB), true);
   assertEquals(bench.control(CtrlClass.RX, CtrlRx.PROMISC, [0]), OK);
@@ -62,16 +63,19 @@ Deno.test("modes and tables of addresses filter what is received", () => {
   assertEquals(bench.count("rxFiltered") > 0, true);
 });
 
-Deno.test("a table that is longer than ours lets everything of its kind pass", () => {
-  using bench = new NetBench({ backend: "echo", mac: "02:00:00:00:00:0a" });
-  bench.control(CtrlClass.RX, CtrlRx.PROMISC, [0]);
-  const long = Array.from({ length: 70 }, (_, i) => [2, 0, 0, 0, 1, i]);
-  const data = [...table(...long), ...table()];
-  assertEquals(bench.control(CtrlClass.MAC, CtrlMac.TABLE_SET, data), OK);
-  assertEquals([BOB, GROUP].map((to) => passes(bench, to)), [true, false]);
-});
+ringTest(
+  "a table that is longer than ours lets everything of its kind pass",
+  () => {
+    using bench = new NetBench({ backend: "echo", mac: "02:00:00:00:00:0a" });
+    bench.control(CtrlClass.RX, CtrlRx.PROMISC, [0]);
+    const long = Array.from({ length: 70 }, (_, i) => [2, 0, 0, 0, 1, i]);
+    const data = [...table(...long), ...table()];
+    assertEquals(bench.control(CtrlClass.MAC, CtrlMac.TABLE_SET, data), OK);
+    assertEquals([BOB, GROUP].map((to) => passes(bench, to)), [true, false]);
+  },
+);
 
-Deno.test("a driver sets its address", () => {
+ringTest("a driver sets its address", () => {
   using bench = new NetBench({ backend: "echo" });
   const mac = [2, 9, 8, 7, 6, 5];
   assertEquals(bench.control(CtrlClass.MAC, CtrlMac.ADDR_SET, mac), OK);
@@ -80,7 +84,7 @@ Deno.test("a driver sets its address", () => {
   assertEquals([mac, ALICE].map((to) => passes(bench, to)), [true, false]);
 });
 
-Deno.test("VLANs are filtered once the driver can say which it wants", () => {
+ringTest("VLANs are filtered once the driver can say which it wants", () => {
   using bench = new NetBench({ backend: "echo" });
   assertEquals(bench.control(CtrlClass.VLAN, CtrlVlan.ADD, [7, 0]), OK);
   assertEquals([7, 8].map((id) => passes(bench, BOB, id)), [true, false]);
@@ -89,12 +93,15 @@ Deno.test("VLANs are filtered once the driver can say which it wants", () => {
   assertEquals([7, 8].map((id) => passes(bench, BOB, id)), [false, true]);
 });
 
-Deno.test("where a front-end answers the control queue, VLANs are its affair", () => {
-  using bench = new NetBench({ backend: "echo" });
-  assertEquals(passes(bench, BOB, 99), true);
-});
+ringTest(
+  "where a front-end answers the control queue, VLANs are its affair",
+  () => {
+    using bench = new NetBench({ backend: "echo" });
+    assertEquals(passes(bench, BOB, 99), true);
+  },
+);
 
-Deno.test("a driver turns offloads off and on", () => {
+ringTest("a driver turns offloads off and on", () => {
   using bench = new NetBench({ backend: "echo" });
   const made = packet({ payload: 3000 });
   const buffers = () => {
@@ -125,7 +132,7 @@ Deno.test("a driver turns offloads off and on", () => {
   );
 });
 
-Deno.test("a driver is asked to announce itself, and says when it did", () => {
+ringTest("a driver is asked to announce itself, and says when it did", () => {
   using bench = new NetBench({ backend: "echo" });
   const announces = () => bench.device.config[6] >> 1 & 1;
   // No command came yet: the control queue may be a front-end's.
@@ -143,7 +150,7 @@ Deno.test("a driver is asked to announce itself, and says when it did", () => {
   assertEquals(announces(), 1);
 });
 
-Deno.test("an announcement for an address goes to the network", () => {
+ringTest("an announcement for an address goes to the network", () => {
   using bench = new NetBench({ backend: "echo" });
   bench.fill(1);
   bench.run();
@@ -162,7 +169,7 @@ Deno.test("an announcement for an address goes to the network", () => {
   assertEquals([...bytes.subarray(32, 38)], ALICE);
 });
 
-Deno.test("commands that cannot be are refused, and the queue goes on", () => {
+ringTest("commands that cannot be are refused, and the queue goes on", () => {
   using bench = new NetBench({ backend: "echo" });
   const { RX, MAC, VLAN, ANNOUNCE, MQ } = CtrlClass;
   const refused: [number, number, number[]][] = [
@@ -197,7 +204,7 @@ Deno.test("commands that cannot be are refused, and the queue goes on", () => {
   ]);
 });
 
-Deno.test("commands of features that were not negotiated are refused", () => {
+ringTest("commands of features that were not negotiated are refused", () => {
   const { CTRL_RX_EXTRA, CTRL_RX, CTRL_VLAN, CTRL_MAC_ADDR } = NetFeature;
   const features = EVERYTHING &
     ~featureMask(CTRL_RX_EXTRA, CTRL_RX, CTRL_VLAN, CTRL_MAC_ADDR);

@@ -5,6 +5,7 @@ import type { FakeBuffer } from "../../virtqueue/testing/driver.ts";
 import { NetFeature } from "./protocol.ts";
 import { EVERYTHING, NetBench } from "./testing/bench.ts";
 import { packet } from "./testing/packets.ts";
+import { profileRuns, ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
 const { MRG_RXBUF, GUEST_CSUM, GUEST_TSO4, GUEST_UFO } = NetFeature;
 const VERSION_1 = 32;
@@ -62,7 +63,7 @@ function chainOf(given: Contents): FakeBuffer[] {
   }));
 }
 
-Deno.test("whatever drivers send, frames end and rings go on", () => {
+ringTest("whatever drivers send, frames end and rings go on", () => {
   const rounds = fc.array(
     fc.record({
       chain: contents,
@@ -99,11 +100,11 @@ Deno.test("whatever drivers send, frames end and rings go on", () => {
         packet().bytes.length,
       );
     }),
-    { numRuns: 400 },
+    { numRuns: profileRuns(800) },
   );
 });
 
-Deno.test("whatever commands say, each is answered", () => {
+ringTest("whatever commands say, each is answered", () => {
   const commands = fc.array(
     fc.tuple(fc.nat(7), fc.nat(7), fc.array(fc.nat(255), { maxLength: 40 })),
     { minLength: 1, maxLength: 20 },
@@ -119,6 +120,6 @@ Deno.test("whatever commands say, each is answered", () => {
       }
       assertEquals(bench.control(0, 0, [1]), 0);
     }),
-    { numRuns: 200 },
+    { numRuns: profileRuns(400) },
   );
 });

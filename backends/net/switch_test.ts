@@ -13,6 +13,7 @@ import {
   partialHeader,
   sumsHold,
 } from "./testing/packets.ts";
+import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
 const CAROL = [2, 0, 0, 0, 0, 0xc];
 
@@ -45,7 +46,7 @@ class Station implements SwitchMember, Disposable {
   }
 }
 
-Deno.test("a switch floods what it does not know, and learns", () => {
+ringTest("a switch floods what it does not know, and learns", () => {
   using a = new Station("a");
   using b = new Station("b");
   using c = new Station("c");
@@ -98,48 +99,51 @@ Deno.test("a switch floods what it does not know, and learns", () => {
   }]);
 });
 
-Deno.test("what a port remembers of its last frame does not outlive a change", () => {
-  using a = new Station("a");
-  using b = new Station("b");
-  using c = new Station("c");
-  let now = 0;
-  const lan = new Switch("test", () => now, 1000);
-  const [pa, pb, pc] = [a, b, c].map((station) => lan.connect(station));
-  const got = () => [a, b, c].map((station) => station.got.splice(0).join());
-  const again = () => {
-    lan.forward(pa, a.frame(2, 1), 0);
-    return got();
-  };
-  assertEquals(again(), ["", "2<1", "2<1"]);
-  assertEquals(again(), ["", "2<1", "2<1"]);
-  // Somebody is learnt.
-  lan.forward(pb, b.frame(1, 2), 0);
-  assertEquals(got(), ["1<2", "", ""]);
-  assertEquals(again(), ["", "2<1", ""]);
-  assertEquals(again(), ["", "2<1", ""]);
-  // Another port says that it is the sender, then the sender sends again.
-  lan.forward(pc, c.frame(2, 1), 0);
-  got();
-  assertEquals(again(), ["", "2<1", ""]);
-  lan.forward(pb, b.frame(1, 2), 0);
-  assertEquals(got(), ["1<2", "", ""]);
-  // Time goes by: who sends goes on to be known, who is silent does not.
-  for (now of [600, 1001]) {
-    lan.status();
-    again();
-  }
-  assertEquals(again(), ["", "2<1", "2<1"]);
-  lan.forward(pb, b.frame(1, 3), 0);
-  assertEquals(got(), ["1<3", "", ""]);
-  // A port goes.
-  lan.forward(pb, b.frame(1, 2), 0);
-  assertEquals(got(), ["1<2", "", ""]);
-  assertEquals(again(), ["", "2<1", ""]);
-  lan.disconnect(pb);
-  assertEquals(again(), ["", "", "2<1"]);
-});
+ringTest(
+  "what a port remembers of its last frame does not outlive a change",
+  () => {
+    using a = new Station("a");
+    using b = new Station("b");
+    using c = new Station("c");
+    let now = 0;
+    const lan = new Switch("test", () => now, 1000);
+    const [pa, pb, pc] = [a, b, c].map((station) => lan.connect(station));
+    const got = () => [a, b, c].map((station) => station.got.splice(0).join());
+    const again = () => {
+      lan.forward(pa, a.frame(2, 1), 0);
+      return got();
+    };
+    assertEquals(again(), ["", "2<1", "2<1"]);
+    assertEquals(again(), ["", "2<1", "2<1"]);
+    // Somebody is learnt.
+    lan.forward(pb, b.frame(1, 2), 0);
+    assertEquals(got(), ["1<2", "", ""]);
+    assertEquals(again(), ["", "2<1", ""]);
+    assertEquals(again(), ["", "2<1", ""]);
+    // Another port says that it is the sender, then the sender sends again.
+    lan.forward(pc, c.frame(2, 1), 0);
+    got();
+    assertEquals(again(), ["", "2<1", ""]);
+    lan.forward(pb, b.frame(1, 2), 0);
+    assertEquals(got(), ["1<2", "", ""]);
+    // Time goes by: who sends goes on to be known, who is silent does not.
+    for (now of [600, 1001]) {
+      lan.status();
+      again();
+    }
+    assertEquals(again(), ["", "2<1", "2<1"]);
+    lan.forward(pb, b.frame(1, 3), 0);
+    assertEquals(got(), ["1<3", "", ""]);
+    // A port goes.
+    lan.forward(pb, b.frame(1, 2), 0);
+    assertEquals(got(), ["1<2", "", ""]);
+    assertEquals(again(), ["", "2<1", ""]);
+    lan.disconnect(pb);
+    assertEquals(again(), ["", "", "2<1"]);
+  },
+);
 
-Deno.test("a port is used again, and what was behind it is forgotten", () => {
+ringTest("a port is used again, and what was behind it is forgotten", () => {
   using a = new Station("a");
   using b = new Station("b");
   const lan = new Switch("test", () => 0);
@@ -154,7 +158,7 @@ Deno.test("a port is used again, and what was behind it is forgotten", () => {
   assertEquals((lan.status().addresses as unknown[]).length, 1);
 });
 
-Deno.test("guests on a switch reach each other, and nobody else", () => {
+ringTest("guests on a switch reach each other, and nobody else", () => {
   using alice = new NetBench({ backend: "switch", name: "lan" });
   using bob = new NetBench({ backend: "switch", name: "lan" });
   using carol = new NetBench({ backend: "switch", name: "lan" });
@@ -194,7 +198,7 @@ Deno.test("guests on a switch reach each other, and nobody else", () => {
   );
 });
 
-Deno.test("a receiver without buffers loses frames; others do not wait", () => {
+ringTest("a receiver without buffers loses frames; others do not wait", () => {
   using alice = new NetBench({ backend: "switch" });
   using bob = new NetBench({ backend: "switch" });
   using carol = new NetBench({ backend: "switch" });
@@ -222,42 +226,48 @@ Deno.test("a receiver without buffers loses frames; others do not wait", () => {
   );
 });
 
-Deno.test("large segments pass whole to those who take them, cut to others", () => {
-  const { GUEST_TSO4, GUEST_TSO6, GUEST_UFO, GUEST_CSUM } = NetFeature;
-  using alice = new NetBench({ backend: "switch" });
-  using takes = new NetBench({ backend: "switch" });
-  using cuts = new NetBench({ backend: "switch" }, {
-    features: EVERYTHING & ~featureMask(GUEST_TSO4, GUEST_TSO6, GUEST_UFO),
-  });
-  using plain = new NetBench({ backend: "switch" }, {
-    features: EVERYTHING & ~featureMask(GUEST_CSUM),
-  });
-  const kinds = [
-    { gsoType: 1, made: packet({ to: BROADCAST, payload: 5000 }) },
-    { gsoType: 4, made: packet({ to: BROADCAST, payload: 5000, ipv6: true }) },
-    { gsoType: 3, made: packet({ to: BROADCAST, payload: 4992, udp: true }) },
-  ];
-  for (const { gsoType, made } of kinds) {
-    for (const bench of [takes, cuts, plain]) {
-      bench.fill(8);
-      bench.run();
-    }
-    alice.send(made.bytes, partialHeader(made, { gsoType, gsoSize: 1000 }));
-    const [whole] = takes.received();
-    assertEquals(whole.bytes, made.bytes);
-    assertEquals([whole.header[0], whole.header[1]], [1, gsoType]);
-    for (const bench of [cuts, plain]) {
-      const pieces = bench.received();
-      assertEquals(pieces.length, gsoType === 3 ? 5 : 5);
-      for (const { bytes, header } of pieces) {
-        assertEquals([header[0], header[1]], [0, 0]);
-        if (gsoType !== 3) assert(sumsHold(bytes, made));
+ringTest(
+  "large segments pass whole to those who take them, cut to others",
+  () => {
+    const { GUEST_TSO4, GUEST_TSO6, GUEST_UFO, GUEST_CSUM } = NetFeature;
+    using alice = new NetBench({ backend: "switch" });
+    using takes = new NetBench({ backend: "switch" });
+    using cuts = new NetBench({ backend: "switch" }, {
+      features: EVERYTHING & ~featureMask(GUEST_TSO4, GUEST_TSO6, GUEST_UFO),
+    });
+    using plain = new NetBench({ backend: "switch" }, {
+      features: EVERYTHING & ~featureMask(GUEST_CSUM),
+    });
+    const kinds = [
+      { gsoType: 1, made: packet({ to: BROADCAST, payload: 5000 }) },
+      {
+        gsoType: 4,
+        made: packet({ to: BROADCAST, payload: 5000, ipv6: true }),
+      },
+      { gsoType: 3, made: packet({ to: BROADCAST, payload: 4992, udp: true }) },
+    ];
+    for (const { gsoType, made } of kinds) {
+      for (const bench of [takes, cuts, plain]) {
+        bench.fill(8);
+        bench.run();
+      }
+      alice.send(made.bytes, partialHeader(made, { gsoType, gsoSize: 1000 }));
+      const [whole] = takes.received();
+      assertEquals(whole.bytes, made.bytes);
+      assertEquals([whole.header[0], whole.header[1]], [1, gsoType]);
+      for (const bench of [cuts, plain]) {
+        const pieces = bench.received();
+        assertEquals(pieces.length, gsoType === 3 ? 5 : 5);
+        for (const { bytes, header } of pieces) {
+          assertEquals([header[0], header[1]], [0, 0]);
+          if (gsoType !== 3) assert(sumsHold(bytes, made));
+        }
       }
     }
-  }
-});
+  },
+);
 
-Deno.test("a switch is forgotten with its last port", () => {
+ringTest("a switch is forgotten with its last port", () => {
   {
     using alice = new NetBench({ backend: "switch", name: "gone" });
     alice.send(packet().bytes);
@@ -266,7 +276,7 @@ Deno.test("a switch is forgotten with its last port", () => {
   assertEquals(Switch.named("gone").status().addresses, []);
 });
 
-Deno.test("a link that is down takes a guest off the switch", () => {
+ringTest("a link that is down takes a guest off the switch", () => {
   using alice = new NetBench({ backend: "switch" });
   using bob = new NetBench({ backend: "switch" });
   bob.fill(2);

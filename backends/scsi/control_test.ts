@@ -1,6 +1,8 @@
 import { assertEquals } from "@std/assert";
 import { lunField, ScsiBench, taskManagement } from "./testing/bench.ts";
 import { Response, TaskManagement } from "./protocol.ts";
+import { imageTest } from "../storage/testing/engines.ts";
+import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
 const read = (lba: number) => [0x28, 0, 0, 0, 0, lba, 0, 0, 1, 0];
 const TUR = [0, 0, 0, 0, 0, 0];
@@ -34,32 +36,35 @@ function controlled(bench: ScsiBench): number[] {
   return bench.drivers[0].reap().map(({ data }) => data[0]);
 }
 
-Deno.test("ABORT TASK: the command is answered once, before the function", () => {
-  using bench = new ScsiBench();
-  const storage = bench.clearAttentions().fake();
-  const first = bench.send(read(1), { room: 512, tag: 11 });
-  const second = bench.send(read(2), { room: 512, tag: 12 });
-  bench.turn();
-  manage(bench, TaskManagement.ABORT_TASK, LUN, 11);
-  bench.turn();
-  // Its memory is in the hands of the storage: it cannot end yet.
-  assertEquals([controlled(bench), bench.reap().size], [[], 0]);
-  storage.complete(0);
-  // Nobody served the queue: the loop was asked to.
-  assertEquals(bench.resumed, [2, 0]);
-  bench.turn();
-  const answers = bench.reap();
-  assertEquals([...answers.keys()], [first]);
-  const aborted = answers.get(first)!;
-  assertEquals([aborted.response, aborted.residual], [Response.ABORTED, 512]);
-  assertEquals(aborted.length, 108);
-  assertEquals(controlled(bench), [Response.FUNCTION_COMPLETE]);
-  storage.complete(0);
-  bench.turn();
-  assertEquals(bench.reap().get(second)!.response, 0);
-});
+ringTest(
+  "ABORT TASK: the command is answered once, before the function",
+  () => {
+    using bench = new ScsiBench();
+    const storage = bench.clearAttentions().fake();
+    const first = bench.send(read(1), { room: 512, tag: 11 });
+    const second = bench.send(read(2), { room: 512, tag: 12 });
+    bench.turn();
+    manage(bench, TaskManagement.ABORT_TASK, LUN, 11);
+    bench.turn();
+    // Its memory is in the hands of the storage: it cannot end yet.
+    assertEquals([controlled(bench), bench.reap().size], [[], 0]);
+    storage.complete(0);
+    // Nobody served the queue: the loop was asked to.
+    assertEquals(bench.resumed, [2, 0]);
+    bench.turn();
+    const answers = bench.reap();
+    assertEquals([...answers.keys()], [first]);
+    const aborted = answers.get(first)!;
+    assertEquals([aborted.response, aborted.residual], [Response.ABORTED, 512]);
+    assertEquals(aborted.length, 108);
+    assertEquals(controlled(bench), [Response.FUNCTION_COMPLETE]);
+    storage.complete(0);
+    bench.turn();
+    assertEquals(bench.reap().get(second)!.response, 0);
+  },
+);
 
-Deno.test("commands that wait in the ring are taken before the function", () => {
+ringTest("commands that wait in the ring are taken before the function", () => {
   using bench = new ScsiBench();
   bench.clearAttentions();
   assertEquals(bench.run(TUR).status, 0);
@@ -78,7 +83,7 @@ Deno.test("commands that wait in the ring are taken before the function", () => 
   assertEquals(controlled(bench), [0]);
 });
 
-Deno.test("ABORT TASK of what is not there is complete", () => {
+imageTest("ABORT TASK of what is not there is complete", () => {
   using bench = new ScsiBench();
   assertEquals(answer(bench, TaskManagement.ABORT_TASK, LUN, 5), 0);
   bench.clearAttentions();
@@ -86,7 +91,7 @@ Deno.test("ABORT TASK of what is not there is complete", () => {
   assertEquals(answer(bench, TaskManagement.ABORT_TASK, LUN, 5), 0);
 });
 
-Deno.test("ABORT TASK SET and CLEAR TASK SET end all commands", () => {
+ringTest("ABORT TASK SET and CLEAR TASK SET end all commands", () => {
   for (
     const subtype of [
       TaskManagement.ABORT_TASK_SET,
@@ -112,7 +117,7 @@ Deno.test("ABORT TASK SET and CLEAR TASK SET end all commands", () => {
   }
 });
 
-Deno.test("LOGICAL UNIT RESET ends all, and the driver is told", () => {
+ringTest("LOGICAL UNIT RESET ends all, and the driver is told", () => {
   using bench = new ScsiBench();
   const storage = bench.clearAttentions().fake();
   bench.send(read(1), { room: 512 });
@@ -128,7 +133,7 @@ Deno.test("LOGICAL UNIT RESET ends all, and the driver is told", () => {
   assertEquals(bench.run(TUR).status, 0);
 });
 
-Deno.test("I_T NEXUS RESET ends the commands of a whole target", () => {
+ringTest("I_T NEXUS RESET ends the commands of a whole target", () => {
   using images = new ScsiBench();
   using bench = new ScsiBench({
     scsi: {
@@ -153,7 +158,7 @@ Deno.test("I_T NEXUS RESET ends the commands of a whole target", () => {
   }
 });
 
-Deno.test("QUERY TASK and QUERY TASK SET tell what is there", () => {
+ringTest("QUERY TASK and QUERY TASK SET tell what is there", () => {
   using bench = new ScsiBench();
   const storage = bench.clearAttentions().fake();
   assertEquals(answer(bench, TaskManagement.QUERY_TASK_SET), 0);
@@ -166,7 +171,7 @@ Deno.test("QUERY TASK and QUERY TASK SET tell what is there", () => {
   assertEquals(answer(bench, TaskManagement.QUERY_TASK, LUN, 3), 0);
 });
 
-Deno.test("CLEAR ACA is complete, other functions are rejected", () => {
+imageTest("CLEAR ACA is complete, other functions are rejected", () => {
   using bench = new ScsiBench();
   assertEquals(answer(bench, TaskManagement.CLEAR_ACA), 0);
   for (const subtype of [8, 99, 0xffff_ffff]) {
@@ -174,7 +179,7 @@ Deno.test("CLEAR ACA is complete, other functions are rejected", () => {
   }
 });
 
-Deno.test("task management names what is wrong with its LUN field", () => {
+imageTest("task management names what is wrong with its LUN field", () => {
   using bench = new ScsiBench();
   for (let subtype = 0; subtype < 8; subtype++) {
     assertEquals(answer(bench, subtype, lunField(5, 0)), Response.BAD_TARGET);
@@ -184,7 +189,7 @@ Deno.test("task management names what is wrong with its LUN field", () => {
   }
 });
 
-Deno.test("malformed control requests are given back empty", () => {
+imageTest("malformed control requests are given back empty", () => {
   using bench = new ScsiBench();
   const cases: [Uint8Array, number][] = [
     [new Uint8Array(23), 1],
@@ -215,39 +220,42 @@ function asynchronous(
   return bytes;
 }
 
-Deno.test("asynchronous notification is for the medium of CD-ROMs", async () => {
-  using images = new ScsiBench();
-  using bench = new ScsiBench({
-    scsi: {
-      luns: [
-        { path: images.image("disk.img") },
-        { path: images.image("cd.iso"), lun: 1, type: "cdrom" },
-      ],
-    },
-  });
-  const cd = lunField(0, 1);
-  const ask = (
-    type: number,
-    field: readonly number[],
-  ) => [...bench.control(asynchronous(type, field, 0x7e), 5)];
-  assertEquals(ask(1, LUN), [0, 0, 0, 0, 0]);
-  assertEquals(ask(1, cd), [0x10, 0, 0, 0, 0]);
-  assertEquals(ask(1, lunField(0, 9)), [0, 0, 0, 0, Response.INCORRECT_LUN]);
-  assertEquals(ask(1, lunField(9, 0)), [0, 0, 0, 0, Response.BAD_TARGET]);
-  bench.provideEvents(2);
-  const change = () =>
-    bench.device.command("change-medium", {
-      lun: 1,
-      path: images.image("cd2.iso"),
+imageTest(
+  "asynchronous notification is for the medium of CD-ROMs",
+  async () => {
+    using images = new ScsiBench();
+    using bench = new ScsiBench({
+      scsi: {
+        luns: [
+          { path: images.image("disk.img") },
+          { path: images.image("cd.iso"), lun: 1, type: "cdrom" },
+        ],
+      },
     });
-  await change();
-  assertEquals(bench.events(), []);
-  assertEquals(ask(2, cd), [0x10, 0, 0, 0, 0]);
-  await change();
-  assertEquals(bench.events(), [{ event: 2, lun: cd, reason: 0x10 }]);
-  // Subscribing to nothing ends it.
-  const end = bench.control(asynchronous(2, cd, 0), 5);
-  assertEquals([...end], [0, 0, 0, 0, 0]);
-  await change();
-  assertEquals(bench.events(), []);
-});
+    const cd = lunField(0, 1);
+    const ask = (
+      type: number,
+      field: readonly number[],
+    ) => [...bench.control(asynchronous(type, field, 0x7e), 5)];
+    assertEquals(ask(1, LUN), [0, 0, 0, 0, 0]);
+    assertEquals(ask(1, cd), [0x10, 0, 0, 0, 0]);
+    assertEquals(ask(1, lunField(0, 9)), [0, 0, 0, 0, Response.INCORRECT_LUN]);
+    assertEquals(ask(1, lunField(9, 0)), [0, 0, 0, 0, Response.BAD_TARGET]);
+    bench.provideEvents(2);
+    const change = () =>
+      bench.device.command("change-medium", {
+        lun: 1,
+        path: images.image("cd2.iso"),
+      });
+    await change();
+    assertEquals(bench.events(), []);
+    assertEquals(ask(2, cd), [0x10, 0, 0, 0, 0]);
+    await change();
+    assertEquals(bench.events(), [{ event: 2, lun: cd, reason: 0x10 }]);
+    // Subscribing to nothing ends it.
+    const end = bench.control(asynchronous(2, cd, 0), 5);
+    assertEquals([...end], [0, 0, 0, 0, 0]);
+    await change();
+    assertEquals(bench.events(), []);
+  },
+);

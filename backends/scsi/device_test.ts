@@ -1,6 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { pattern } from "../storage/testing/buffers.ts";
-import { forEachEngine } from "../storage/testing/engines.ts";
 import type { OpenChain } from "../../virtqueue/chain.ts";
 import {
   type BenchOptions,
@@ -10,6 +9,8 @@ import {
   taskManagement,
 } from "./testing/bench.ts";
 import { FIRST_REQUEST_QUEUE, Response } from "./protocol.ts";
+import { imageTest } from "../storage/testing/engines.ts";
+import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
 const be = (value: number, width: number) =>
   Array.from(
@@ -26,26 +27,24 @@ const TUR = [0, 0, 0, 0, 0, 0];
 const INQUIRY = [0x12, 0, 0, 0, 36, 0];
 const IMAGE = pattern(2 ** 20, 1);
 
-forEachEngine((name, options) => {
-  Deno.test(`${name}: a driver reads and writes a disk`, () => {
-    using directory = new ScsiBench();
-    const path = directory.image("other.img");
-    using bench = new ScsiBench({ scsi: { path, ...options } });
-    bench.clearAttentions();
-    const answer = bench.run(read(16, 8), { room: 4096 });
-    assertEquals([answer.response, answer.status], [0, 0]);
-    assertEquals([answer.residual, answer.length], [0, 108 + 4096]);
-    assertEquals(answer.data, IMAGE.slice(8192, 12288));
-    const out = pattern(65536, 3);
-    const written = bench.run(write(64, 128), { out });
-    assertEquals([written.status, written.length], [0, 108]);
-    assertEquals(Deno.readFileSync(path).slice(32768, 98304), out);
-    const flushed = bench.run([0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    assertEquals(flushed.status, 0);
-  });
+imageTest(`a driver reads and writes a disk`, () => {
+  using directory = new ScsiBench();
+  const path = directory.image("other.img");
+  using bench = new ScsiBench({ scsi: { path } });
+  bench.clearAttentions();
+  const answer = bench.run(read(16, 8), { room: 4096 });
+  assertEquals([answer.response, answer.status], [0, 0]);
+  assertEquals([answer.residual, answer.length], [0, 108 + 4096]);
+  assertEquals(answer.data, IMAGE.slice(8192, 12288));
+  const out = pattern(65536, 3);
+  const written = bench.run(write(64, 128), { out });
+  assertEquals([written.status, written.length], [0, 108]);
+  assertEquals(Deno.readFileSync(path).slice(32768, 98304), out);
+  const flushed = bench.run([0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+  assertEquals(flushed.status, 0);
 });
 
-Deno.test("requests and responses may be cut anywhere", () => {
+imageTest("requests and responses may be cut anywhere", () => {
   using bench = new ScsiBench();
   bench.clearAttentions();
   const head = requestHead(read(16, 8));
@@ -68,7 +67,7 @@ Deno.test("requests and responses may be cut anywhere", () => {
   }
 });
 
-Deno.test("residuals and overruns", () => {
+imageTest("residuals and overruns", () => {
   using bench = new ScsiBench();
   bench.clearAttentions();
   const short = bench.run(read(0, 1), { room: 4096 });
@@ -88,7 +87,7 @@ Deno.test("residuals and overruns", () => {
   assertEquals(spare.residual, 10);
 });
 
-Deno.test("targets and logical units are found by their field", () => {
+imageTest("targets and logical units are found by their field", () => {
   using images = new ScsiBench();
   const luns = [[0, 0], [0, 5], [0, 300], [7, 0], [255, 16383]].map(
     ([target, lun], i) => ({
@@ -146,7 +145,7 @@ Deno.test("targets and logical units are found by their field", () => {
   assertEquals(target.data.length, 8 + 3 * 8);
 });
 
-Deno.test("the configuration space is what the standard wants", () => {
+imageTest("the configuration space is what the standard wants", () => {
   using images = new ScsiBench();
   const scsi = { path: images.image("a.img"), queues: 4, segMax: 30 };
   using bench = new ScsiBench({ scsi });
@@ -160,7 +159,7 @@ Deno.test("the configuration space is what the standard wants", () => {
   assertEquals(bench.device.features, 6n);
 });
 
-Deno.test("sense and CDB sizes are the driver's", () => {
+imageTest("sense and CDB sizes are the driver's", () => {
   using bench = new ScsiBench();
   const { device } = bench.clearAttentions();
   const sizes = new Uint8Array(8);
@@ -193,7 +192,7 @@ Deno.test("sense and CDB sizes are the driver's", () => {
   assertEquals([device.senseSize, device.cdbSize], [96, 32]);
 });
 
-Deno.test("malformed requests are answered as far as they can be", () => {
+imageTest("malformed requests are answered as far as they can be", () => {
   using bench = new ScsiBench();
   bench.clearAttentions();
   const head = requestHead(TUR);
@@ -219,7 +218,7 @@ Deno.test("malformed requests are answered as far as they can be", () => {
   assertEquals(bench.device.metrics.malformed, cases.length);
 });
 
-Deno.test("more buffers than seg_max are refused", () => {
+imageTest("more buffers than seg_max are refused", () => {
   using images = new ScsiBench();
   using bench = new ScsiBench({
     scsi: { path: images.image("a.img"), segMax: 4 },
@@ -239,7 +238,7 @@ Deno.test("more buffers than seg_max are refused", () => {
   assertEquals(run(1), 0);
 });
 
-Deno.test("requests of several queues are answered on their own", () => {
+imageTest("requests of several queues are answered on their own", () => {
   using images = new ScsiBench();
   using bench = new ScsiBench({
     scsi: { path: images.image("a.img"), queues: 3 },
@@ -251,25 +250,28 @@ Deno.test("requests of several queues are answered on their own", () => {
   }
 });
 
-Deno.test("READ and WRITE are one storage operation into the driver's memory", () => {
-  using bench = new ScsiBench();
-  const storage = bench.clearAttentions().fake();
-  bench.send(read(8, 8), { room: 4096 });
-  bench.turn();
-  const { iovecs, count, offset, length } = storage.pending[0];
-  assertEquals([storage.pending.length, count, offset, length], [
-    1,
-    1,
-    4096,
-    4096,
-  ]);
-  assert(iovecs > 0);
-  storage.complete(0);
-  bench.turn();
-  assertEquals([...bench.reap().values()][0].status, 0);
-});
+ringTest(
+  "READ and WRITE are one storage operation into the driver's memory",
+  () => {
+    using bench = new ScsiBench();
+    const storage = bench.clearAttentions().fake();
+    bench.send(read(8, 8), { room: 4096 });
+    bench.turn();
+    const { iovecs, count, offset, length } = storage.pending[0];
+    assertEquals([storage.pending.length, count, offset, length], [
+      1,
+      1,
+      4096,
+      4096,
+    ]);
+    assert(iovecs > 0);
+    storage.complete(0);
+    bench.turn();
+    assertEquals([...bench.reap().values()][0].status, 0);
+  },
+);
 
-Deno.test("status tells of logical units and what was counted", () => {
+imageTest("status tells of logical units and what was counted", () => {
   using bench = new ScsiBench();
   bench.clearAttentions();
   bench.run(read(0, 1), { room: 512 });
@@ -288,28 +290,31 @@ Deno.test("status tells of logical units and what was counted", () => {
   assertEquals(status.requests.responses, { ok: 2, badTarget: 1 });
 });
 
-Deno.test("an image that cannot be served is refused, and nothing stays open", () => {
-  using images = new ScsiBench();
-  const good = images.image("a.img");
-  const error = assertThrows(() =>
-    new ScsiBench({
-      scsi: { luns: [{ path: good }, { path: "/nonexistent", lun: 1 }] },
-    }), Error);
-  assert(error.message.includes('Cannot serve "/nonexistent"'));
-  assertThrows(
-    () =>
+imageTest(
+  "an image that cannot be served is refused, and nothing stays open",
+  () => {
+    using images = new ScsiBench();
+    const good = images.image("a.img");
+    const error = assertThrows(() =>
       new ScsiBench({
-        scsi: { luns: [{ path: good }, { path: good, lun: 1 }] },
-      }),
-    Error,
-    "twice",
-  );
-  // The first one can be served as if nothing had been.
-  using bench = new ScsiBench({ scsi: { path: good } });
-  assertEquals(bench.run(INQUIRY, { room: 36 }).status, 0);
-});
+        scsi: { luns: [{ path: good }, { path: "/nonexistent", lun: 1 }] },
+      }), Error);
+    assert(error.message.includes('Cannot serve "/nonexistent"'));
+    assertThrows(
+      () =>
+        new ScsiBench({
+          scsi: { luns: [{ path: good }, { path: good, lun: 1 }] },
+        }),
+      Error,
+      "twice",
+    );
+    // The first one can be served as if nothing had been.
+    using bench = new ScsiBench({ scsi: { path: good } });
+    assertEquals(bench.run(INQUIRY, { room: 36 }).status, 0);
+  },
+);
 
-Deno.test("two processes do not serve one image", () => {
+imageTest("two processes do not serve one image", () => {
   using images = new ScsiBench();
   const path = images.image("a.img");
   using bench = new ScsiBench({ scsi: { path } });
@@ -331,76 +336,83 @@ Deno.test("two processes do not serve one image", () => {
   assertEquals(new TextDecoder().decode(lines.stdout).trim(), "locked");
 });
 
-Deno.test("what a predecessor may have done is done again only if that is the same", () => {
-  using bench = new ScsiBench();
-  bench.clearAttentions();
-  const queue = bench.queues[2];
-  const take = queue.take.bind(queue);
-  queue.take = () => {
-    const chain = take();
-    if (chain !== null) (chain as OpenChain).resubmitted = true;
-    return chain;
-  };
-  const image = () => Deno.readFileSync(bench.image("disk.img")).slice(0, 512);
-  const before = image();
-  // COMPARE AND WRITE: if it was done, doing it again would miscompare.
-  const out = new Uint8Array(1024);
-  out.set(before);
-  out.fill(7, 512);
-  const compare = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
-  const aborted = bench.run(compare, { out });
-  assertEquals([aborted.response, aborted.status, aborted.residual], [
-    0,
-    2,
-    1024,
-  ]);
-  assertEquals(aborted.sense, { key: 0xb, asc: 0x2f02 });
-  assertEquals(image(), before);
-  // The next command tells it again, and then all is well.
-  assertEquals(bench.run(TUR).sense, { key: 6, asc: 0x2f02 });
-  assertEquals(bench.run(TUR).status, 0);
-  // PERSISTENT RESERVE OUT and RESERVE (6).
-  for (
-    const cdb of [[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], [0x16, 0, 0, 0, 0, 0]]
-  ) {
-    const { sense } = bench.run(cdb, { out: new Uint8Array(24) });
-    assertEquals(sense, { key: 0xb, asc: 0x2f02 });
-    bench.clearAttentions();
-  }
-  // Reading and writing again is the same.
-  assertEquals(bench.run(read(0, 1), { room: 512 }).data, before);
-  assertEquals(
-    bench.run([0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], {
-      out: new Uint8Array(512).fill(9),
-    }).status,
-    0,
-  );
-  assertEquals(image(), new Uint8Array(512).fill(9));
-});
-
-Deno.test("the sizes that a driver chose are those of its requests after a crash", () => {
-  const sizes = new Uint8Array(8);
-  const view = new DataView(sizes.buffer);
-  view.setUint32(0, 18, true);
-  view.setUint32(4, 16, true);
-  let kept: unknown;
-  {
+imageTest(
+  "what a predecessor may have done is done again only if that is the same",
+  () => {
     using bench = new ScsiBench();
-    bench.device.writeConfig(20, sizes);
-    kept = bench.kept;
-  }
-  using bench = new ScsiBench({ kept: JSON.parse(JSON.stringify(kept)) });
-  const { device } = bench;
-  assertEquals([device.senseSize, device.cdbSize], [18, 16]);
-  assertEquals(device.config.slice(20, 28), sizes);
-  const answer = bench.run(TUR, { cdbSize: 16, senseSize: 18 });
-  assertEquals(answer.sense, { key: 6, asc: 0x2900 });
-  // A driver that starts anew knows nothing of that.
-  device.reset();
-  assertEquals(bench.kept, { cdbSize: 32, senseSize: 96, modes: [] });
-});
+    bench.clearAttentions();
+    const queue = bench.queues[2];
+    const take = queue.take.bind(queue);
+    queue.take = () => {
+      const chain = take();
+      if (chain !== null) (chain as OpenChain).resubmitted = true;
+      return chain;
+    };
+    const image = () =>
+      Deno.readFileSync(bench.image("disk.img")).slice(0, 512);
+    const before = image();
+    // COMPARE AND WRITE: if it was done, doing it again would miscompare.
+    const out = new Uint8Array(1024);
+    out.set(before);
+    out.fill(7, 512);
+    const compare = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+    const aborted = bench.run(compare, { out });
+    assertEquals([aborted.response, aborted.status, aborted.residual], [
+      0,
+      2,
+      1024,
+    ]);
+    assertEquals(aborted.sense, { key: 0xb, asc: 0x2f02 });
+    assertEquals(image(), before);
+    // The next command tells it again, and then all is well.
+    assertEquals(bench.run(TUR).sense, { key: 6, asc: 0x2f02 });
+    assertEquals(bench.run(TUR).status, 0);
+    // PERSISTENT RESERVE OUT and RESERVE (6).
+    for (
+      const cdb of [[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], [0x16, 0, 0, 0, 0, 0]]
+    ) {
+      const { sense } = bench.run(cdb, { out: new Uint8Array(24) });
+      assertEquals(sense, { key: 0xb, asc: 0x2f02 });
+      bench.clearAttentions();
+    }
+    // Reading and writing again is the same.
+    assertEquals(bench.run(read(0, 1), { room: 512 }).data, before);
+    assertEquals(
+      bench.run([0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], {
+        out: new Uint8Array(512).fill(9),
+      }).status,
+      0,
+    );
+    assertEquals(image(), new Uint8Array(512).fill(9));
+  },
+);
 
-Deno.test("mode parameters that a driver set outlive the process", () => {
+imageTest(
+  "the sizes that a driver chose are those of its requests after a crash",
+  () => {
+    const sizes = new Uint8Array(8);
+    const view = new DataView(sizes.buffer);
+    view.setUint32(0, 18, true);
+    view.setUint32(4, 16, true);
+    let kept: unknown;
+    {
+      using bench = new ScsiBench();
+      bench.device.writeConfig(20, sizes);
+      kept = bench.kept;
+    }
+    using bench = new ScsiBench({ kept: JSON.parse(JSON.stringify(kept)) });
+    const { device } = bench;
+    assertEquals([device.senseSize, device.cdbSize], [18, 16]);
+    assertEquals(device.config.slice(20, 28), sizes);
+    const answer = bench.run(TUR, { cdbSize: 16, senseSize: 18 });
+    assertEquals(answer.sense, { key: 6, asc: 0x2900 });
+    // A driver that starts anew knows nothing of that.
+    device.reset();
+    assertEquals(bench.kept, { cdbSize: 32, senseSize: 96, modes: [] });
+  },
+);
+
+imageTest("mode parameters that a driver set outlive the process", () => {
   let kept: unknown;
   const run = (options: BenchOptions, test: (bench: ScsiBench) => void) => {
     using bench = new ScsiBench(options);

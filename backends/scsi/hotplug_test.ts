@@ -3,51 +3,56 @@ import { featureMask, VIRTIO_F_VERSION_1 } from "../../virtqueue/constants.ts";
 import { openFdCount } from "../../sys/fd.ts";
 import { lunField, ScsiBench } from "./testing/bench.ts";
 import { MOST_WAITING } from "./events.ts";
+import { imageTest } from "../storage/testing/engines.ts";
+import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
 const read = [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 const TUR = [0, 0, 0, 0, 0, 0];
 const CAPACITY = [0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const RESET = 1, PARAMETER_CHANGE = 3, RESCAN = 1, REMOVED = 2;
 
-Deno.test("a logical unit is added and removed while the driver runs", async () => {
-  using images = new ScsiBench();
-  const path = images.image("second.img");
-  const fds = openFdCount();
-  using bench = new ScsiBench();
-  bench.clearAttentions();
-  bench.provideEvents(4);
-  assertEquals(bench.events(), []);
-  assertEquals(bench.device.command("lun-add", { target: 3, lun: 2, path }), {
-    target: 3,
-    lun: 2,
-    capacity: 2 ** 20,
-  });
-  const place = { target: 3, lun: 2 };
-  assertEquals(bench.events(), [
-    { event: RESET, lun: lunField(3, 2), reason: RESCAN },
-  ]);
-  // New to the driver, and so said.
-  assertEquals(bench.run(TUR, place).sense, { key: 6, asc: 0x2900 });
-  assertEquals(bench.run(read, { ...place, room: 512 }).status, 0);
-  // Another on the same target: the list of its logical units changed.
-  bench.device.command("lun-add", {
-    target: 3,
-    lun: 0,
-    path: images.image("third.img"),
-  });
-  assertEquals(bench.run(TUR, place).sense, { key: 6, asc: 0x3f0e });
-  assertEquals(await bench.device.command("lun-remove", place), place);
-  assertEquals(bench.events().map(({ reason }) => reason), [RESCAN, REMOVED]);
-  const gone = bench.run(TUR, place);
-  assertEquals(gone.sense, { key: 5, asc: 0x2500 });
-  await bench.device.command("lun-remove", { target: 3, lun: 0 });
-  assertEquals(bench.run(TUR, place).response, 3);
-  assertEquals(bench.lines.length, 4);
-  await bench.device.command("lun-remove", {});
-  assert(openFdCount() <= fds + 2);
-});
+imageTest(
+  "a logical unit is added and removed while the driver runs",
+  async () => {
+    using images = new ScsiBench();
+    const path = images.image("second.img");
+    const fds = openFdCount();
+    using bench = new ScsiBench();
+    bench.clearAttentions();
+    bench.provideEvents(4);
+    assertEquals(bench.events(), []);
+    assertEquals(bench.device.command("lun-add", { target: 3, lun: 2, path }), {
+      target: 3,
+      lun: 2,
+      capacity: 2 ** 20,
+    });
+    const place = { target: 3, lun: 2 };
+    assertEquals(bench.events(), [
+      { event: RESET, lun: lunField(3, 2), reason: RESCAN },
+    ]);
+    // New to the driver, and so said.
+    assertEquals(bench.run(TUR, place).sense, { key: 6, asc: 0x2900 });
+    assertEquals(bench.run(read, { ...place, room: 512 }).status, 0);
+    // Another on the same target: the list of its logical units changed.
+    bench.device.command("lun-add", {
+      target: 3,
+      lun: 0,
+      path: images.image("third.img"),
+    });
+    assertEquals(bench.run(TUR, place).sense, { key: 6, asc: 0x3f0e });
+    assertEquals(await bench.device.command("lun-remove", place), place);
+    assertEquals(bench.events().map(({ reason }) => reason), [RESCAN, REMOVED]);
+    const gone = bench.run(TUR, place);
+    assertEquals(gone.sense, { key: 5, asc: 0x2500 });
+    await bench.device.command("lun-remove", { target: 3, lun: 0 });
+    assertEquals(bench.run(TUR, place).response, 3);
+    assertEquals(bench.lines.length, 4);
+    await bench.device.command("lun-remove", {});
+    assert(openFdCount() <= fds + 2);
+  },
+);
 
-Deno.test("a logical unit that is removed finishes its commands", async () => {
+ringTest("a logical unit that is removed finishes its commands", async () => {
   using bench = new ScsiBench();
   const storage = bench.clearAttentions().fake();
   bench.send(read, { room: 512 });
@@ -66,7 +71,7 @@ Deno.test("a logical unit that is removed finishes its commands", async () => {
   assertEquals(storage.closed, true);
 });
 
-Deno.test("a resize is told by an event and a unit attention condition", () => {
+imageTest("a resize is told by an event and a unit attention condition", () => {
   using bench = new ScsiBench();
   const path = bench.image("disk.img");
   bench.clearAttentions();
@@ -88,7 +93,7 @@ Deno.test("a resize is told by an event and a unit attention condition", () => {
   assertEquals(bench.run(TUR).status, 0);
 });
 
-Deno.test("logical units that are there from the start are no news", () => {
+imageTest("logical units that are there from the start are no news", () => {
   using images = new ScsiBench();
   const luns = ["a", "b", "c"]
     .map((name, lun) => ({ lun, path: images.image(`${name}.img`) }));
@@ -101,7 +106,7 @@ Deno.test("logical units that are there from the start are no news", () => {
   assertEquals(bench.run(TUR).sense, { key: 6, asc: 0x3f0e });
 });
 
-Deno.test("all images are looked at together", () => {
+imageTest("all images are looked at together", () => {
   using bench = new ScsiBench();
   const second = bench.image("second.img");
   bench.device.command("lun-add", { target: 4, path: second });
@@ -115,7 +120,7 @@ Deno.test("all images are looked at together", () => {
   assertEquals([...data], [0, 0, 0x1f, 0xff, 0, 0, 2, 0]);
 });
 
-Deno.test("a driver that does not want to know is not told", async () => {
+imageTest("a driver that does not want to know is not told", async () => {
   using images = new ScsiBench();
   const features = featureMask(VIRTIO_F_VERSION_1);
   using bench = new ScsiBench({ features });
@@ -127,35 +132,38 @@ Deno.test("a driver that does not want to know is not told", async () => {
   assertEquals(bench.events(), []);
 });
 
-Deno.test("events wait for buffers, and too many are reported as missed", () => {
-  using images = new ScsiBench();
-  const path = images.image("a.img");
-  using bench = new ScsiBench();
-  const count = MOST_WAITING + 3;
-  bench.turn();
-  for (let i = 0; i < count; i++) {
-    // The last one may stay, so that the numbers are not in use.
-    if (i > 0) void bench.device.command("lun-remove", { lun: 1 });
-    bench.device.command("lun-add", { lun: 1, path });
-  }
-  bench.provideEvents(1, 8);
-  bench.provideEvents(MOST_WAITING);
-  const [small, ...events] = bench.events();
-  // A buffer that is too small is given back empty.
-  assertEquals(small.event, 0xffff_ffff);
-  assertEquals(events.length, MOST_WAITING);
-  assertEquals(events[0].event, 0x8000_0000 + RESET);
-  assertEquals(events[1].event, RESET);
-  assert(bench.device.metrics.eventsMissed > 0);
-  // The buffers that were provided too early are used when something happens.
-  bench.provideEvents(2);
-  assertEquals(bench.events(), []);
-  bench.device.command("lun-add", { lun: 2, path: images.image("b.img") });
-  assertEquals(bench.resumed.includes(1), true);
-  assertEquals(bench.events().length, 1);
-});
+imageTest(
+  "events wait for buffers, and too many are reported as missed",
+  () => {
+    using images = new ScsiBench();
+    const path = images.image("a.img");
+    using bench = new ScsiBench();
+    const count = MOST_WAITING + 3;
+    bench.turn();
+    for (let i = 0; i < count; i++) {
+      // The last one may stay, so that the numbers are not in use.
+      if (i > 0) void bench.device.command("lun-remove", { lun: 1 });
+      bench.device.command("lun-add", { lun: 1, path });
+    }
+    bench.provideEvents(1, 8);
+    bench.provideEvents(MOST_WAITING);
+    const [small, ...events] = bench.events();
+    // A buffer that is too small is given back empty.
+    assertEquals(small.event, 0xffff_ffff);
+    assertEquals(events.length, MOST_WAITING);
+    assertEquals(events[0].event, 0x8000_0000 + RESET);
+    assertEquals(events[1].event, RESET);
+    assert(bench.device.metrics.eventsMissed > 0);
+    // The buffers that were provided too early are used when something happens.
+    bench.provideEvents(2);
+    assertEquals(bench.events(), []);
+    bench.device.command("lun-add", { lun: 2, path: images.image("b.img") });
+    assertEquals(bench.resumed.includes(1), true);
+    assertEquals(bench.events().length, 1);
+  },
+);
 
-Deno.test("a medium is taken out and put in", async () => {
+imageTest("a medium is taken out and put in", async () => {
   using images = new ScsiBench();
   const cd = images.image("cd.iso", 2 ** 20);
   const larger = images.image("larger.iso", 2 ** 21);
@@ -178,7 +186,7 @@ Deno.test("a medium is taken out and put in", async () => {
   assertEquals(empty.run(TUR).status, 0);
 });
 
-Deno.test("commands that cannot be are refused in words", async () => {
+imageTest("commands that cannot be are refused in words", async () => {
   using bench = new ScsiBench();
   const { device } = bench;
   const path = bench.image("disk.img");
@@ -208,7 +216,7 @@ Deno.test("commands that cannot be are refused in words", async () => {
   assertEquals(bench.device.status().luns instanceof Array, true);
 });
 
-Deno.test("a reset of the device loses what the driver had", () => {
+imageTest("a reset of the device loses what the driver had", () => {
   using bench = new ScsiBench();
   bench.clearAttentions();
   const [, , nexus] = [...bench.device.bus.entries()][0];

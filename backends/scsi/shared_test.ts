@@ -1,5 +1,7 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { lunField, ScsiBench, type SendOptions } from "./testing/bench.ts";
+import { imageTest } from "../storage/testing/engines.ts";
+import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
 const TUR = [0, 0, 0, 0, 0, 0];
 const CONFLICT = 0x18;
@@ -25,7 +27,7 @@ class Pair implements Disposable {
   }
 }
 
-Deno.test("two host adapters share a logical unit and its reservations", () => {
+imageTest("two host adapters share a logical unit and its reservations", () => {
   using pair = new Pair();
   const { first, second } = pair;
   assertEquals(first.device.bus.initiator.name, "hba-0");
@@ -55,7 +57,7 @@ Deno.test("two host adapters share a logical unit and its reservations", () => {
   assertEquals(second.run(write, OUT).status, CONFLICT);
 });
 
-Deno.test("nothing of another adapter comes between compare and write", () => {
+ringTest("nothing of another adapter comes between compare and write", () => {
   using pair = new Pair();
   const { first, second } = pair;
   const storage = first.fake(), other = second.fake();
@@ -76,23 +78,26 @@ Deno.test("nothing of another adapter comes between compare and write", () => {
   assertEquals([...second.reap().values()][0].status, 0);
 });
 
-Deno.test("mode parameters and sizes change for both, and both are told", () => {
-  using pair = new Pair();
-  const { first, second } = pair;
-  const caching = [0, 0, 0, 0, 0x08, 0x12, ...new Array(18).fill(0)];
-  const out = Uint8Array.from(caching);
-  assertEquals(first.run([0x15, 0x10, 0, 0, 24, 0], { out }).status, 0);
-  assertEquals(second.run(TUR).sense, { key: 6, asc: 0x2a01 });
-  Deno.truncateSync(first.image("disk.img"), 2 ** 21);
-  second.provideEvents(1);
-  first.device.command("resize", {});
-  assertEquals(second.events().length, 1);
-  assertEquals(second.run(TUR).sense, { key: 6, asc: 0x2a09 });
-  const far = [0x28, 0, 0, 0, 0x0f, 0xff, 0, 0, 1, 0];
-  assertEquals(second.run(far, { room: 512 }).status, 0);
-});
+imageTest(
+  "mode parameters and sizes change for both, and both are told",
+  () => {
+    using pair = new Pair();
+    const { first, second } = pair;
+    const caching = [0, 0, 0, 0, 0x08, 0x12, ...new Array(18).fill(0)];
+    const out = Uint8Array.from(caching);
+    assertEquals(first.run([0x15, 0x10, 0, 0, 24, 0], { out }).status, 0);
+    assertEquals(second.run(TUR).sense, { key: 6, asc: 0x2a01 });
+    Deno.truncateSync(first.image("disk.img"), 2 ** 21);
+    second.provideEvents(1);
+    first.device.command("resize", {});
+    assertEquals(second.events().length, 1);
+    assertEquals(second.run(TUR).sense, { key: 6, asc: 0x2a09 });
+    const far = [0x28, 0, 0, 0, 0x0f, 0xff, 0, 0, 1, 0];
+    assertEquals(second.run(far, { room: 512 }).status, 0);
+  },
+);
 
-Deno.test("a logical unit reset by one aborts the commands of the other", () => {
+ringTest("a logical unit reset by one aborts the commands of the other", () => {
   using pair = new Pair();
   const { first, second } = pair;
   const other = second.fake();
@@ -112,7 +117,7 @@ Deno.test("a logical unit reset by one aborts the commands of the other", () => 
   assertEquals(second.run(TUR).sense, { key: 6, asc: 0x2903 });
 });
 
-Deno.test("adapters that share agree on what they share", () => {
+imageTest("adapters that share agree on what they share", () => {
   using first = new ScsiBench();
   const path = first.image("disk.img");
   assertThrows(
@@ -150,7 +155,7 @@ function cdroms(): Pick<Pair, "first" | "second"> & Disposable {
 const CAPACITY = [0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const MEDIA_EVENTS = [0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8, 0];
 
-Deno.test("a new medium is one for all who share the drive", async () => {
+imageTest("a new medium is one for all who share the drive", async () => {
   using pair = cdroms();
   const { first, second } = pair;
   const larger = first.image("larger.iso", 2 ** 21);
@@ -191,31 +196,34 @@ Deno.test("a new medium is one for all who share the drive", async () => {
   }
 });
 
-Deno.test("a medium is changed when all who share the drive are done", async () => {
-  using pair = cdroms();
-  const { first, second } = pair;
-  const storage = second.fake();
-  second.send(read(1), { room: 2048 });
-  second.turn();
-  assertEquals(storage.pending.length, 1);
-  const path = first.image("larger.iso", 2 ** 21);
-  let changed = false;
-  const change = async (from: ScsiBench, path: string) =>
-    await from.device.command("change-medium", { path });
-  const changing = change(first, path).then(() => changed = true);
-  await Promise.resolve();
-  assertEquals([changed, storage.closed], [false, false]);
-  assertEquals(first.run(TUR).sense, { key: 2, asc: 0x3a00 });
-  await assertRejects(() => change(second, path), Error, "is being changed");
-  storage.complete(0);
-  await changing;
-  assertEquals([...second.reap().values()].length, 0);
-  second.turn();
-  assertEquals([...second.reap().values()][0].status, 0);
-  assertEquals(storage.closed, true);
-});
+ringTest(
+  "a medium is changed when all who share the drive are done",
+  async () => {
+    using pair = cdroms();
+    const { first, second } = pair;
+    const storage = second.fake();
+    second.send(read(1), { room: 2048 });
+    second.turn();
+    assertEquals(storage.pending.length, 1);
+    const path = first.image("larger.iso", 2 ** 21);
+    let changed = false;
+    const change = async (from: ScsiBench, path: string) =>
+      await from.device.command("change-medium", { path });
+    const changing = change(first, path).then(() => changed = true);
+    await Promise.resolve();
+    assertEquals([changed, storage.closed], [false, false]);
+    assertEquals(first.run(TUR).sense, { key: 2, asc: 0x3a00 });
+    await assertRejects(() => change(second, path), Error, "is being changed");
+    storage.complete(0);
+    await changing;
+    assertEquals([...second.reap().values()].length, 0);
+    second.turn();
+    assertEquals([...second.reap().values()][0].status, 0);
+    assertEquals(storage.closed, true);
+  },
+);
 
-Deno.test("a medium that one of them cannot have changes nothing", async () => {
+imageTest("a medium that one of them cannot have changes nothing", async () => {
   using pair = cdroms();
   const { first, second } = pair;
   const change = async (path: string) =>
@@ -240,7 +248,7 @@ Deno.test("a medium that one of them cannot have changes nothing", async () => {
   assertEquals(second.run(TUR).status, 0);
 });
 
-Deno.test("the last adapter that leaves closes the logical unit", () => {
+imageTest("the last adapter that leaves closes the logical unit", () => {
   using first = new ScsiBench();
   const path = first.image("disk.img");
   const second = new ScsiBench({ scsi: { path } });

@@ -3,7 +3,8 @@
  *
  * Theory of operation: the process gets the control channel, our stderr for its
  * log, and the sockets and other descriptors of its devices, by number (see
- * `protocol.ts`). What it prints besides its log comes through a pipe and becomes log lines of ours: a
+ * `protocol.ts`). What it prints besides its log comes through a pipe and becomes
+ * log lines of ours: a
  * crash of the runtime, whose last words are the cause of its end, or what a
  * device prints. The end of the process is told by its pidfd, and by nothing
  * else.
@@ -106,7 +107,7 @@ export class DeviceProcess {
       ),
       [
         ...[null, write.fd, write.fd, theirs.fd, STDERR],
-        ...sockets.map(fdOf),
+        ...sockets.map(({ fd }) => fd),
         ...others,
       ],
     );
@@ -156,8 +157,4 @@ export class DeviceProcess {
     const cause = this.problem ?? describeExit(status, output.last);
     return { ...status, cause };
   }
-}
-
-function fdOf({ fd }: ServedSocket): number {
-  return fd;
 }

@@ -4,7 +4,10 @@
  * @module
  */
 
+import type { OwnedFd } from "../../sys/fd.ts";
+import { createMemfd } from "../../sys/memfd.ts";
 import { UnixListener, UnixSocket } from "../../sys/unix_socket.ts";
+import { KEPT_RINGS_SIZE } from "../../vhost/kept_rings.ts";
 import type { DeviceSpec } from "../device_host.ts";
 import { adoptSocket } from "../inherited_socket.ts";
 
@@ -21,6 +24,8 @@ export class DeviceSocket implements Disposable {
   /** The device. */
   spec: DeviceSpec;
   readonly #socket: UnixListener | UnixSocket;
+  /** Memory in which packed rings outlive a process; `null`: none was started. */
+  #kept: OwnedFd | null = null;
   #state: SocketState = "open";
 
   private constructor(spec: DeviceSpec, socket: UnixListener | UnixSocket) {
@@ -59,6 +64,16 @@ export class DeviceSocket implements Disposable {
     return this.#socket.fd;
   }
 
+  /**
+   * The descriptor of the memory of its rings, which is made when it is first asked
+   * for: by then all inherited descriptors were taken over. It stays owned by this
+   * object.
+   */
+  get keptFd(): number {
+    this.#kept ??= createMemfd("vhostd-rings", KEPT_RINGS_SIZE);
+    return this.#kept.fd;
+  }
+
   /** What can be done with it. */
   get state(): SocketState {
     return this.#state;
@@ -86,5 +101,6 @@ export class DeviceSocket implements Disposable {
   /** Closes the socket, and removes its file. */
   [Symbol.dispose](): void {
     this.#socket.close();
+    this.#kept?.close();
   }
 }

@@ -235,12 +235,13 @@ export class ProcessKeeper {
   /** Starts a process and makes it serve. */
   async #launch(): Promise<[DeviceProcess, StartResult]> {
     const sockets = this.sockets.filter(({ state }) => state === "open");
-    const others: number[] = [];
-    const devices = sockets.map(({ spec }, i) => ({
+    const others: number[] = [], firstOther = FIRST_SOCKET_FD + sockets.length;
+    const devices = sockets.map(({ spec, keptFd }, i) => ({
       ...spec,
-      options: handOn(spec, FIRST_SOCKET_FD + sockets.length, others),
+      options: handOn(spec, firstOther, others),
       socket: undefined,
       fd: FIRST_SOCKET_FD + i,
+      keptFd: firstOther + others.push(keptFd) - 1,
     }));
     const process = DeviceProcess.start(
       sockets,

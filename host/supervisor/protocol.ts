@@ -27,7 +27,7 @@ export const CONTROL_FD = 3;
 export const LOG_FD = 4;
 /**
  * Its descriptor of the first device's socket; the others follow, and then those
- * that options of devices name.
+ * that devices have besides: the memory of their rings, and what options name.
  */
 export const FIRST_SOCKET_FD = 5;
 
@@ -41,7 +41,7 @@ export interface StartParams {
   readonly logFormat: LogFormat;
   /** How long to drain before giving up, in ms. */
   readonly drainLimit: number;
-  /** The devices; each has the `fd` of its socket. */
+  /** The devices; each has the `fd` of its socket, and `keptFd`. */
   readonly devices: readonly DeviceSpec[];
 }
 

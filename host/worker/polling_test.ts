@@ -52,6 +52,7 @@ Deno.test("PollingGovernor: looking goes on as the last window was", () => {
   assert(!governor.looking);
   governor.window(1101);
   assert(governor.looking);
+});
 
 Deno.test("the loop tells of a sleep that a ring ended, as a whole", () => {
   const polling = new PollingGovernor("auto"), told: number[] = [];

@@ -16,6 +16,10 @@ export const targets: ReadonlyMap<string, MakeTarget> = new Map<
   MakeTarget
 >([
   ["ring", async () => new (await import("./ring/target.ts")).RingTarget()],
+  [
+    "packed",
+    async () => new (await import("./packed/target.ts")).PackedTarget(),
+  ],
   ["blk", async () => new (await import("./blk/target.ts")).BlkTarget()],
   ["scsi", async () => new (await import("./scsi/target.ts")).ScsiTarget()],
   ["net", async () => new (await import("./net/target.ts")).NetTarget()],

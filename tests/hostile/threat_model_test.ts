@@ -36,7 +36,7 @@ interface Declared {
 /** The tests of a file, steps left out. */
 function testsOf(file: string): Declared[] {
   const source = Deno.readTextFileSync(join(ROOT, file));
-  const pattern = /^ *[\w.]+\.test\(\s*(["`])(.*?)\1/gm;
+  const pattern = /^ *(?:[\w.]+\.test|\w+Test)\(\s*(["`])(.*?)\1/gm;
   return Array.from(source.matchAll(pattern), ([, , name]) => {
     const [start, ...rest] = name.split("${");
     return { name: start, open: rest.length > 0 };

@@ -1,3 +1,4 @@
+import { killNet } from "../processes/net_crash.ts";
 import { KINDS, PACKED_KINDS, robOfServers } from "../processes/robbery.ts";
 
 for (const kind of [...KINDS, ...PACKED_KINDS]) {
@@ -8,3 +9,8 @@ for (const kind of [...KINDS, ...PACKED_KINDS]) {
     },
   );
 }
+
+Deno.test("a network device with packed rings is killed 500 times", async () => {
+  const options = { seed: 0x0dd_ba11, eventIdx: true, inOrder: false };
+  console.log(await killNet(options, 500));
+});

@@ -106,6 +106,7 @@ async function resetDevice(
   await stopRings(state);
   for (const ring of state.rings) ring.reset();
   state.inflight?.clear();
+  state.kept?.forgetAll();
   state.deviceStatus = 0;
   state.features &= PROTOCOL_FEATURES_BIT;
   state.announced = null;

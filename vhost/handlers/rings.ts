@@ -138,7 +138,7 @@ function setVringBase(state: SessionState, message: Message): void {
     state.inflight?.clearPacked(index);
   }
   ring.reported = null;
-  ring.position = num;
+  ring.position = ring.known = num;
 }
 
 /** Stops the ring; whether it is enabled stays as it is. */
@@ -151,6 +151,7 @@ async function getVringBase(
   await stopRing(state, ring);
   ring.stop();
   ring.reported = ring.position;
+  state.kept?.forget(index);
   return encodeVringState({ index, num: ring.position });
 }
 

@@ -7,6 +7,7 @@
 import { Reactor } from "../../sys/reactor.ts";
 import { UnixSocket } from "../../sys/unix_socket.ts";
 import { Connection } from "../connection.ts";
+import type { KeptRings } from "../kept_rings.ts";
 import { Session, type SessionStatus } from "../session.ts";
 import type { SessionLog } from "../state.ts";
 import { FrontEnd } from "./front_end.ts";
@@ -60,11 +61,15 @@ export class Harness implements AsyncDisposable {
   readonly done: Promise<void>;
   #failureSeen = false;
 
-  private constructor(plane: RecordingPlane) {
+  private constructor(
+    plane: RecordingPlane,
+    kept: KeptRings | null = null,
+  ) {
     const [ours, theirs] = UnixSocket.pair();
     this.plane = plane;
     this.session = new Session(new Connection(ours, reactor), plane, {
       log: this.log,
+      kept,
     });
     this.frontEnd = FrontEnd.connect(theirs, reactor);
     this.done = this.session.run();
@@ -72,8 +77,11 @@ export class Harness implements AsyncDisposable {
   }
 
   /** Connects; nothing was said yet. */
-  static open(options: RecordingPlaneOptions = {}): Harness {
-    return new Harness(new RecordingPlane(options));
+  static open(
+    options: RecordingPlaneOptions = {},
+    kept: KeptRings | null = null,
+  ): Harness {
+    return new Harness(new RecordingPlane(options), kept);
   }
 
   /**

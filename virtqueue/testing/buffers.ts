@@ -68,6 +68,8 @@ export interface RingDriver {
   readonly size: number;
   /** Whether VIRTIO_F_EVENT_IDX was negotiated. */
   readonly eventIdx: boolean;
+  /** Whether VIRTIO_F_INDIRECT_DESC was negotiated. */
+  readonly indirect: boolean;
   /** Guest address of the descriptor table or ring. */
   readonly descriptorTable: number;
   /** Guest address of the available ring or the driver event structure. */
@@ -76,6 +78,8 @@ export interface RingDriver {
   readonly usedRing: number;
   /** Position at which a device begins. */
   readonly start: number;
+  /** Chains that were ever submitted. */
+  readonly submitted: number;
   /** Chains that were submitted and not reaped. */
   readonly inFlight: number;
   /** Descriptors that are free. */

@@ -46,6 +46,11 @@ export interface FakeDriverOptions {
   readonly size?: number;
   /** Whether VIRTIO_F_EVENT_IDX was negotiated (default false). */
   readonly eventIdx?: boolean;
+  /**
+   * Whether VIRTIO_F_INDIRECT_DESC was negotiated (default true). Without it all
+   * chains are direct, also those that were to be indirect.
+   */
+  readonly indirect?: boolean;
   /** Where both ring indices start, to come near the wrap (default 0). */
   readonly start?: number;
   /** Whether completions carry the written bytes (default true). */
@@ -83,6 +88,8 @@ export class FakeDriver implements RingDriver {
   readonly size: number;
   /** Whether VIRTIO_F_EVENT_IDX was negotiated. */
   readonly eventIdx: boolean;
+  /** Whether VIRTIO_F_INDIRECT_DESC was negotiated. */
+  readonly indirect: boolean;
   /** Guest address of the descriptor table. */
   readonly descriptorTable: number;
   /** Guest address of the available ring. */
@@ -108,6 +115,7 @@ export class FakeDriver implements RingDriver {
     this.memory = memory;
     this.size = size;
     this.eventIdx = eventIdx;
+    this.indirect = options.indirect ?? true;
     this.start = start;
     this.#copy = copy;
     this.descriptorTable = memory.allocate(16 * size, 16);
@@ -136,6 +144,10 @@ export class FakeDriver implements RingDriver {
     this.#available[2 + size] = start;
   }
 
+  get submitted(): number {
+    return this.#tokens;
+  }
+
   /** Chains that were submitted and not reaped. */
   get inFlight(): number {
     return this.#pending.size;
@@ -156,11 +168,12 @@ export class FakeDriver implements RingDriver {
     buffers: readonly FakeBuffer[],
     options: SubmitOptions = {},
   ): number {
-    const needed = options.indirect ? 1 : buffers.length;
+    const indirect = this.indirect && options.indirect === true;
+    const needed = indirect ? 1 : buffers.length;
     if (needed > this.#free.length || needed === 0) return -1;
     const descriptors = this.#claim(needed, options.descriptors ?? []);
     const ranges = buffers.map((buffer) => placeBuffer(this.memory, buffer));
-    const table = options.indirect
+    const table = indirect
       ? this.#writeTable(descriptors[0], ranges, options.tableAddress)
       : this.#writeDirect(descriptors, ranges);
     const token = this.#tokens++;

@@ -78,6 +78,7 @@ export class FakePackedDriver implements RingDriver {
   readonly memory: FakeMemory;
   readonly size: number;
   readonly eventIdx: boolean;
+  readonly indirect: boolean;
   readonly descriptorTable: number;
   /** Guest address of the driver event suppression structure. */
   readonly availableRing: number;
@@ -112,6 +113,7 @@ export class FakePackedDriver implements RingDriver {
     this.memory = memory;
     this.size = size;
     this.eventIdx = eventIdx;
+    this.indirect = options.indirect ?? true;
     this.start = (start | start << 16) >>> 0;
     this.#copy = copy;
     this.descriptorTable = memory.allocate(16 * size, 16);
@@ -129,6 +131,10 @@ export class FakePackedDriver implements RingDriver {
     this.#clear();
   }
 
+  get submitted(): number {
+    return this.#tokens;
+  }
+
   get inFlight(): number {
     return this.#pending.size;
   }
@@ -141,11 +147,12 @@ export class FakePackedDriver implements RingDriver {
     buffers: readonly FakeBuffer[],
     options: SubmitOptions = {},
   ): number {
-    const count = options.indirect ? 1 : buffers.length;
+    const indirect = this.indirect && options.indirect === true;
+    const count = indirect ? 1 : buffers.length;
     if (count > this.#free || buffers.length === 0) return -1;
     const id = this.#ids.pop()!;
     const ranges = buffers.map((buffer) => placeBuffer(this.memory, buffer));
-    if (options.indirect) {
+    if (indirect) {
       const table = this.#writeTable(ranges, options.tableAddress);
       this.#write(table, VIRTQ_DESC_F_INDIRECT, id, true);
       ranges.push({ ...table, owned: options.tableAddress === undefined });

@@ -13,8 +13,8 @@ import type { RingDriver } from "./buffers.ts";
 import type { FakePackedDriver } from "./packed_driver.ts";
 
 /**
- * The options of a queue on a fake driver's ring: 16 segments, indirect
- * descriptors allowed, the driver's memory shared, unless `changes` says else.
+ * The options of a queue on a fake driver's ring: 16 segments, what
+ * the driver negotiated, its memory shared, unless `changes` says else.
  */
 export function queueOptions<Changes extends Partial<QueueOptions>>(
   driver: RingDriver,
@@ -29,7 +29,7 @@ export function queueOptions<Changes extends Partial<QueueOptions>>(
     usedRing: driver.usedRing,
     position: driver.start,
     eventIdx: driver.eventIdx,
-    indirect: true,
+    indirect: driver.indirect,
     maxSegments: 16,
     ...changes,
   };

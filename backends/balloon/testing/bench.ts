@@ -15,7 +15,11 @@ import {
   type RingDriver,
 } from "../../../virtqueue/testing/driver.ts";
 import type { RunningQueue } from "../../../virtqueue/queue.ts";
-import { makeDriver, ringLayout } from "../../../virtqueue/testing/layout.ts";
+import { NotificationCheck } from "../../../virtqueue/testing/notification_check.ts";
+import {
+  makeDriver,
+  profileFeatures,
+} from "../../../virtqueue/testing/ring_profile.ts";
 import { BalloonDevice } from "../device.ts";
 import { type BalloonOptions, resolveBalloonOptions } from "../options.ts";
 import { FakePages } from "./fake_pages.ts";
@@ -79,6 +83,7 @@ export class BalloonBench implements Disposable {
   readonly device: BalloonDevice;
   readonly drivers: RingDriver[] = [];
   readonly queues: RunningQueue[] = [];
+  readonly #checks: NotificationCheck[] = [];
   /** Log lines of the device. */
   readonly lines: string[] = [];
   /** How often the device said that its configuration changed. */
@@ -104,7 +109,9 @@ export class BalloonBench implements Disposable {
       this.pages,
       this.#context(),
     );
-    this.device.negotiate(options.features ?? this.device.features);
+    this.device.negotiate(
+      profileFeatures(options.features ?? this.device.features),
+    );
     this.device.activate();
     for (let index = 0; index < this.device.queueCount; index++) {
       const driver = makeDriver(rings, {
@@ -114,15 +121,14 @@ export class BalloonBench implements Disposable {
       this.drivers.push(driver);
       const { memory } = this;
       const { maxSegments, alwaysNotify } = this.device;
-      this.queues.push(
-        startRing(driver, {
-          memory,
-          index,
-          maxSegments,
-          alwaysNotify,
-          inOrder: ringLayout.inOrder,
-        }),
-      );
+      const queue = startRing(driver, {
+        memory,
+        index,
+        maxSegments,
+        alwaysNotify,
+      });
+      this.queues.push(queue);
+      this.#checks.push(new NotificationCheck(driver, queue));
     }
   }
 
@@ -165,14 +171,15 @@ export class BalloonBench implements Disposable {
 
   /** Serves every queue once and publishes. */
   turn(): void {
+    for (const check of this.#checks) check.wake();
     for (const queue of this.queues) this.device.serve(queue, 8);
     this.device.poll();
-    for (const queue of this.queues) queue.publish();
+    for (const check of this.#checks) check.publish();
   }
 
   /** Makes a chain available. */
   offer(queue: number, buffers: readonly FakeBuffer[]): number {
-    const indirect = buffers.length > 8;
+    const indirect = buffers.length > 1;
     const token = this.drivers[queue].submit(buffers, { indirect });
     if (token < 0) throw new Error("The ring has no room");
     return token;
@@ -183,7 +190,7 @@ export class BalloonBench implements Disposable {
     const token = this.offer(queue, buffers);
     for (let turn = 0; turn < MOST_TURNS; turn++) {
       this.turn();
-      const answers = this.drivers[queue].reap();
+      const answers = this.#checks[queue].reap();
       const answer = answers.find((one) => one.token === token);
       if (answer !== undefined) return answer;
     }

@@ -20,9 +20,14 @@ import {
 } from "../../../virtqueue/testing/driver.ts";
 import type { RunningQueue } from "../../../virtqueue/queue.ts";
 import { startRing } from "../../../virtqueue/testing/queue.ts";
-import { makeDriver, ringLayout } from "../../../virtqueue/testing/layout.ts";
+import { NotificationCheck } from "../../../virtqueue/testing/notification_check.ts";
+import {
+  makeDriver,
+  profileFeatures,
+} from "../../../virtqueue/testing/ring_profile.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { pattern } from "../../storage/testing/buffers.ts";
+import { engineOptions, testedEngine } from "../../storage/testing/engines.ts";
 import { BlkDevice } from "../device.ts";
 import createBlk from "../mod.ts";
 import { type BlkOptions, resolveBlkOptions } from "../options.ts";
@@ -36,7 +41,9 @@ import {
 export { pattern };
 
 const TWO_32 = 4294967296;
-const QUEUE_SIZE = 256;
+/** Room for the longest chains, also where each buffer takes a descriptor. */
+const QUEUE_SIZE = 2048;
+const SLOTS = 256;
 const GUEST_BASE = 0x10_0000;
 /** Turns after which a request must have been answered. */
 const MOST_TURNS = 10_000;
@@ -115,15 +122,29 @@ export function join(
   return bytes;
 }
 
+/** Paths of the disks in memory that this process has. */
+function memoryDisks(): string[] {
+  return Array.from(Deno.readDirSync("/proc/self/fd"), ({ name }) => {
+    const path = `/proc/self/fd/${name}`;
+    try {
+      return Deno.readLinkSync(path).includes("memfd:vhostd-disk") ? path : "";
+    } catch (error) {
+      // The descriptor of the listing itself is gone.
+      if (error instanceof Deno.errors.NotFound) return "";
+      throw error;
+    }
+  }).filter((path) => path !== "");
+}
+
 /** A device, its queues, and a driver for each. */
 export class BlkBench implements Disposable {
   readonly device: BlkDevice;
   readonly drivers: RingDriver[] = [];
   readonly queues: RunningQueue[] = [];
+  readonly #checks: NotificationCheck[] = [];
   /** The driver's memory. */
   readonly memory: FakeMemory;
-  /** The path of the image. */
-  readonly path: string;
+  #path: string;
   /** Log lines of the device. */
   readonly lines: string[] = [];
   /** How often the device said that its configuration changed. */
@@ -134,13 +155,13 @@ export class BlkBench implements Disposable {
 
   /** Makes a device and starts its queues. */
   constructor(options: BenchOptions = {}) {
-    this.path = options.path ?? this.#directory.file("disk.img");
+    this.#path = options.path ?? this.#directory.file("disk.img");
     this.memory = new FakeMemory([]);
     try {
       if (options.storage === undefined && options.path === undefined) {
         Deno.writeFileSync(this.path, pattern(options.size ?? 2 ** 20, 1));
       }
-      this.#map(options.regions ?? [16 * 2 ** 20]);
+      this.#map(options.regions ?? [32 * 2 ** 20]);
       this.device = this.#start(options);
     } catch (error) {
       this.#release();
@@ -165,7 +186,7 @@ export class BlkBench implements Disposable {
     const queueCount = options.blk?.queues ?? 1;
     const context: DeviceContext = {
       memory,
-      slotsPerQueue: QUEUE_SIZE,
+      slotsPerQueue: SLOTS,
       worker: 0,
       ring: this.#ring.get,
       configChanged: () => this.configChanges++,
@@ -173,12 +194,9 @@ export class BlkBench implements Disposable {
       watch: () => {},
       log: (level, message) => this.lines.push(`${level} ${message}`),
     };
-    const blk = { ...options.blk, path: this.path };
-    const device = options.storage === undefined
-      ? createBlk(blk, context)
-      : new BlkDevice(resolveBlkOptions(blk), options.storage, context);
+    const device = this.#create(options, context);
     try {
-      device.negotiate(options.features ?? MODERN);
+      device.negotiate(profileFeatures(options.features ?? MODERN));
       device.activate();
     } catch (error) {
       device.close();
@@ -187,31 +205,62 @@ export class BlkBench implements Disposable {
     for (let index = 0; index < queueCount; index++) {
       const driver = makeDriver(this.memory, { size: QUEUE_SIZE });
       this.drivers.push(driver);
-      this.queues.push(
-        startRing(driver, {
-          index,
-          memory,
-          inOrder: ringLayout.inOrder,
-          maxSegments: device.maxSegments,
-          slotBase: index * QUEUE_SIZE,
-        }),
-      );
+      const queue = startRing(driver, {
+        index,
+        memory,
+        maxSegments: device.maxSegments,
+        slots: SLOTS,
+        slotBase: index * SLOTS,
+      });
+      this.queues.push(queue);
+      this.#checks.push(new NotificationCheck(driver, queue));
     }
     return device;
   }
 
+  #create(options: BenchOptions, context: DeviceContext): BlkDevice {
+    const { blk, path, storage } = options;
+    const plain = { ...blk, path: this.path };
+    if (storage !== undefined) {
+      return new BlkDevice(resolveBlkOptions(plain), storage, context);
+    }
+    if (path !== undefined || testedEngine() !== "memory") {
+      return createBlk({ ...engineOptions(), ...plain }, context);
+    }
+    const before = memoryDisks();
+    const size = options.size ?? 2 ** 20;
+    const device = createBlk({ ...blk, storage: "memory", size }, context);
+    // What lies in memory is looked at, and made, by way of its descriptor.
+    this.#path = memoryDisks().find((path) => !before.includes(path))!;
+    using file = Deno.openSync(this.path, { write: true });
+    const image = pattern(size, 1);
+    for (let at = 0; at < size;) at += file.writeSync(image.subarray(at));
+    return device;
+  }
+
+  /** The path of the image. */
+  get path(): string {
+    return this.#path;
+  }
+
   /** Serves every queue once. */
   turn(): void {
+    for (const check of this.#checks) check.wake();
     for (const queue of this.queues) this.device.serve(queue, 8);
     this.device.poll();
     while (this.#ring.wait()) this.device.poll();
-    for (const queue of this.queues) queue.publish();
+    this.publish();
+  }
+
+  /** Shows the drivers what was completed. */
+  publish(): void {
+    for (const check of this.#checks) check.publish();
   }
 
   /** Answers that a driver can reap now, by token. */
   reap(queue = 0): Map<number, Answer> {
     return new Map(
-      this.drivers[queue].reap().map(({ token, length, data }) => [token, {
+      this.#checks[queue].reap().map(({ token, length, data }) => [token, {
         status: data.length === 0 ? -1 : data[data.length - 1],
         data: data.subarray(0, -1),
         length,
@@ -225,7 +274,7 @@ export class BlkBench implements Disposable {
    */
   offer(
     buffers: readonly FakeBuffer[],
-    indirect = buffers.length > 8,
+    indirect = buffers.length > 1,
     queue = 0,
   ): number {
     const prepared = buffers.map((buffer): FakeBuffer => {
@@ -243,7 +292,7 @@ export class BlkBench implements Disposable {
   /** Hands in one chain and waits for its answer. */
   submit(
     buffers: readonly FakeBuffer[],
-    indirect = buffers.length > 8,
+    indirect = buffers.length > 1,
     queue = 0,
   ): Answer {
     const token = this.offer(buffers, indirect, queue);

@@ -20,7 +20,11 @@ import {
   FakeMemory,
   type RingDriver,
 } from "../../../virtqueue/testing/driver.ts";
-import { makeDriver, ringLayout } from "../../../virtqueue/testing/layout.ts";
+import { NotificationCheck } from "../../../virtqueue/testing/notification_check.ts";
+import {
+  makeDriver,
+  profileFeatures,
+} from "../../../virtqueue/testing/ring_profile.ts";
 import { startRing } from "../../../virtqueue/testing/queue.ts";
 import type { NetDevice } from "../device.ts";
 import createNet from "../mod.ts";
@@ -65,6 +69,7 @@ export class NetBench implements Disposable {
   readonly memory: FakeMemory;
   readonly drivers = new Map<number, RingDriver>();
   readonly queues = new Map<number, RunningQueue>();
+  readonly #checks = new Map<number, NotificationCheck>();
   /** Log lines of the device. */
   readonly log: string[] = [];
   /** How often the configuration space changed. */
@@ -101,7 +106,7 @@ export class NetBench implements Disposable {
       throw error;
     }
     const offered = this.device.features | MODERN;
-    this.features = offered & (bench.features ?? EVERYTHING);
+    this.features = profileFeatures(offered & (bench.features ?? EVERYTHING));
     this.device.negotiate(this.features);
     this.device.activate();
     for (let i = 0; i < 2 * (bench.pairs ?? 1); i++) this.start(i);
@@ -127,7 +132,6 @@ export class NetBench implements Disposable {
     const driver = makeDriver(this.memory, { size: this.#size, start });
     this.drivers.set(index, driver);
     const queue = startRing(driver, {
-      inOrder: ringLayout.inOrder,
       index,
       memory: this.#guest,
       maxSegments: this.device.maxSegments,
@@ -136,6 +140,7 @@ export class NetBench implements Disposable {
     });
     this.device.start(queue);
     this.queues.set(index, queue);
+    this.#checks.set(index, new NotificationCheck(driver, queue));
   }
 
   /** Stops a ring; what the driver has submitted is forgotten. */
@@ -145,6 +150,7 @@ export class NetBench implements Disposable {
     if (queue.inFlight > 0) throw new Error(`ring ${index} is not drained`);
     this.#parked.delete(queue);
     this.queues.delete(index);
+    this.#checks.delete(index);
   }
 
   /** Serves the rings until nothing moves; the number of turns. */
@@ -155,6 +161,7 @@ export class NetBench implements Disposable {
         this.#watched.get(this.#epoll.token(i))?.();
       }
       let progress = woken > 0;
+      for (const check of this.#checks.values()) check.wake();
       for (const queue of this.queues.values()) {
         if (this.#parked.has(queue) || !queue.ready) continue;
         this.#parked.add(queue);
@@ -162,7 +169,7 @@ export class NetBench implements Disposable {
         progress = true;
       }
       if (this.device.poll() > 0) progress = true;
-      for (const queue of this.queues.values()) queue.publish();
+      for (const check of this.#checks.values()) check.publish();
       if (!progress) return turns;
     }
     throw new Error("the device does not come to rest");
@@ -208,7 +215,7 @@ export class NetBench implements Disposable {
       throw new Error("the transmit ring is full");
     }
     this.run();
-    return driver.reap();
+    return this.#checks.get(2 * pair + 1)!.reap();
   }
 
   /** Sends a command; what the device answers. */
@@ -220,7 +227,7 @@ export class NetBench implements Disposable {
       { writable: 1 },
     ]);
     this.run();
-    const [done] = driver.reap();
+    const [done] = this.#checks.get(this.controlIndex)!.reap();
     if (done.length !== 1) throw new Error("the command was not answered");
     return done.data[0];
   }
@@ -229,7 +236,7 @@ export class NetBench implements Disposable {
   received(pair = 0): Received[] {
     const frames: Received[] = [];
     this.run();
-    const done = this.drivers.get(2 * pair)!.reap();
+    const done = this.#checks.get(2 * pair)!.reap();
     const size = this.headerSize;
     for (let i = 0; i < done.length;) {
       // A buffer that no frame could be put into.

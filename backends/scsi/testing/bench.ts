@@ -20,8 +20,13 @@ import {
 } from "../../../virtqueue/testing/driver.ts";
 import type { RunningQueue } from "../../../virtqueue/queue.ts";
 import { startRing } from "../../../virtqueue/testing/queue.ts";
-import { makeDriver, ringLayout } from "../../../virtqueue/testing/layout.ts";
+import { NotificationCheck } from "../../../virtqueue/testing/notification_check.ts";
+import {
+  makeDriver,
+  profileFeatures,
+} from "../../../virtqueue/testing/ring_profile.ts";
 import { pattern } from "../../storage/testing/buffers.ts";
+import { engineOptions } from "../../storage/testing/engines.ts";
 import { FakeStorage } from "../../storage/testing/fake_storage.ts";
 import { TestRing } from "../../storage/testing/test_ring.ts";
 import type { ScsiDevice } from "../device.ts";
@@ -37,7 +42,9 @@ import {
 } from "../protocol.ts";
 import { decodeSense, type Sense } from "../target/sense.ts";
 
-const QUEUE_SIZE = 64;
+/** Room for the longest chains, also where each buffer takes a descriptor. */
+const QUEUE_SIZE = 1024;
+const SLOTS = 64;
 const GUEST_BASE = 0x10_0000;
 const MEMORY = 16 * 2 ** 20;
 const MOST_TURNS = 10_000;
@@ -140,12 +147,22 @@ export interface BenchOptions {
   readonly kept?: unknown;
 }
 
+/** The options with the engine of the test for each logical unit. */
+function withEngine(options: ScsiOptions): Record<string, unknown> {
+  const { luns, ...host } = options;
+  const engine = engineOptions();
+  const own = host.path === undefined ? host : { ...engine, ...host };
+  if (luns === undefined) return own;
+  return { ...own, luns: luns.map((lun) => ({ ...engine, ...lun })) };
+}
+
 /** A host adapter and its driver. */
 export class ScsiBench implements Disposable {
   readonly device: ScsiDevice;
   readonly memory: FakeMemory;
   readonly drivers: RingDriver[] = [];
   readonly queues: RunningQueue[] = [];
+  readonly #checks: NotificationCheck[] = [];
   readonly lines: string[] = [];
   /** Indices of queues that the device wanted to be served. */
   readonly resumed: number[] = [];
@@ -169,7 +186,7 @@ export class ScsiBench implements Disposable {
     const memory = this.memory.share(new GuestMemory());
     const context: DeviceContext = {
       memory,
-      slotsPerQueue: QUEUE_SIZE,
+      slotsPerQueue: SLOTS,
       worker: 0,
       ring: this.#ring.get,
       configChanged: () => {},
@@ -181,25 +198,25 @@ export class ScsiBench implements Disposable {
     };
     try {
       const scsi = options.scsi ?? { path: this.image("disk.img") };
-      this.device = createScsi({ ...scsi }, context);
+      this.device = createScsi(withEngine(scsi), context);
     } catch (error) {
       this.#release();
       throw error;
     }
-    this.device.negotiate(options.features ?? ALL_FEATURES);
+    this.device.negotiate(profileFeatures(options.features ?? ALL_FEATURES));
     this.device.activate();
     for (let index = 0; index < this.device.queueCount; index++) {
       const driver = makeDriver(this.memory, { size: QUEUE_SIZE });
       this.drivers.push(driver);
-      this.queues.push(
-        startRing(driver, {
-          index,
-          memory,
-          inOrder: ringLayout.inOrder,
-          maxSegments: this.device.maxSegments,
-          slotBase: index * QUEUE_SIZE,
-        }),
-      );
+      const queue = startRing(driver, {
+        index,
+        memory,
+        maxSegments: this.device.maxSegments,
+        slots: SLOTS,
+        slotBase: index * SLOTS,
+      });
+      this.queues.push(queue);
+      this.#checks.push(new NotificationCheck(driver, queue));
     }
   }
 
@@ -238,10 +255,11 @@ export class ScsiBench implements Disposable {
 
   /** Serves every queue once, and publishes. */
   turn(): void {
+    for (const check of this.#checks) check.wake();
     for (const queue of this.queues) this.device.serve(queue, 8);
     this.device.poll();
     while (this.wait()) this.device.poll();
-    for (const queue of this.queues) queue.publish();
+    for (const check of this.#checks) check.publish();
   }
 
   /** Hands in a chain whose writable bytes are 0xff before. */
@@ -262,7 +280,7 @@ export class ScsiBench implements Disposable {
   complete(queue: number, token: number): Completion {
     for (let turn = 0; turn < MOST_TURNS; turn++) {
       this.turn();
-      const found = this.drivers[queue].reap()
+      const found = this.#checks[queue].reap()
         .find((completion) => completion.token === token);
       if (found !== undefined) return found;
     }
@@ -292,7 +310,7 @@ export class ScsiBench implements Disposable {
   /** Answers of a request queue that can be reaped now, by token. */
   reap(queue = 0): Map<number, Answer> {
     return new Map(
-      this.drivers[FIRST_REQUEST_QUEUE + queue].reap()
+      this.#checks[FIRST_REQUEST_QUEUE + queue].reap()
         .map((completion) => [completion.token, parseAnswer(completion)]),
     );
   }
@@ -317,7 +335,7 @@ export class ScsiBench implements Disposable {
   /** Events that the device put into buffers: event, LUN field, reason. */
   events(): { event: number; lun: number[]; reason: number }[] {
     this.turn();
-    return this.drivers[EVENT_QUEUE].reap().map((completion) => {
+    return this.#checks[EVENT_QUEUE].reap().map((completion) => {
       const data = new Uint8Array(EVENT_SIZE);
       data.set(completion.data);
       const view = new DataView(data.buffer);

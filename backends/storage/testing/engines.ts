@@ -8,6 +8,7 @@ import { TemporaryDirectory } from "../../../tests/support/temporary_directory.t
 import { StorageError } from "../error.ts";
 import { IoUring } from "../../../sys/io_uring/io_uring.ts";
 import { openStorage } from "../open.ts";
+import { ringTest } from "../../../virtqueue/testing/ring_profile.ts";
 import { TestRing } from "./test_ring.ts";
 
 /** How to open a storage; a part of the options of storages and devices alike. */
@@ -52,8 +53,8 @@ function obstacleTo(options: EngineOptions): string | null {
 }
 
 /**
- * Registers tests for each engine. Where one cannot run, says so and registers
- * a test that is ignored.
+ * Registers tests for each engine that opens an image. Where one cannot run, says
+ * so and registers a test that is ignored.
  */
 export function forEachEngine(
   register: (name: string, options: EngineOptions) => void,
@@ -67,4 +68,61 @@ export function forEachEngine(
       Deno.test({ name: `${name}: ${obstacle}`, ignore: true, fn() {} });
     }
   }
+}
+
+/** The engines of an image that must not differ for a device. */
+export const IMAGE_ENGINES: readonly string[] = ["sync", "io_uring"];
+/** The same, and the disk in memory of block devices. */
+export const DISK_ENGINES: readonly string[] = [...IMAGE_ENGINES, "memory"];
+/** All that there is. */
+export const ALL_ENGINES: readonly string[] = [
+  ...TESTED.map(([name]) => name),
+  "memory",
+];
+
+let current = "auto";
+
+/** The engine of the test that runs: outside of `storageTest` "auto". */
+export function testedEngine(): string {
+  return current;
+}
+
+/** Options of a storage for the engine of the test that runs. */
+export function engineOptions(): Partial<EngineOptions> {
+  return TESTED.find(([name]) => name === current)?.[1] ?? {};
+}
+
+const obstacles = new Map<string, string | null>([["memory", null]]);
+
+/** Registers a test for each of the engines on each of the rings that there are. */
+export function storageTest(
+  name: string,
+  fn: () => void | Promise<void>,
+  engines: readonly string[] = DISK_ENGINES,
+): void {
+  for (const engine of engines) {
+    let obstacle = obstacles.get(engine);
+    if (obstacle === undefined) {
+      obstacle = obstacleTo(TESTED.find(([name]) => name === engine)![1]);
+      obstacles.set(engine, obstacle);
+      if (obstacle !== null) console.log(`skipped: ${engine}: ${obstacle}`);
+    }
+    if (obstacle !== null) {
+      Deno.test({ name: `${engine}: ${name}`, ignore: true, fn() {} });
+      continue;
+    }
+    ringTest(`${engine}: ${name}`, async () => {
+      current = engine;
+      try {
+        await fn();
+      } finally {
+        current = "auto";
+      }
+    });
+  }
+}
+
+/** The same for devices that have no disk in memory, and tests of images. */
+export function imageTest(name: string, fn: () => void | Promise<void>): void {
+  storageTest(name, fn, IMAGE_ENGINES);
 }
