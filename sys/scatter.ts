@@ -140,12 +140,23 @@ export function copyScattered(
   length: number,
 ): void {
   if (length <= 0) return;
-  let target = to[toAt] + to[toAt + 1] * TWO_32;
-  let room = to[toAt + 2];
   while (skip >= from[fromAt + 2]) {
     skip -= from[fromAt + 2];
     fromAt += IOVEC_WORDS;
   }
+  // One piece, as a rule.
+  if (skip === 0 && length <= to[toAt + 2] && length <= from[fromAt + 2]) {
+    words[0] = to[toAt];
+    words[1] = to[toAt + 1];
+    words[2] = from[fromAt];
+    words[3] = from[fromAt + 1];
+    words[4] = length;
+    words[5] = 0;
+    libc().memcpy(wide[0], wide[1], wide[2]);
+    return;
+  }
+  let target = to[toAt] + to[toAt + 1] * TWO_32;
+  let room = to[toAt + 2];
   let source = from[fromAt] + from[fromAt + 1] * TWO_32 + skip;
   let left = from[fromAt + 2] - skip;
   for (;;) {

@@ -43,6 +43,26 @@ Deno.test("copyScattered() copies across any piece boundaries", () => {
   assertEquals([arena.u8[107], arena.u8[131], arena.u8[160]], [0, 0, 0]);
 });
 
+Deno.test("copyScattered() copies one piece, also from its middle", () => {
+  using arena = new Arena(256);
+  numbered(arena.u8.subarray(0, 32));
+  using from = listOf(arena, [[0, 5], [10, 9]]);
+  using to = listOf(arena, [[120, 3], [100, 8]]);
+  for (const [skip, length] of [[5, 8], [7, 7], [5, 9]]) {
+    arena.u8.fill(0, 100, 140);
+    if (length > 8) {
+      const copy = () =>
+        copyScattered(to.words, 4, from.words, 0, skip, length);
+      assertThrows(copy, RangeError);
+      continue;
+    }
+    copyScattered(to.words, 4, from.words, 0, skip, length);
+    const wanted = Array.from({ length }, (_, i) => skip + 6 + i);
+    assertEquals([...arena.u8.subarray(100, 100 + length)], wanted);
+    assertEquals(arena.u8[100 + length], 0);
+  }
+});
+
 Deno.test("copyScattered() refuses lists that end too early", () => {
   using arena = new Arena(256);
   using list = listOf(arena, [[0, 8]]);

@@ -77,6 +77,8 @@ export class DescriptorChain {
   readonly lengths: Uint32Array<ArrayBuffer>;
   /** Length of the readable and of the writable part (filled by the queue). */
   readonly totals: Uint32Array<ArrayBuffer>;
+  /** What its segments lie in. */
+  readonly memory: GuestMemory;
   readonly #memory: GuestMemory;
 
   /** Makes an empty chain object; queues do. */
@@ -87,7 +89,7 @@ export class DescriptorChain {
     maxSegments: number,
   ) {
     this.queue = queue;
-    this.#memory = memory;
+    this.memory = this.#memory = memory;
     this.slot = slot;
     this.capacity = maxSegments + SPARE_SEGMENTS;
     this.regions = new Uint16Array(this.capacity);

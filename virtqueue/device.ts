@@ -102,6 +102,12 @@ export interface VirtioDevice {
    */
   readonly adjacentQueues?: number;
   /**
+   * Chains of one queue that the device is to be given in one turn, from 1. What a
+   * turn completes is published at its end: few of them (the default of the host)
+   * suit requests that take long, many suit those that cost less than publishing.
+   */
+  readonly chainsPerTurn?: number;
+  /**
    * True: notify the driver of every used buffer, although it asked for no
    * notification. The specification has drivers tolerate that (virtio 1.4,
    * section 2.7.7.2); it is for devices one of whose drivers turns notifications

@@ -58,6 +58,8 @@ export interface NetBackend {
   readonly gives: number;
   /** Most queue pairs that it serves. */
   readonly maxPairs: number;
+  /** Frames of one queue that it is to be sent in one turn (default: the host's). */
+  readonly burst?: number;
   /** Frames can be exchanged. */
   readonly linkUp: boolean;
 

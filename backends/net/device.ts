@@ -79,6 +79,7 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink {
   /** The two queues of a pair. */
   readonly adjacentQueues = 2;
   readonly pairs: number;
+  readonly chainsPerTurn?: number;
   /** What was counted since the device was made. */
   readonly metrics: NetMetrics = new NetMetrics();
   readonly #backend: NetBackend;
@@ -115,6 +116,7 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink {
     this.#backend = backend;
     this.#context = context;
     this.pairs = options.queues;
+    if (backend.burst !== undefined) this.chainsPerTurn = backend.burst;
     this.features = offeredFeatures(options, backend);
     this.queueCount = 2 * this.pairs + (options.ctrlVq ? 1 : 0);
     this.#workers = options.workers;

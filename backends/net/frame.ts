@@ -15,6 +15,7 @@ import { Arena } from "../../sys/arena.ts";
 import { IovecTable } from "../../sys/iovec.ts";
 import { copyScattered } from "../../sys/scatter.ts";
 import type { DescriptorChain } from "../../virtqueue/chain.ts";
+import { readHead } from "../../virtqueue/chain_head.ts";
 import { NetHeader } from "./header.ts";
 import { HEADER_SIZE, MAC_SIZE } from "./protocol.ts";
 
@@ -53,7 +54,9 @@ export class Frame implements Disposable {
   length = 0;
   readonly #segments: number;
   readonly #arena: Arena;
-  readonly #startAddress: number;
+  /** Address of {@linkcode start}, as two words. */
+  readonly #startLow: number;
+  readonly #startHigh: number;
   readonly #bytesAddress: number;
   /** Where in its own buffer the frame lies; -1: in guest memory. */
   #offset = -1;
@@ -79,7 +82,9 @@ export class Frame implements Disposable {
       HEADER_WORDS + START_WORDS,
     );
     this.bytes = memory.subarray(buffer.offset, buffer.offset + bufferSize);
-    this.#startAddress = lead.address + HEADER_SIZE;
+    const startAddress = lead.address + HEADER_SIZE;
+    this.#startLow = startAddress | 0;
+    this.#startHigh = Math.floor(startAddress / TWO_32);
     this.#bytesAddress = buffer.address;
     this.setElement(0, lead.address, HEADER_SIZE);
   }
@@ -102,25 +107,42 @@ export class Frame implements Disposable {
   takeChain(chain: DescriptorChain, headerSize: number): boolean {
     const { lead, words } = this;
     const length = chain.readableLength - headerSize;
+    this.length = length;
+    this.#offset = -1;
+    // As a rule header and frame are one buffer,
+    if (
+      headerSize === HEADER_SIZE && length > START_SIZE &&
+      readHead(chain, lead, HEADER_WORDS + START_WORDS, words, 2 * STEP)
+    ) {
+      this.header.decode(lead);
+      this.#setStart(START_SIZE);
+      this.count = 2;
+      return true;
+    }
+    return this.#takePieces(chain, headerSize, length);
+  }
+
+  /** Takes a frame that does not lie in one buffer with its header. */
+  #takePieces(
+    chain: DescriptorChain,
+    headerSize: number,
+    length: number,
+  ): boolean {
+    const { lead, words } = this;
     const head = length < START_SIZE ? length : START_SIZE;
-    // As a rule header and frame are one buffer, or two.
+    // or one each.
     if (
       head < START_SIZE || headerSize !== HEADER_SIZE ||
-      !(chain.lengths[0] !== HEADER_SIZE
-        ? chain.readWords(0, lead, 0, HEADER_WORDS + START_WORDS)
-        : chain.readWords(0, lead, 0, HEADER_WORDS) &&
-          chain.readWords(HEADER_SIZE, lead, HEADER_WORDS, START_WORDS))
+      chain.lengths[0] !== HEADER_SIZE ||
+      !chain.readWords(0, lead, 0, HEADER_WORDS) ||
+      !chain.readWords(HEADER_SIZE, lead, HEADER_WORDS, START_WORDS)
     ) {
       const done = chain.read(0, this.headerBytes, 0, headerSize) +
         chain.read(headerSize, this.start, 0, head);
       if (done !== headerSize + head) return false;
     }
     this.header.decode(lead);
-    this.length = length;
-    this.#offset = -1;
-    words[STEP] = this.#startAddress;
-    words[STEP + 1] = this.#startAddress / TWO_32;
-    words[STEP + 2] = head;
+    this.#setStart(head);
     this.count = 1;
     if (head === length) return true;
     const count = chain.iovec(
@@ -133,6 +155,14 @@ export class Frame implements Disposable {
     );
     this.count = 1 + count;
     return count > 0;
+  }
+
+  /** Makes element 1 the copy of the first bytes. */
+  #setStart(length: number): void {
+    const { words } = this;
+    words[STEP] = this.#startLow;
+    words[STEP + 1] = this.#startHigh;
+    words[STEP + 2] = length;
   }
 
   /** Becomes a piece of its own buffer. */

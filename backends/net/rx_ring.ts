@@ -16,6 +16,7 @@
 import { DELIVERED, DROPPED, WAIT } from "./backend.ts";
 import { type Frame, HEADER_WORDS, START_SIZE, START_WORDS } from "./frame.ts";
 import type { DescriptorChain } from "../../virtqueue/chain.ts";
+import { writeHead } from "../../virtqueue/chain_head.ts";
 import type { VirtQueue } from "../../virtqueue/device.ts";
 import { HDR_F_DATA_VALID, HEADER_SIZE } from "./protocol.ts";
 import type { NetMetrics } from "./metrics.ts";
@@ -151,21 +152,15 @@ export class RxRing {
     const { header, length, lead } = frame;
     if (!checksums) header.flags &= ~HDR_F_DATA_VALID;
     header.encode(lead, 1);
-    let done = 0;
     if (
       headerSize === HEADER_SIZE && length > START_SIZE &&
-      chain.writeWords(0, lead, 0, HEADER_WORDS + START_WORDS)
-    ) done = START_SIZE;
-    else chain.write(0, frame.headerBytes, 0, headerSize);
-    chain.iovec(
-      this.#words,
-      0,
-      this.#segments,
-      true,
-      headerSize + done,
-      length - done,
-    );
-    frame.copyTo(this.#words, done, length - done);
+      writeHead(chain, lead, HEADER_WORDS + START_WORDS, this.#words, 0)
+    ) frame.copyTo(this.#words, START_SIZE, length - START_SIZE);
+    else {
+      chain.write(0, frame.headerBytes, 0, headerSize);
+      chain.iovec(this.#words, 0, this.#segments, true, headerSize, length);
+      frame.copyTo(this.#words, 0, length);
+    }
     this.queue!.complete(chain, total);
     this.#metrics.rxFrames++;
     this.#metrics.rxBytes += length;

@@ -7,8 +7,8 @@
  * One turn does, in this order:
  *
  * 1. serve: each active ring gives up to {@linkcode BUDGET} chains to its
- *    device. Small batches beat draining the ring: the driver sees the first
- *    completions while we work on the next ones.
+ *    device, or as many as that asks for. Small batches beat draining the ring:
+ *    the driver sees the first completions while we work on the next ones.
  * 2. poll: each device submits what it prepared and completes what is done.
  * 3. publish: completions become visible, then the driver is notified where it
  *    asked for it.

@@ -91,6 +91,18 @@ for (const [waiter, supported, make] of WAITERS) {
     assertEquals(bench.device.largestBatch, 8);
   });
 
+  test("a device says how many chains a turn gives it", () => {
+    using bench = new Bench(make());
+    const { device } = bench;
+    bench.hosted.device = Object.assign(device, { chainsPerTurn: 12 });
+    for (let i = 0; i < 20; i++) bench.submit(`${i}`);
+    bench.start();
+    bench.turns(1);
+    assertEquals(bench.driver.reap().length, 12);
+    bench.turns(1);
+    assertEquals(bench.driver.reap().length, 8);
+  });
+
   test("notifications are off while the ring is busy and on before sleep", () => {
     using bench = new Bench(make());
     bench.start();

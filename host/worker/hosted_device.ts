@@ -47,7 +47,7 @@ import type { DataLoop } from "./data_loop.ts";
 import type { RegionAddress } from "./messages.ts";
 import { Ring } from "./ring.ts";
 
-/** Chains that one ring may take in one turn. */
+/** Chains that one ring may take in one turn, unless the device says else. */
 export const BUDGET = 8;
 /** How often to say that requests do not end, in ms. */
 const PATIENCE = 5_000;
@@ -62,6 +62,7 @@ export class HostedDevice implements Disposable {
   readonly #slotsPerQueue: number;
   readonly #forget: () => void;
   #device: VirtioDevice | null = null;
+  #budget = BUDGET;
   #features = 0n;
   readonly #rings = new Map<number, Ring>();
   readonly #active: Ring[] = [];
@@ -91,6 +92,7 @@ export class HostedDevice implements Disposable {
 
   set device(device: VirtioDevice) {
     this.#device = device;
+    this.#budget = device.chainsPerTurn ?? BUDGET;
   }
 
   /** Rings that run, by index. */
@@ -301,7 +303,7 @@ export class HostedDevice implements Disposable {
       if (!ring.parked && ring.queue.ready) {
         // Before: the device may resume the ring while it serves it.
         ring.parked = true;
-        if (this.#device!.serve(ring.queue, BUDGET)) ring.parked = false;
+        if (this.#device!.serve(ring.queue, this.#budget)) ring.parked = false;
         progress = true;
       }
     }

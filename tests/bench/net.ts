@@ -11,6 +11,7 @@ import { Testpmd } from "../guest/rig/dpdk.ts";
 import { childrenOf, serveNet } from "../protocol/net_command.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { usage } from "./backends.ts";
+import { measureLoop } from "./net_loop.ts";
 import { machineFacts, median } from "./report.ts";
 
 /** CPU of the back-end; the load is on the other one. */
@@ -25,6 +26,7 @@ Measures the switch and testpmd with two net_vhost ports, in turns.
   --rounds=N      rounds of each size (default 5)
   --seconds=N     seconds of one run (default 3)
   --size=N        bytes of a frame; may be repeated (default 64, 512, 1518)
+  --loop          measure the switch alone, in one thread with its drivers
   --json=FILE     write all results to a file
   --help          print this text and exit`;
 
@@ -129,17 +131,26 @@ export function netTable({ cases }: NetReport): string {
   return rows.join("\n");
 }
 
+/** What frames of some sizes cost in one thread. */
+function loopTable(sizes: readonly number[]): string {
+  const rows = sizes.map((size) =>
+    `| ${size} | ${measureLoop(size).toFixed(0)} |`
+  );
+  return ["| bytes | ns/frame |", "| ----: | -------: |", ...rows].join("\n");
+}
+
 async function main(): Promise<void> {
   const args = parseArgs(Deno.args, {
     string: ["rounds", "seconds", "size", "json"],
-    boolean: ["help"],
+    boolean: ["help", "loop"],
     collect: ["size"],
     default: { rounds: "5", seconds: "3" },
   });
   if (args.help) return console.log(HELP);
+  const sizes = args.size.length > 0 ? args.size.map(Number) : [64, 512, 1518];
+  if (args.loop) return console.log(loopTable(sizes));
   const progress = (line: string) => console.error(line);
   const root = await Testpmd.prepare({ progress });
-  const sizes = args.size.length > 0 ? args.size.map(Number) : [64, 512, 1518];
   const seconds = Number(args.seconds);
   const cases: NetCase[] = [];
   for (const size of sizes) {

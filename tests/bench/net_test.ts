@@ -4,6 +4,7 @@ import { runCommand } from "../support/process.ts";
 import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { type NetReport, netTable } from "./net.ts";
+import { measureLoop } from "./net_loop.ts";
 import { guestTable } from "./net_guest.ts";
 
 const BENCH = new URL("./net.ts", import.meta.url).pathname;
@@ -32,6 +33,10 @@ machines.test("bench:net measures both back-ends and writes its report", async (
     assert(frames > 0 && cpu >= 0);
   }
   assertEquals(stdout.trim(), netTable(report));
+});
+
+Deno.test("all frames of bench:net --loop arrive, of any size", () => {
+  for (const size of [14, 64, 1518]) assert(measureLoop(size, 640) > 0);
 });
 
 Deno.test("the table of bench:net-guest has medians", () => {
