@@ -17,6 +17,7 @@ import {
   bootSectorSum,
 } from "./rig/boot_sector.ts";
 import { RigError } from "./rig/error.ts";
+import { rawImage } from "./rig/freebsd_source.ts";
 import { runBootSector, startUBoot } from "./rig/firmware.ts";
 import { runLinuxGuest, startLinuxGuest } from "./rig/linux_guest.ts";
 import { prepareOrReason } from "./rig/prepare.ts";
@@ -253,4 +254,23 @@ rig.test("rig: QEMU's other programs run", async () => {
     env,
   });
   assert(stdout.startsWith("qemu-img version"));
+});
+
+rig.test("rig: a qcow2 image, packed or not, is made raw", async () => {
+  using directory = TemporaryDirectory.make("qcow2");
+  const [raw, qcow2] = [directory.file("disk.img"), directory.file("a.qcow2")];
+  makeImage(raw, 8 * MIB, MIB);
+  const { command, args, env } = (await findQemu()).program("qemu-img");
+  await runCommand(command, {
+    args: [...args, "convert", "-f", "raw", "-O", "qcow2", raw, qcow2],
+    env,
+  });
+  await runCommand("xz", { args: ["--keep", "-0", qcow2] });
+  for (const image of [qcow2, `${qcow2}.xz`]) {
+    using into = TemporaryDirectory.make("raw");
+    const made = await rawImage(image, into.path);
+    assertEquals(Deno.readFileSync(made), Deno.readFileSync(raw), image);
+    // What was unpacked on the way is gone.
+    assertEquals(Array.from(Deno.readDirSync(into.path)).length, 1);
+  }
 });
