@@ -459,19 +459,22 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
     await source.check("ip link set eth0 up");
     await source.check(`ip addr add ${GUEST}/24 dev eth0`);
     await source.check(
-      "dd if=/dev/urandom of=/tmp/data bs=1M count=24 2>/dev/null",
+      "dd if=/dev/urandom of=/tmp/data bs=1M count=16 2>/dev/null",
     );
-    const [sum] = (await source.check("sha256sum < /tmp/data")).split(" ");
+    // Enough to outlast the move.
+    const stream = "for i in 1 2 3 4 5 6 7 8; do cat /tmp/data; done";
+    const [sum] = (await source.check(`(${stream}) | sha256sum`, 60_000))
+      .split(" ");
     await using target = await awaitLinuxGuest(machine(1), uri);
     for (const { port } of sinks) {
-      await source.check(`(nc ${HOST} ${port} < /tmp/data) & true`);
+      await source.check(`((${stream}) | nc ${HOST} ${port}) & true`);
     }
     await waitUntil(() => sinks.every(({ bytes }) => bytes > 1 << 20), {
       what: "traffic of both",
       timeout: 60_000,
     });
     const { qmp } = source.qemu;
-    const limits = { "max-bandwidth": 60 << 20, "downtime-limit": 300 };
+    const limits = { "max-bandwidth": 200 << 20, "downtime-limit": 300 };
     await qmp.execute("migrate-set-parameters", limits);
     await qmp.execute("migrate", { uri });
     await waitUntil(async () => {
