@@ -17,12 +17,7 @@ import {
   Source,
   vhostUserNet,
 } from "./network.ts";
-import { killDevices, serveNet } from "../protocol/net_command.ts";
-import {
-  awaitLinuxGuest,
-  runLinuxGuest,
-  startLinuxGuest,
-} from "./rig/linux_guest.ts";
+import { runLinuxGuest, startLinuxGuest } from "./rig/linux_guest.ts";
 import { startDhcpServer } from "./rig/network.ts";
 import { prepareOrReason } from "./rig/prepare.ts";
 
@@ -386,125 +381,6 @@ if (inNamespace("Linux guests on TAPs", import.meta.url)) {
       await net[Symbol.asyncDispose]();
       ip("link", "delete", "stays0");
     }
-  });
-
-  guests.test("packed rings: traffic goes on when the process is killed", async () => {
-    // It stays when the process is gone.
-    ip("tuntap", "add", "packed0", "mode", "tap", "vnet_hdr");
-    configure("packed0");
-    using directory = TemporaryDirectory.make("packed");
-    const socket = directory.file("net.sock");
-    await using server = await serveNet([
-      `socket=${socket},backend=tap,ifname=packed0`,
-    ]);
-    await using sink = new Sink(HOST);
-    await using guest = await startLinuxGuest({
-      devices: vhostUserNet(socket, {
-        reconnect: 100,
-        properties: ",packed=on",
-      }),
-    });
-    const bits = "cut -c35 /sys/bus/virtio/devices/virtio0/features";
-    assertEquals(await guest.check(bits), "1");
-    await guest.check("ip link set eth0 up");
-    await guest.check(`ip addr add ${GUEST}/24 dev eth0`);
-    await guest.check(
-      "dd if=/dev/urandom of=/tmp/data bs=1M count=48 2>/dev/null",
-    );
-    const [sum] = (await guest.check("sha256sum < /tmp/data")).split(" ");
-    await guest.check(
-      `(nc ${HOST} ${sink.port} < /tmp/data; touch /tmp/finished) & true`,
-    );
-    for (let kill = 1; kill <= 4; kill++) {
-      // QEMU knows no position but the first, each time.
-      const goal = sink.bytes + (4 << 20);
-      await waitUntil(() => sink.bytes > goal, {
-        what: `traffic before kill ${kill}`,
-        timeout: 60_000,
-      });
-      await killDevices(server);
-    }
-    await waitUntil(() => sink.digests.length === 1, {
-      what: "the end of the traffic",
-      timeout: 90_000,
-    });
-    assertEquals(sink.digests, [sum]);
-    await guest.check(`ping -c 2 -W 5 ${HOST}`);
-    assertEquals(await guest.powerOff(), 0);
-    assertEquals((await server.stop("SIGTERM")).code, 0);
-    ip("link", "delete", "packed0");
-  });
-
-  guests.test("two pairs and two processors move to another server under traffic", async () => {
-    ip("link", "add", "lan0", "type", "bridge");
-    configure("lan0");
-    using directory = TemporaryDirectory.make("pairs");
-    await using servers = new AsyncDisposableStack();
-    const nets: ServedNet[] = [];
-    for (const ifname of ["from0", "to0"]) {
-      const net = await ServedNet.start({ backend: "tap", ifname, queues: 2 });
-      nets.push(servers.use(net));
-      ip("link", "set", ifname, "master", "lan0", "up");
-    }
-    const machine = (place: number) => ({
-      smp: 2,
-      memory: 256,
-      append: "init_on_alloc=0",
-      devices: vhostUserNet(nets[place].socket, { queues: 2 }),
-    });
-    const sinks = [new Sink(HOST), new Sink(HOST)];
-    for (const sink of sinks) servers.use(sink);
-    const uri = `unix:${directory.file("move")}`;
-    await using source = await startLinuxGuest(machine(0));
-    await source.check("ip link set eth0 up");
-    await source.check(`ip addr add ${GUEST}/24 dev eth0`);
-    await source.check(
-      "dd if=/dev/urandom of=/tmp/data bs=1M count=16 2>/dev/null",
-    );
-    // Enough to outlast the move.
-    const stream = "for i in 1 2 3 4 5 6 7 8; do cat /tmp/data; done";
-    const [sum] = (await source.check(`(${stream}) | sha256sum`, 60_000))
-      .split(" ");
-    await using target = await awaitLinuxGuest(machine(1), uri);
-    for (const { port } of sinks) {
-      await source.check(`((${stream}) | nc ${HOST} ${port}) & true`);
-    }
-    await waitUntil(() => sinks.every(({ bytes }) => bytes > 1 << 20), {
-      what: "traffic of both",
-      timeout: 60_000,
-    });
-    const { qmp } = source.qemu;
-    const limits = { "max-bandwidth": 200 << 20, "downtime-limit": 300 };
-    await qmp.execute("migrate-set-parameters", limits);
-    await qmp.execute("migrate", { uri });
-    await waitUntil(async () => {
-      const { status } = await qmp.execute("query-migrate") as {
-        status: string;
-      };
-      if (status === "failed" || status === "cancelled") {
-        throw new Error(`The migration ${status}: ${source.qemu.messages}`);
-      }
-      return status === "completed";
-    }, { what: "the end of the migration", timeout: 120_000 });
-    const there = sinks.map(({ bytes }) => bytes);
-    await source.qemu.close();
-    await target.arrive();
-    await waitUntil(() => sinks.every(({ digests }) => digests.length === 1), {
-      what: "the end of the traffic",
-      timeout: 90_000,
-    });
-    for (const [i, sink] of sinks.entries()) {
-      assertEquals(sink.digests, [sum]);
-      assert(sink.bytes > there[i], `stream ${i} had ended before the move`);
-    }
-    await target.check(`ping -c 2 -W 5 ${HOST}`);
-    // Both pairs run in the new place, and have carried frames.
-    const { rings } = await nets[1].server.status() as {
-      rings: { index: number; completed: number }[];
-    };
-    assertEquals(rings.map(({ index }) => index).sort(), [0, 1, 2, 3]);
-    assert(rings.some(({ index, completed }) => index > 1 && completed > 0));
-    assertEquals(await target.powerOff(), 0);
   });
 
   guests.test("a guest on a switch, and the host at its uplink", async () => {
