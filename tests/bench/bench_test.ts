@@ -7,6 +7,7 @@ import {
 import { runCommand } from "../support/process.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { serve } from "../../host/serve.ts";
+import { LOOP_CASES, measureBlkLoop } from "./blk_loop.ts";
 import { benchArguments, type Load, parseBench } from "./clients.ts";
 import { compare, machineDifferences } from "./compare.ts";
 import { runLoad, STAMP_UNIT, stampImage } from "./load.ts";
@@ -42,6 +43,10 @@ Deno.test("bench:blk measures, verifies and writes its report", async () => {
   }
   assertEquals(machineDifferences(report, report), []);
   assertStringIncludes(compare(report, report).join("\n"), "| 1.00 |");
+});
+
+Deno.test("all requests of bench:blk --loop are done", () => {
+  for (const one of LOOP_CASES) assert(measureBlkLoop(one, 640) > 0);
 });
 
 Deno.test("bench:scsi measures SCSI beside virtio-blk, and verifies", async () => {

@@ -25,6 +25,7 @@ import {
   type Manner,
   ownClient,
 } from "./clients.ts";
+import { blkLoopTable } from "./blk_loop.ts";
 import { stampImage } from "./load.ts";
 import {
   type CaseResult,
@@ -117,6 +118,7 @@ Measures vhostd and qemu-storage-daemon on the same files, in turns.
   --no-polling    leave out vhostd with poll=off
   --no-tracking   leave out vhostd with requests in flight tracked
   --no-packed     leave out vhostd with packed rings
+  --loop          measure the device alone, in one thread
   --json=FILE     write all results to a file
   --help          print this text and exit`;
 
@@ -180,7 +182,7 @@ export async function runCase(
 async function main(): Promise<number> {
   const args = parseArgs(Deno.args, {
     string: ["client", "rounds", "seconds", "case", "json", "keys"],
-    boolean: ["help", "peers", "polling", "tracking", "packed"],
+    boolean: ["help", "loop", "peers", "polling", "tracking", "packed"],
     negatable: ["peers", "polling", "tracking", "packed"],
     collect: ["case"],
     default: {
@@ -196,6 +198,10 @@ async function main(): Promise<number> {
   });
   if (args.help) {
     console.log(HELP);
+    return 0;
+  }
+  if (args.loop) {
+    console.log(blkLoopTable());
     return 0;
   }
   const rounds = Number(args.rounds), seconds = Number(args.seconds);
