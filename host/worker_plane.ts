@@ -250,9 +250,9 @@ export class WorkerPlane implements DataPlane {
     }
   }
 
-  async stopRing(index: number): Promise<number> {
+  async stopRing(index: number, suspend = false): Promise<number> {
     const position = await this.#workerOf(index)
-      .request({ type: "stop-ring", index });
+      .request({ type: "stop-ring", index, suspend });
     this.#signalled.delete(index);
     if (this.#signalled.size === 0) await this.#deactivate();
     return position as number;

@@ -143,6 +143,7 @@ export const SERVED_PROTOCOL_FEATURES: bigint = mask([
   ProtocolFeature.RESET_DEVICE,
   ProtocolFeature.CONFIGURE_MEM_SLOTS,
   ProtocolFeature.STATUS,
+  ProtocolFeature.GET_VRING_BASE_INFLIGHT,
 ]);
 
 /** Protocol features that a session serves for network devices alone, as a mask. */

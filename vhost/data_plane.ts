@@ -125,11 +125,13 @@ export interface DataPlane {
   /** Runs a ring; serves it once, unasked. Rejects when the device refuses. */
   startRing(ring: RingSetup): Promise<void>;
   /**
-   * Drains and stops a ring.
+   * Stops a ring; nothing touches its memory afterwards.
    *
-   * @returns the position to go on from; nothing touches its memory afterwards.
+   * @param suspend requests may stay in flight, noted where they are tracked
+   * (default: all are completed first)
+   * @returns the position to go on from
    */
-  stopRing(index: number): Promise<number>;
+  stopRing(index: number, suspend?: boolean): Promise<number>;
   /** Replaces the used-buffer notification descriptor of a running ring. */
   setCall(index: number, fd: number): Promise<void>;
   /** Replaces the error descriptor of a running ring. */

@@ -152,9 +152,9 @@ export class InflightArea {
     this.#zero(0, this.#size);
   }
 
-  /** Forgets the part of a packed ring, which does not run. */
-  clearPacked(index: number): void {
-    const part = this.ring(index, true);
+  /** Forgets the part of a ring, which does not run. */
+  clearRing(index: number, packed: boolean): void {
+    const part = this.ring(index, packed);
     if (part === null) return;
     this.#zero(part.address - this.#mapping.address, part.size);
   }

@@ -180,15 +180,33 @@ async function startRing(
   state.channel.flush();
 }
 
-/** Drains and stops a ring, if it runs; nothing touches its memory after. */
+/**
+ * Stops a ring, if it runs; nothing touches its memory after.
+ *
+ * @param suspend requests may stay in flight; else all are completed first
+ */
 export async function stopRing(
   state: SessionState,
   ring: Vring,
+  suspend = false,
 ): Promise<void> {
   if (!ring.running) return;
-  ring.position = await state.plane.stopRing(ring.index);
+  ring.position = await state.plane.stopRing(ring.index, suspend);
   ring.running = false;
   state.log.debug(`ring ${ring.index} stopped`, { position: ring.position });
+}
+
+/**
+ * Stops a ring, if it runs, as the front-end wants it: where that was agreed, and
+ * the front-end has the requests of the ring tracked, they may stay in flight.
+ */
+export async function suspendRing(
+  state: SessionState,
+  ring: Vring,
+): Promise<void> {
+  const leaves = state.leavesInFlight &&
+    state.inflight?.ring(ring.index, ringsArePacked(state)) != null;
+  await stopRing(state, ring, leaves);
 }
 
 /** Stops all rings. */

@@ -37,7 +37,7 @@ Deno.test("the features offered are those of the device and bits 26 and 30", asy
 
 Deno.test("the protocol features offered are exactly those served", async () => {
   await using h = Harness.open();
-  const bits = [0, 1, 3, 5, 9, 12, 13, 15, 16];
+  const bits = [0, 1, 3, 5, 9, 12, 13, 15, 16, 20];
   assertEquals(
     await h.frontEnd.getProtocolFeatures(),
     bits.reduce((mask, bit) => mask | 1n << BigInt(bit), 0n),
@@ -51,7 +51,7 @@ Deno.test("a handshake in QEMU's order is served", async () => {
   assertEquals(await h.frontEnd.getMaxMemSlots(), 512);
   const { status } = h;
   assertEquals(status.owned, true);
-  assertEquals(status.protocolFeatures.length, 9);
+  assertEquals(status.protocolFeatures.length, 10);
   assertEquals(status.backendChannel, true);
   assertEquals(status.messages.VHOST_USER_GET_FEATURES, 2);
   assertEquals(status.messages.VHOST_USER_SET_VRING_ERR, 3);
@@ -187,7 +187,7 @@ Deno.test("RESET_DEVICE stops and forgets, but not what is handed over once", as
   const { status } = ring.h;
   assertEquals(status.regions.length, 1);
   assertEquals(status.owned, true);
-  assertEquals(status.protocolFeatures.length, 9);
+  assertEquals(status.protocolFeatures.length, 10);
   assertEquals(status.features, "0x0");
   assertEquals(status.rings[0], {
     index: 0,

@@ -28,9 +28,11 @@ Deno.test("QEMU's life of a SCSI host: no configuration space, status 8, CALL af
   });
   const { frontEnd, plane } = h;
   using region = SharedRegion.create(0, 1 << 20);
-  // QEMU serves the configuration space itself and does not accept CONFIG.
-  const config = 1n << BigInt(ProtocolFeature.CONFIG);
-  await frontEnd.handshake({ protocolFeatures: ~config });
+  // QEMU serves the configuration space itself and does not accept CONFIG, nor
+  // that requests stay in flight: it takes the area of block devices alone along.
+  const { CONFIG, GET_VRING_BASE_INFLIGHT } = ProtocolFeature;
+  const refused = 1n << BigInt(CONFIG) | 1n << BigInt(GET_VRING_BASE_INFLIGHT);
+  await frontEnd.handshake({ protocolFeatures: ~refused });
   assertEquals(frontEnd.queueCount, QUEUES);
   await frontEnd.resetDevice();
   await frontEnd.resetDevice();

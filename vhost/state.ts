@@ -126,6 +126,15 @@ export class SessionState {
     return (this.protocolFeatures >> BigInt(bit) & 1n) === 1n;
   }
 
+  /**
+   * Whether requests may stay in flight when a ring is stopped by its own message.
+   * Without tracking that could not be, whatever was acknowledged.
+   */
+  get leavesInFlight(): boolean {
+    return this.negotiated(ProtocolFeature.GET_VRING_BASE_INFLIGHT) &&
+      this.negotiated(ProtocolFeature.INFLIGHT_SHMFD);
+  }
+
   /** Whether the front-end acknowledged bit 26: writes are to be logged. */
   get logging(): boolean {
     return (this.features & LOG_ALL_BIT) !== 0n;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { DescriptorChain } from "./chain.ts";
+import { DescriptorChain, type OpenChain } from "./chain.ts";
 import type { GuestMemory } from "./memory.ts";
 import type { VirtQueue } from "./queue.ts";
 
@@ -62,6 +62,8 @@ export class ChainPool {
 
   /** Gives a chain object back. */
   release(chain: DescriptorChain): void {
+    const open: OpenChain = chain;
+    open.taken = false;
     this.#free[this.#top++] = chain;
   }
 

@@ -75,7 +75,7 @@ export interface DeviceContext {
  * The host calls, in this order: the factory ({@linkcode CreateDevice}),
  * `negotiate` whenever the driver acknowledges features, `activate` before the
  * first ring of the device runs, `start` for each ring before it runs, `serve`
- * while rings run, `quiesce` for each ring that stops, `deactivate` after the
+ * while rings run, `quiesce` (or `suspend`) for each ring that stops, `deactivate` after the
  * last one stopped, `reset` when the driver resets the device, `close` at the end.
  * Nothing is called concurrently.
  */
@@ -180,6 +180,18 @@ export interface VirtioDevice {
    * that wait for I/O are completed by the host's further calls of `poll`.
    */
   quiesce?(queue: VirtQueue): void;
+
+  /**
+   * In place of {@linkcode VirtioDevice.quiesce}, where what was taken may stay in
+   * flight: {@linkcode VirtQueue.abandon} every chain whose request nobody works on
+   * any more, and have the I/O of the others end soon. They are abandoned by the
+   * host's further calls of `poll` when they ended undone, and completed when they
+   * are done. A device that comes after does them again, from the beginning.
+   *
+   * Called again now and then while chains of the queue are in flight. A device
+   * without it is drained.
+   */
+  suspend?(queue: VirtQueue): void;
 
   /**
    * Writes to guest memory are being logged (a live migration copies it), or no

@@ -123,6 +123,31 @@ export interface Recovered {
   readonly requests: readonly KeptRequest[];
 }
 
+/** The descriptors of requests, one behind the other. */
+export interface KeptTable {
+  /** All of them, 16 bytes each. */
+  readonly table: DataView<ArrayBuffer>;
+  /** Their number. */
+  readonly total: number;
+  /** The first one of each request. */
+  readonly places: readonly number[];
+}
+
+/** Puts the descriptors of requests into one table. */
+export function tableOf(requests: readonly KeptRequest[]): KeptTable {
+  const places: number[] = [];
+  let total = 0;
+  for (const { descriptors } of requests) {
+    places.push(total);
+    total += descriptors.length >> 2;
+  }
+  const words = new Uint32Array(4 * total);
+  requests.forEach(({ descriptors }, i) =>
+    words.set(descriptors, 4 * places[i])
+  );
+  return { table: new DataView(words.buffer), total, places };
+}
+
 interface Candidate {
   readonly entry: number;
   readonly counter: number;

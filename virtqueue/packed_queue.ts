@@ -50,7 +50,7 @@ import {
   PackedReader,
   RING_WRAP,
 } from "./packed_descriptors.ts";
-import type { PackedInflight } from "./packed_inflight.ts";
+import { type PackedInflight, tableOf } from "./packed_inflight.ts";
 import { PackedRingLog } from "./packed_log.ts";
 import {
   advance,
@@ -58,6 +58,7 @@ import {
   bindPacked,
   checkPacked,
   countAvailable,
+  encodeBase,
   encodePosition,
   entriesBetween,
   entryAt,
@@ -67,12 +68,13 @@ import {
   RING_EVENT_ENABLE,
   takeMarksBack,
 } from "./packed_ring.ts";
-import type { QueueCounters, RunningQueue } from "./queue.ts";
+import { noCounters, type QueueCounters, type RunningQueue } from "./queue.ts";
 import {
   lengthDoesNotFit,
   notInFlight,
   notTakenLast,
   QueueError,
+  requireTracked,
 } from "./queue_error.ts";
 
 export type { PackedQueueOptions } from "./packed_ring.ts";
@@ -84,12 +86,7 @@ const BAD_BUDGET = 32;
 export class PackedQueue implements RunningQueue {
   readonly index: number;
   readonly size: number;
-  readonly counters: QueueCounters = {
-    completed: 0,
-    badChains: 0,
-    notifications: 0,
-    kicks: 0,
-  };
+  readonly counters: QueueCounters = noCounters();
   readonly #options: PackedQueueOptions;
   readonly #eventIdx: boolean;
   readonly #alwaysNotify: boolean;
@@ -224,8 +221,13 @@ export class PackedQueue implements RunningQueue {
   get base(): number {
     // What a predecessor had taken is in the ring no more: it has no position.
     const next = this.#recovering > 0 ? this.#usedPosition : this.position;
-    return (encodePosition(next, this.size) |
-      encodePosition(this.#usedPosition, this.size) << 16) >>> 0;
+    return encodeBase(next, this.#usedPosition, this.size);
+  }
+
+  get suspendedBase(): number {
+    const given = this.#parked - this.#recovering;
+    const next = given > 0 ? this.#parkedPositions[given - 1] : this.#position;
+    return encodeBase(next, this.#usedPosition, this.size);
   }
 
   take(): DescriptorChain | null {
@@ -254,8 +256,7 @@ export class PackedQueue implements RunningQueue {
         }
       }
       if (fault <= RING_WRAP) {
-        const index = entryAt(position, size);
-        this.#break(packedFault(fault, index, size));
+        this.#break(packedFault(fault, entryAt(position, size), size));
         return null;
       }
       const id = reader.id;
@@ -317,6 +318,12 @@ export class PackedQueue implements RunningQueue {
     if (chain.resubmitted) this.#recovering++;
     else if (this.#inflight !== null) this.#inflight.untake(id);
     this.#inFlight[id] = 0;
+    this.#give(chain);
+  }
+
+  abandon(chain: DescriptorChain): void {
+    requireTracked(this, chain, this.#inflight !== null);
+    if (this.#log !== null) this.#log.markChain(chain);
     this.#give(chain);
   }
 
@@ -457,17 +464,11 @@ export class PackedQueue implements RunningQueue {
       (index) => loadAcquire(this.#halves, index * 8 + 7),
     );
     if (!found) return;
-    const total = requests
-      .reduce((sum, { descriptors }) => sum + (descriptors.length >> 2), 0);
-    const kept = new Uint32Array(4 * total);
-    let at = total;
-    for (const [i, { descriptors }] of requests.toReversed().entries()) {
-      at -= descriptors.length >> 2;
-      kept.set(descriptors, 4 * at);
-      this.#parkedKept[i] = at;
-      this.#parkedPositions[i] = used;
-    }
-    this.#kept = new DataView(kept.buffer);
+    const { table, total, places } = tableOf(requests);
+    // The first one is to be taken first, and so lies last.
+    this.#parkedKept.set(places.toReversed());
+    this.#parkedPositions.fill(used, 0, places.length);
+    this.#kept = table;
     this.#parked = this.#recovering = requests.length;
     this.#usedPosition = used;
     this.#position = advance(used, total, this.size);
@@ -476,8 +477,6 @@ export class PackedQueue implements RunningQueue {
 
   /** Ends the flight of a chain object. */
   #give(chain: DescriptorChain): void {
-    const open: OpenChain = chain;
-    open.taken = false;
     this.#count--;
     this.#pool.release(chain);
   }

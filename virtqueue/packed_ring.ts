@@ -95,6 +95,16 @@ export function encodePosition(position: number, size: number): number {
   return position < size ? position | 0x8000 : position - size;
 }
 
+/** Where a ring goes on, as front-ends have it: used position in the upper half. */
+export function encodeBase(
+  available: number,
+  used: number,
+  size: number,
+): number {
+  return (encodePosition(available, size) |
+    encodePosition(used, size) << 16) >>> 0;
+}
+
 /** The position of 16 bits of index and wrap counter, or -1 beyond the ring. */
 export function decodePosition(encoded: number, size: number): number {
   const index = encoded & 0x7fff;

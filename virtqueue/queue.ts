@@ -57,6 +57,17 @@ export interface VirtQueue {
    * given back in the reverse order of their taking.
    */
   untake(chain: DescriptorChain): void;
+
+  /**
+   * Gives the object of a chain up without an answer: the request stays in flight,
+   * and the next queue on this ring takes it, by the area in which requests are
+   * tracked. To be called when the ring is being suspended
+   * (`suspend` of `VirtioDevice`), and nothing touches the chain's buffers any
+   * more. All of its writable part counts as written.
+   *
+   * @throws {QueueError} of kind `not-tracked` where nobody tracks requests
+   */
+  abandon(chain: DescriptorChain): void;
 }
 
 /** What a queue counts, for people; every field only grows. */
@@ -69,6 +80,11 @@ export interface QueueCounters {
   notifications: number;
   /** Available-buffer notifications that arrived. */
   kicks: number;
+}
+
+/** Counters of a queue that has done nothing yet. */
+export function noCounters(): QueueCounters {
+  return { completed: 0, badChains: 0, notifications: 0, kicks: 0 };
 }
 
 /**
@@ -95,6 +111,11 @@ export interface RunningQueue extends VirtQueue {
    * `VHOST_USER_GET_VRING_BASE`. Only meaningful with nothing in flight.
    */
   readonly base: number;
+  /**
+   * As {@linkcode RunningQueue.base}, of a ring that stops with requests in flight:
+   * behind all that was taken and not given back.
+   */
+  readonly suspendedBase: number;
   /** What was counted since the ring started. */
   readonly counters: QueueCounters;
   /**

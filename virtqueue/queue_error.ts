@@ -4,6 +4,9 @@
  * @module
  */
 
+import type { DescriptorChain } from "./chain.ts";
+import type { VirtQueue } from "./queue.ts";
+
 /** Why a queue cannot be made, or was used wrongly. */
 export type QueueErrorKind =
   | "invalid-size"
@@ -13,6 +16,7 @@ export type QueueErrorKind =
   | "not-in-flight"
   | "invalid-length"
   | "untake-order"
+  | "not-tracked"
   | "inflight-area";
 
 /** A queue that cannot be made, or a wrong call (a bug of the caller). */
@@ -56,5 +60,27 @@ export function notTakenLast(queue: number, head: number): QueueError {
     "untake-order",
     `Cannot give back chain ${head} of queue ${queue}: ` +
       `it is not the one that was taken last`,
+  );
+}
+
+/**
+ * A chain that is to stay in flight: it must be, and a successor must learn of it.
+ *
+ * @throws {QueueError} of kind `not-in-flight`, `not-tracked`
+ */
+export function requireTracked(
+  queue: VirtQueue,
+  chain: DescriptorChain,
+  tracked: boolean,
+): void {
+  const { index } = queue;
+  if (!chain.taken || chain.queue !== queue) {
+    throw notInFlight(index, chain.head);
+  }
+  if (tracked) return;
+  throw new QueueError(
+    "not-tracked",
+    `Cannot leave chain ${chain.head} of queue ${index} in flight: ` +
+      "requests are not tracked there",
   );
 }

@@ -15,7 +15,8 @@
  *
  * With inflight tracking, a queue begins with the heads that a predecessor had in
  * flight: they are parked too, above all others, and taken in the order of their
- * first taking. Each of the moves above is noted in the area.
+ * first taking. Each of the moves above is noted in the area. What a device
+ * abandons keeps its mark there: it is the next queue's.
  *
  * What the driver wrote wrongly is answered as narrowly as possible:
  *
@@ -29,8 +30,8 @@
  * call of `take` looks at a bounded number of bad entries, so that a hostile
  * driver cannot keep it.
  *
- * All access to a chain's fate passes through `take`, `untake`, `#answer` and
- * `publish`: that is where requests are tracked. Writes are logged where a chain
+ * All access to a chain's fate passes through `take`, `untake`, `abandon`,
+ * `#answer` and `publish`: that is where requests are tracked. Writes are logged where a chain
  * is completed, before it is answered, and behind each write of the used ring.
  *
  * Source: virtio 1.4, section 2.7. Legacy rings have the same layout.
@@ -45,21 +46,25 @@ import {
   VIRTQ_AVAIL_F_NO_INTERRUPT,
   VIRTQ_USED_F_NO_NOTIFY,
 } from "./constants.ts";
-import { CHAIN_FAULTS, CHAIN_OK, DescriptorReader } from "./descriptors.ts";
+import { CHAIN_OK, DescriptorReader } from "./descriptors.ts";
 import type { DirtyLog } from "./dirty_log.ts";
 import type { SplitInflight } from "./inflight.ts";
 import { needEvent } from "./notification.ts";
 import { loadAcquire, storeFence } from "./ordering.ts";
-import type { QueueCounters, RunningQueue } from "./queue.ts";
+import { noCounters, type QueueCounters, type RunningQueue } from "./queue.ts";
 import {
   lengthDoesNotFit,
   notInFlight,
   notTakenLast,
   QueueError,
+  requireTracked,
 } from "./queue_error.ts";
 import {
   bindRings,
   checkOptions,
+  SPLIT_HEAD_IN_FLIGHT,
+  SPLIT_HEAD_RANGE,
+  splitFault,
   type SplitQueueOptions,
 } from "./split_ring.ts";
 
@@ -83,21 +88,14 @@ const BAD_BUDGET = 32;
 // is a constant.
 const OK = CHAIN_OK;
 const NO_INTERRUPT = VIRTQ_AVAIL_F_NO_INTERRUPT;
-
-/** Faults of an entry that are not faults of its descriptors. */
-const HEAD_RANGE = -1;
-const HEAD_IN_FLIGHT = -2;
+const HEAD_RANGE = SPLIT_HEAD_RANGE;
+const HEAD_IN_FLIGHT = SPLIT_HEAD_IN_FLIGHT;
 
 /** The device side of a split virtqueue. */
 export class SplitQueue implements RunningQueue {
   readonly index: number;
   readonly size: number;
-  readonly counters: QueueCounters = {
-    completed: 0,
-    badChains: 0,
-    notifications: 0,
-    kicks: 0,
-  };
+  readonly counters: QueueCounters = noCounters();
   readonly #options: SplitQueueOptions;
   readonly #mask: number;
   readonly #eventIdx: boolean;
@@ -215,13 +213,7 @@ export class SplitQueue implements RunningQueue {
 
   get lastError(): string | null {
     if (this.#fault === CHAIN_OK) return null;
-    if (this.#fault === HEAD_RANGE) {
-      return `head ${this.#faultHead} is beyond the ring of ${this.size}`;
-    }
-    const head = `chain at descriptor ${this.#faultHead}`;
-    return this.#fault === HEAD_IN_FLIGHT
-      ? `${head}: made available again while in flight`
-      : `${head}: ${CHAIN_FAULTS[this.#fault]}`;
+    return splitFault(this.#fault, this.#faultHead, this.size);
   }
 
   get position(): number {
@@ -232,6 +224,12 @@ export class SplitQueue implements RunningQueue {
 
   get base(): number {
     return this.position;
+  }
+
+  get suspendedBase(): number {
+    // What a predecessor had taken lies above what was given back.
+    const given = this.#parked - this.#recovering;
+    return given > 0 ? this.#parkedPositions[given - 1] : this.#position;
   }
 
   take(): DescriptorChain | null {
@@ -315,6 +313,12 @@ export class SplitQueue implements RunningQueue {
     else if (this.#inflight !== null) this.#inflight.untake(chain.head);
     if (this.#order !== null) this.#order.untake(chain.head);
     this.#inFlight[chain.head] = 0;
+    this.#give(chain);
+  }
+
+  abandon(chain: DescriptorChain): void {
+    requireTracked(this, chain, this.#inflight !== null);
+    if (this.#log !== null) this.#log.markChain(chain);
     this.#give(chain);
   }
 
@@ -454,8 +458,6 @@ export class SplitQueue implements RunningQueue {
 
   /** Ends the flight of a chain. */
   #give(chain: DescriptorChain): void {
-    const open: OpenChain = chain;
-    open.taken = false;
     this.#count--;
     this.#pool.release(chain);
   }

@@ -13,6 +13,7 @@
 
 import type { SplitInflight } from "./inflight.ts";
 import { VIRTQ_DESC_SIZE, VIRTQ_MAX_SIZE } from "./constants.ts";
+import { CHAIN_FAULTS } from "./descriptors.ts";
 import type { GuestMemory } from "./memory.ts";
 import { QueueError } from "./queue_error.ts";
 
@@ -210,4 +211,25 @@ export function checkInteger(
         `from ${least} to ${most}`,
     );
   }
+}
+
+/** Faults of an entry of the available ring that are not faults of descriptors. */
+export const SPLIT_HEAD_RANGE = -1;
+/** The entry names a chain that is in flight. */
+export const SPLIT_HEAD_IN_FLIGHT = -2;
+
+/**
+ * What is wrong with an entry of the available ring, for people.
+ *
+ * @param fault one of `CHAIN_*`, or of `SPLIT_HEAD_*`
+ * @param head what the entry says
+ */
+export function splitFault(fault: number, head: number, size: number): string {
+  if (fault === SPLIT_HEAD_RANGE) {
+    return `head ${head} is beyond the ring of ${size}`;
+  }
+  const chain = `chain at descriptor ${head}`;
+  return fault === SPLIT_HEAD_IN_FLIGHT
+    ? `${chain}: made available again while in flight`
+    : `${chain}: ${CHAIN_FAULTS[fault]}`;
 }

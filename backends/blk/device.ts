@@ -15,6 +15,9 @@
  *     DISCARD       ranging --> ranging ... ------------------> answered
  *     WRITE_ZEROES  ranging ... --> (writethrough: syncing) --> answered
  *
+ * Where requests may stay in flight when their ring stops, one that cannot end, or
+ * has steps to go, is left undone: whoever comes next begins it again.
+ *
  * All state of a request lies in arrays made at the start: nothing is allocated
  * for a request.
  *
@@ -41,12 +44,9 @@ import type {
 } from "../../virtqueue/device.ts";
 import {
   type Storage,
-  STORAGE_DISCARD,
   STORAGE_FLUSH,
   STORAGE_READ,
   STORAGE_WRITE,
-  STORAGE_WRITE_ZEROES,
-  STORAGE_WRITE_ZEROES_UNMAP,
 } from "../storage/storage.ts";
 import { CacheMode } from "./cache_mode.ts";
 import { describeConfig, offeredFeatures } from "./describe.ts";
@@ -67,8 +67,6 @@ import {
   CONFIG_WRITEBACK,
   DEVICE_ID_SIZE,
   encodeConfig,
-  RANGE_FLAG_UNMAP,
-  RANGE_SIZE,
   REQUEST_HEADER_SIZE,
   SECTOR_SIZE,
   VIRTIO_BLK_S_IOERR,
@@ -81,6 +79,7 @@ import {
   VIRTIO_BLK_T_WRITE_ZEROES,
   VIRTIO_ID_BLOCK,
 } from "./protocol.ts";
+import { Ranges, RANGES_DONE } from "./ranges.ts";
 import {
   BlkRequest,
   countBuffers,
@@ -137,8 +136,9 @@ export class BlkDevice implements VirtioDevice {
   // The requests in flight, by the slots of their chains.
   readonly #chains: (DescriptorChain | null)[];
   readonly #phases: Uint8Array<ArrayBuffer>;
-  /** The range to work on next. */
-  readonly #ranges: Uint16Array<ArrayBuffer>;
+  readonly #ranges: Ranges;
+  /** The queue whose requests are not to go on; `null`: none yet. */
+  #suspending: VirtQueue | null = null;
 
   /** Makes a device of a storage, which it closes in the end. */
   constructor(
@@ -164,7 +164,7 @@ export class BlkDevice implements VirtioDevice {
     this.#table = new IoTable(slots, this.#mostIovecs);
     this.#chains = new Array(slots).fill(null);
     this.#phases = new Uint8Array(slots);
-    this.#ranges = new Uint16Array(slots);
+    this.#ranges = new Ranges(storage, this.#table, this.#discards);
     storage.attach(this.#table);
     storage.onComplete = (slot, result) => this.#finished(slot, result);
     this.#describe();
@@ -213,6 +213,16 @@ export class BlkDevice implements VirtioDevice {
   quiesce(queue: VirtQueue): void {
     for (const chain of this.#failures.releaseOf(queue)) {
       this.#answer(chain, VIRTIO_BLK_S_IOERR, 1);
+    }
+  }
+
+  /** Requests that are held, or end undone, stay in flight: others do them. */
+  suspend(queue: VirtQueue): void {
+    this.#suspending = queue;
+    for (const chain of this.#failures.releaseOf(queue)) this.#abandon(chain);
+    if (this.#storage.cancel === undefined) return;
+    for (const chain of this.#chains) {
+      if (chain?.queue === queue) this.#storage.cancel(chain.slot);
     }
   }
 
@@ -360,30 +370,19 @@ export class BlkDevice implements VirtioDevice {
     );
     if (verdict !== REQUEST_OK) return verdict;
     this.#enter(chain, discard ? DISCARDING : ZEROING);
-    this.#ranges[chain.slot] = 0;
+    this.#ranges.begin(chain.slot);
     this.#nextRange(chain);
     return REQUEST_OK;
   }
 
   /** Works on the next range that is not empty, or ends the request. */
   #nextRange(chain: DescriptorChain): void {
-    const request = this.#request, slot = chain.slot;
-    const discard = this.#phases[slot] === DISCARDING;
-    const count = (chain.readableLength - REQUEST_HEADER_SIZE) / RANGE_SIZE;
-    while (this.#ranges[slot] < count) {
-      request.readRange(chain, this.#ranges[slot]++);
-      const verdict = request.judgeRange(
-        discard,
-        this.#capacity,
-        this.#blockSize,
-      );
-      if (verdict !== REQUEST_OK) return this.#refuse(chain, verdict);
-      if (request.rangeSectors === 0) continue;
-      this.#table.offsets[slot] = request.rangeSector * SECTOR_SIZE;
-      this.#table.lengths[slot] = request.rangeSectors * SECTOR_SIZE;
-      this.#storage.submit(slot, this.#rangeOperation(discard));
-      return;
-    }
+    if (chain.queue === this.#suspending) return this.#abandon(chain);
+    const discard = this.#phases[chain.slot] === DISCARDING;
+    const verdict = this.#ranges
+      .next(chain, this.#request, discard, this.#capacity);
+    if (verdict === REQUEST_OK) return;
+    if (verdict !== RANGES_DONE) return this.#refuse(chain, verdict);
     if (discard) {
       this.metrics.discards++;
       this.#answer(chain, VIRTIO_BLK_S_OK, 1);
@@ -391,13 +390,6 @@ export class BlkDevice implements VirtioDevice {
       this.metrics.writeZeroes++;
       this.#written(chain);
     }
-  }
-
-  #rangeOperation(discard: boolean): 3 | 4 | 5 {
-    if (discard) return STORAGE_DISCARD;
-    return this.#discards && (this.#request.rangeFlags & RANGE_FLAG_UNMAP) !== 0
-      ? STORAGE_WRITE_ZEROES_UNMAP
-      : STORAGE_WRITE_ZEROES;
   }
 
   #answerId(chain: DescriptorChain): void {
@@ -451,6 +443,7 @@ export class BlkDevice implements VirtioDevice {
     if (!this.#cache.writethrough) {
       return this.#answer(chain, STATUS_OK, 1);
     }
+    if (chain.queue === this.#suspending) return this.#abandon(chain);
     this.#phases[chain.slot] = SYNCING;
     this.#storage.submit(chain.slot, STORAGE_FLUSH);
   }
@@ -458,6 +451,8 @@ export class BlkDevice implements VirtioDevice {
   #fail(chain: DescriptorChain, errno: number): void {
     const slot = chain.slot, phase = this.#phases[slot];
     const flushed = phase === FLUSHING || phase === SYNCING;
+    const leaves = chain.queue === this.#suspending;
+    if (leaves && errno === Errno.ECANCELED) return this.#abandon(chain);
     this.metrics.fail(errno);
     this.#failures.failed(
       OPERATIONS[phase],
@@ -466,7 +461,7 @@ export class BlkDevice implements VirtioDevice {
       flushed ? 0 : this.#table.lengths[slot],
     );
     if (this.#options.onError === "stop" && !flushed) {
-      return this.#failures.hold(chain);
+      return leaves ? this.#abandon(chain) : this.#failures.hold(chain);
     }
     this.#answer(chain, VIRTIO_BLK_S_IOERR, 1);
   }
@@ -486,6 +481,12 @@ export class BlkDevice implements VirtioDevice {
     this.#chains[chain.slot] = null;
     this.metrics.completed++;
     chain.queue.complete(chain, written);
+  }
+
+  /** Leaves a request in flight that nobody works on any more. */
+  #abandon(chain: DescriptorChain): void {
+    this.#chains[chain.slot] = null;
+    chain.queue.abandon(chain);
   }
 
   /** Fills the configuration space from what is true now. */

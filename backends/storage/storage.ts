@@ -76,6 +76,13 @@ export interface Storage {
    */
   submit(slot: number, operation: StorageOperation): void;
 
+  /**
+   * Asks that an operation in flight end soon, done or not. It completes from a
+   * later {@linkcode poll}: with `-ECANCELED` where it was not done as a whole.
+   * May be asked again. Absent where nothing is in flight after `submit`.
+   */
+  cancel?(slot: number): void;
+
   /** Submits what is prepared and delivers what is done; returns the number of completions. */
   poll(): number;
 

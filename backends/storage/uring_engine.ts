@@ -59,6 +59,8 @@ const RETRY = 16;
 /** Completions taken in one turn. */
 const REAP = 256;
 const TWO_32 = 4294967296;
+/** An operation is to end soon: the kernel was asked, or does not know of it. */
+const CANCELLED = 1, ANNULLED = 2;
 
 /** What a {@linkcode UringEngine} is made with. */
 export interface UringEngineOptions extends SyncEngineOptions {
@@ -76,6 +78,8 @@ export class UringEngine extends SyncEngine {
   readonly #registered: number;
   #slots: IoTable | null = null;
   #operations = new Uint8Array(0);
+  /** Not 0 for each slot in flight whose operation is to end, done or not. */
+  #cancelled = new Uint8Array(0);
   #inFlight = 0;
   #completed = 0;
   #inline = true;
@@ -105,6 +109,7 @@ export class UringEngine extends SyncEngine {
     super.attach(table);
     this.#slots = table;
     this.#operations = new Uint8Array(table.slots);
+    this.#cancelled = new Uint8Array(table.slots);
   }
 
   override submit(slot: number, operation: StorageOperation): void {
@@ -128,6 +133,13 @@ export class UringEngine extends SyncEngine {
       return;
     }
     super.submit(slot, operation);
+  }
+
+  cancel(slot: number): void {
+    const ring = this.#ring, source = this.#source;
+    if (this.#cancelled[slot] === ANNULLED) return;
+    this.#cancelled[slot] = ring.annul(source, slot) ? ANNULLED : CANCELLED;
+    if (this.#cancelled[slot] === CANCELLED) ring.cancel(source, slot);
   }
 
   override poll(): number {
@@ -232,7 +244,9 @@ export class UringEngine extends SyncEngine {
     this.#completed++;
     this.#asynchronous++;
     const operation = this.#operations[slot] as StorageOperation;
-    if (result === -Errno.EAGAIN || result === -Errno.EINTR) {
+    if (this.#cancelled[slot] !== 0) {
+      result = this.#resultOf(slot, operation, result);
+    } else if (result === -Errno.EAGAIN || result === -Errno.EINTR) {
       result = this.run(slot, operation);
     } else if (
       operation !== STORAGE_FLUSH && result !== this.#slots!.lengths[slot]
@@ -240,5 +254,19 @@ export class UringEngine extends SyncEngine {
       result = this.goOn(slot, operation === STORAGE_WRITE, result);
     }
     this.onComplete(slot, result);
+  }
+
+  /**
+   * How an operation ended that was to end soon. One that is not finished stays so:
+   * nothing is done in its place that could take long.
+   */
+  #resultOf(slot: number, operation: StorageOperation, result: number): number {
+    const annulled = this.#cancelled[slot] === ANNULLED;
+    this.#cancelled[slot] = 0;
+    const whole = operation === STORAGE_FLUSH ? 0 : this.#slots!.lengths[slot];
+    if (result === whole && !annulled) return result;
+    const failed = result < 0 && result !== -Errno.EAGAIN &&
+      result !== -Errno.EINTR && result !== -Errno.EINVAL;
+    return failed ? result : -Errno.ECANCELED;
   }
 }

@@ -42,7 +42,8 @@ class Bench implements Disposable {
   readonly #memory = mapAnonymous(UNIT);
   readonly #table = new IoTable(MANY, 1);
 
-  constructor() {
+  /** @param hanging what is read in place of the image */
+  constructor(hanging?: EventFd) {
     const path = this.#directory.file("disk.img");
     Deno.writeFileSync(path, new Uint8Array(UNIT));
     const register = this.ring.register.bind(this.ring);
@@ -50,6 +51,10 @@ class Bench implements Disposable {
       register((token, result, flags) =>
         handler(token, this.answer ?? result, flags)
       );
+    if (hanging !== undefined) {
+      const { registerFile } = this.ring;
+      this.ring.registerFile = () => registerFile.call(this.ring, hanging.fd);
+    }
     this.engine = new UringEngine(DataFile.open(path), this.ring, {
       blockSize: 512,
       share: false,
@@ -144,3 +149,62 @@ skipUnless(IoUring.supported(), "io_uring is not available").test(
     assertEquals(bench.results, [0]);
   },
 );
+
+const uring = skipUnless(IoUring.supported(), "io_uring is not available");
+
+uring.test("UringEngine cancelled: a read that hangs ends undone", () => {
+  using event = EventFd.create({ nonblocking: false });
+  using bench = new Bench(event);
+  bench.read();
+  bench.ring.submit();
+  assertEquals(bench.engine.poll(), 0);
+  bench.engine.cancel(0);
+  bench.sleep();
+  bench.engine.poll();
+  assertEquals(bench.results, [-Errno.ECANCELED]);
+  // The next one in its place is like any other.
+  bench.read();
+  bench.ring.submit();
+  bench.engine.poll();
+  assertEquals(bench.results.length, 1);
+  bench.engine.cancel(0);
+  bench.engine.cancel(0);
+  bench.sleep();
+  assertEquals(bench.results, [-Errno.ECANCELED, -Errno.ECANCELED]);
+});
+
+uring.test("UringEngine cancelled: what was not submitted is not", () => {
+  using event = EventFd.create();
+  using bench = new Bench(event);
+  event.signal();
+  bench.read();
+  bench.engine.submit(1, STORAGE_FLUSH);
+  for (const slot of [0, 1]) bench.engine.cancel(slot);
+  // What does nothing is submitted in their place; being asked again changes nothing.
+  bench.ring.submit();
+  for (const slot of [0, 1]) bench.engine.cancel(slot);
+  for (let i = 0; i < MANY && bench.results.length < 2; i++) bench.sleep();
+  assertEquals(bench.results, [-Errno.ECANCELED, -Errno.ECANCELED]);
+  assertEquals(event.drain(), 1);
+});
+
+uring.test("UringEngine cancelled: what ended all the same ended so", () => {
+  const cases: [answer: number, result: number][] = [
+    [UNIT, UNIT],
+    [-Errno.EIO, -Errno.EIO],
+    [-Errno.EINTR, -Errno.ECANCELED],
+    [-Errno.EAGAIN, -Errno.ECANCELED],
+    [-Errno.EINVAL, -Errno.ECANCELED],
+    [UNIT - 512, -Errno.ECANCELED],
+  ];
+  for (const [answer, result] of cases) {
+    using bench = new Bench();
+    bench.answer = answer;
+    bench.read();
+    bench.ring.submit();
+    bench.engine.cancel(0);
+    for (let i = 0; i < MANY && bench.results.length === 0; i++) bench.sleep();
+    assertEquals(bench.results, [result]);
+    assertEquals(bench.engine.status().shortTransfers, 0);
+  }
+});

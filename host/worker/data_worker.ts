@@ -199,7 +199,7 @@ function perform(
     case "start-ring":
       return hosted.startRing(command.ring);
     case "stop-ring":
-      return hosted.stopRing(command.index);
+      return hosted.stopRing(command.index, command.suspend);
     case "set-call":
       return hosted.setCall(command.index, command.fd);
     case "set-error":

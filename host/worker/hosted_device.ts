@@ -12,8 +12,9 @@
  * device parked it, or all chain objects are in flight) keeps notifications off,
  * because a kick would change nothing.
  *
- * A ring stops when nothing of it is in flight any more. Until then the loop
- * turns: this device gets no new chains, the others go on.
+ * A ring stops when nothing of it is in flight any more, or, where that is agreed,
+ * when nobody works on what is. Until then the loop turns: this device gets no new
+ * chains, the others go on.
  *
  * Where writes are logged ({@linkcode DirtyLog}), queues do that. Logging begins,
  * ends and goes elsewhere between two turns, so no ring has to stop for it: a
@@ -51,6 +52,8 @@ import { Ring } from "./ring.ts";
 export const BUDGET = 8;
 /** How often to say that requests do not end, in ms. */
 const PATIENCE = 5_000;
+/** How often to ask a device to give up what it has of a ring, in ms. */
+const AGAIN = 50;
 
 /** The place of one device in a {@linkcode DataLoop}. */
 export class HostedDevice implements Disposable {
@@ -195,20 +198,24 @@ export class HostedDevice implements Disposable {
   }
 
   /**
-   * Drains a ring and stops it.
+   * Stops a ring when nothing works on its requests any more.
    *
+   * @param suspend what is in flight may stay so, where the device can give it up;
+   * else it is done first. The ring is then tracked
    * @returns where to go on, see {@linkcode RunningQueue.base}
    */
-  stopRing(index: number): number {
+  stopRing(index: number, suspend = false): number {
     const ring = this.#ring(index);
-    this.#drain(ring);
+    const leaves = suspend && this.device.suspend !== undefined;
+    if (leaves) this.#suspend(ring);
+    else this.#drain(ring);
     if (ring.kickFd >= 0) this.#loop.unwatch(ring.kickToken);
     else this.#polledRings--;
     this.#loop.waiter.flush();
     this.#rings.delete(index);
     this.#deactivate(ring);
     if (ring.tracked !== null) detachMemory(ring.tracked);
-    return ring.queue.base;
+    return leaves ? ring.queue.suspendedBase : ring.queue.base;
   }
 
   /** Drains and stops every ring. */
@@ -446,12 +453,33 @@ export class HostedDevice implements Disposable {
       if (queue.recovering === left && queue.ready) break;
     }
     this.device.quiesce?.(queue);
+    this.#awaitEnd(ring);
+  }
+
+  /** Has the device give up, or end, what it has of this ring. */
+  #suspend(ring: Ring): void {
+    ring.publish();
+    this.device.suspend!(ring.queue);
+    this.#awaitEnd(ring, () => this.device.suspend!(ring.queue));
+  }
+
+  /**
+   * Turns the loop until nothing of a ring is in the hands of the device.
+   *
+   * @param again called now and then meanwhile
+   */
+  #awaitEnd(ring: Ring, again?: () => void): void {
+    const { queue } = ring;
     const start = performance.now();
-    let said = start;
+    let said = start, asked = start;
     while (queue.inFlight > 0) {
       this.#loop.turnWithout(this);
       ring.publish();
       const now = performance.now();
+      if (now - asked >= AGAIN) {
+        asked = now;
+        again?.();
+      }
       if (now - said < PATIENCE) continue;
       said = now;
       const seconds = Math.round((now - start) / 1000);

@@ -68,7 +68,11 @@ export type Command =
   | { readonly type: "add-region"; readonly region: RegionAddress }
   | { readonly type: "remove-region"; readonly region: RegionAddress }
   | { readonly type: "start-ring"; readonly ring: RingSetup }
-  | { readonly type: "stop-ring"; readonly index: number }
+  | {
+    readonly type: "stop-ring";
+    readonly index: number;
+    readonly suspend: boolean;
+  }
   | {
     readonly type: "set-call" | "set-error";
     readonly index: number;

@@ -30,6 +30,7 @@ import {
   IORING_ENTER_GETEVENTS,
   IORING_ENTER_REGISTERED_RING,
   IORING_OP_ASYNC_CANCEL,
+  IORING_OP_NOP,
   IORING_SQ_CQ_OVERFLOW,
   IORING_SQ_TASKRUN,
   IOSQE_CQE_SKIP_SUCCESS,
@@ -262,6 +263,25 @@ export class Ring {
     this.#sqTail = (this.#sqTail + 1) | 0;
     this.#pending++;
     return at;
+  }
+
+  /**
+   * Has a request that was prepared and not submitted do nothing: it completes
+   * with 0, whatever it was.
+   *
+   * @param source as it was given with the request
+   * @param token as it was given with the request
+   * @returns whether there was one
+   */
+  annul(source: number, token: number): boolean {
+    for (let i = 1; i <= this.#pending; i++) {
+      const at = ((this.#sqTail - i) & this.#sqMask) << SQE_SHIFT;
+      if (this.sqes[at + 8] !== token || this.sqes[at + 9] !== source) continue;
+      this.sqes[at] = IORING_OP_NOP;
+      this.sqes.fill(0, at + 1, at + 8);
+      return true;
+    }
+    return false;
   }
 
   #makeRoom(): void {

@@ -147,6 +147,23 @@ uring.test("linked requests run in order, and end at the first failure", async (
   });
 });
 
+uring.test("a request that was not submitted yet can be made to do nothing", () => {
+  using t = new TestRing();
+  using event = EventFd.create();
+  event.signal();
+  const { address } = t.memory(16);
+  t.add(IORING_OP_NOP, 1);
+  t.add(IORING_OP_READ, 0xffff_ffff, event.fd, -1, address, 8);
+  t.add(IORING_OP_NOP, 3);
+  assertEquals(t.ring.annul(t.source + 1, 3), false);
+  assertEquals(t.ring.annul(t.source, 2), false);
+  assertEquals(t.ring.annul(t.source, 0xffff_ffff), true);
+  assertEquals(t.finish(3), [[1, 0], [0xffff_ffff, 0], [3, 0]]);
+  assertEquals(event.drain(), 1);
+  // What was submitted is not found any more.
+  assertEquals(t.ring.annul(t.source, 1), false);
+});
+
 uring.test("a drained request waits for all before it", () => {
   using t = new TestRing();
   using event = EventFd.create({ nonblocking: false });

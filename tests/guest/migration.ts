@@ -112,6 +112,7 @@ export class Migration implements AsyncDisposable {
   readonly #directory: TemporaryDirectory;
   readonly #servers: readonly ChildProcess[];
   readonly #wire: Wire;
+  readonly #blk: string;
   #guest: LinuxGuest;
   #place = 0;
   #moves = 0;
@@ -121,15 +122,21 @@ export class Migration implements AsyncDisposable {
     servers: readonly ChildProcess[],
     wire: Wire,
     guest: LinuxGuest,
+    blk: string,
   ) {
+    this.#blk = blk;
     this.#directory = directory;
     this.#servers = servers;
     this.#wire = wire;
     this.#guest = guest;
   }
 
-  /** Starts the servers and the guest, and in it the loops. */
-  static async start(): Promise<Migration> {
+  /**
+   * Starts the servers and the guest, and in it the loops.
+   *
+   * @param blk options of the disk, each with its comma
+   */
+  static async start(blk = ""): Promise<Migration> {
     const directory = TemporaryDirectory.make("move");
     const wire = new Wire(directory.file("wire"));
     const servers: ChildProcess[] = [];
@@ -137,8 +144,8 @@ export class Migration implements AsyncDisposable {
       makeImage(directory.file("disk.img"), 48 * MIB);
       makeImage(directory.file("scsi.img"), 16 * MIB);
       for (const place of [0, 1]) servers.push(await serve(directory, place));
-      const guest = await startLinuxGuest(machine(directory, 0));
-      const migration = new Migration(directory, servers, wire, guest);
+      const guest = await startLinuxGuest(machine(directory, 0, blk));
+      const migration = new Migration(directory, servers, wire, guest, blk);
       await migration.#begin();
       return migration;
     } catch (error) {
@@ -191,7 +198,7 @@ export class Migration implements AsyncDisposable {
     await source.check(FRESH, 60_000);
     const uri = `unix:${this.#directory.file(`move${this.#moves++}`)}`;
     const target = await awaitLinuxGuest(
-      machine(this.#directory, place),
+      machine(this.#directory, place, this.#blk),
       uri,
     );
     const before = this.#timesLogged();
@@ -283,7 +290,11 @@ export class Migration implements AsyncDisposable {
 }
 
 /** The machine, as it is in both places but for its sockets. */
-function machine(directory: TemporaryDirectory, place: number): LinuxMachine {
+function machine(
+  directory: TemporaryDirectory,
+  place: number,
+  blk: string,
+): LinuxMachine {
   const socket = (type: string) => directory.file(`${type}${place}.sock`);
   return {
     memory: 256,
@@ -291,7 +302,7 @@ function machine(directory: TemporaryDirectory, place: number): LinuxMachine {
     // the device does, and hides what a log leaves out.
     append: "init_on_alloc=0",
     devices: [
-      ...vhostUserBlk(socket("blk")),
+      ...vhostUserBlk(socket("blk"), blk),
       ...["-chardev", `socket,id=scsi,path=${socket("scsi")}`],
       ...["-device", "vhost-user-scsi-pci,chardev=scsi"],
       ...vhostUserNet(socket("net")),

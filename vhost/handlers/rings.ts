@@ -19,7 +19,13 @@ import {
   encodeVringState,
 } from "../message.ts";
 import { loggedRing, requireLogged } from "../log_area.ts";
-import { ringAt, ringsArePacked, startRings, stopRing } from "../rings.ts";
+import {
+  ringAt,
+  ringsArePacked,
+  startRings,
+  stopRing,
+  suspendRing,
+} from "../rings.ts";
 import type { SessionState } from "../state.ts";
 import type { Vring } from "../vring.ts";
 import { type HandlerTable, takeEventFd } from "./handler.ts";
@@ -120,7 +126,8 @@ function checkAlignment(
 /**
  * Where requests of a packed ring are tracked, the area says where to go on: a
  * front-end does not know it when a back-end died. But one that was told where the
- * ring stopped, and says something else, has begun a new life of the ring.
+ * ring stopped, and says something else, has begun a new life of the ring: what was
+ * in flight in the old one is not to be done, in a ring of either layout.
  */
 function setVringBase(state: SessionState, message: Message): void {
   const { index, num } = decodeVringState(message.request, message.payload);
@@ -134,8 +141,9 @@ function setVringBase(state: SessionState, message: Message): void {
     );
   }
   requireStopped(message, ring);
-  if (packed && ring.reported !== null && ring.reported !== num) {
-    state.inflight?.clearPacked(index);
+  const anew = ring.reported !== null && ring.reported !== num;
+  if (anew && (packed || state.leavesInFlight)) {
+    state.inflight?.clearRing(index, packed);
   }
   ring.reported = null;
   ring.position = ring.known = num;
@@ -148,7 +156,7 @@ async function getVringBase(
 ): Promise<Uint8Array> {
   const { index } = decodeVringState(message.request, message.payload);
   const ring = ringAt(state, message.request, index);
-  await stopRing(state, ring);
+  await suspendRing(state, ring);
   ring.stop();
   ring.reported = ring.position;
   state.kept?.forget(index);
@@ -239,7 +247,9 @@ async function setVringEnable(
   // The protocol has 0 and 1. SPDK before 24.01 enables with the ring's size.
   ring.enabled = num !== 0;
   if (ring.enabled) await startRings(state, message.request, [ring]);
-  else await stopRing(state, ring);
+  // Front-ends disable a ring just before they stop it: requests stay in flight
+  // here, too, and are taken again when it is enabled.
+  else await suspendRing(state, ring);
 }
 
 /** Handlers of this theme. */

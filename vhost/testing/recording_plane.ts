@@ -172,10 +172,10 @@ export class RecordingPlane implements DataPlane {
     this.running.set(ring.index, ring);
   }
 
-  async stopRing(index: number): Promise<number> {
+  async stopRing(index: number, suspend = false): Promise<number> {
     const ring = this.running.get(index);
     this.#require(ring !== undefined, `ring ${index} was stopped twice`);
-    await this.#record("stopRing", index);
+    await this.#record("stopRing", index, ...(suspend ? ["suspend"] : []));
     this.running.delete(index);
     return this.positions.get(index) ?? ring!.position;
   }

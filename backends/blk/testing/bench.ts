@@ -13,13 +13,24 @@ import {
 } from "../../../virtqueue/constants.ts";
 import type { DeviceContext } from "../../../virtqueue/device.ts";
 import { GuestMemory } from "../../../virtqueue/memory.ts";
+import { SplitInflight } from "../../../virtqueue/inflight.ts";
+import {
+  PackedInflight,
+  packedInflightSize,
+} from "../../../virtqueue/packed_inflight.ts";
 import {
   type FakeBuffer,
+  type FakeDriver,
   FakeMemory,
   type RingDriver,
 } from "../../../virtqueue/testing/driver.ts";
 import type { RunningQueue } from "../../../virtqueue/queue.ts";
-import { startRing } from "../../../virtqueue/testing/queue.ts";
+import { FakePackedDriver } from "../../../virtqueue/testing/packed_driver.ts";
+import {
+  startPacked,
+  startQueue,
+  startRing,
+} from "../../../virtqueue/testing/queue.ts";
 import { NotificationCheck } from "../../../virtqueue/testing/notification_check.ts";
 import {
   makeDriver,
@@ -72,6 +83,8 @@ export interface BenchOptions {
   readonly features?: bigint;
   /** Sizes of the memory regions, which follow each other (default one of 16 MiB). */
   readonly regions?: readonly number[];
+  /** Requests are tracked (default: they are not). */
+  readonly tracked?: boolean;
 }
 
 /** An answered request. */
@@ -142,6 +155,7 @@ export class BlkBench implements Disposable {
   readonly drivers: RingDriver[] = [];
   readonly queues: RunningQueue[] = [];
   readonly #checks: NotificationCheck[] = [];
+  readonly #areas: Uint8Array<ArrayBuffer>[] = [];
   /** The driver's memory. */
   readonly memory: FakeMemory;
   #path: string;
@@ -205,17 +219,50 @@ export class BlkBench implements Disposable {
     for (let index = 0; index < queueCount; index++) {
       const driver = makeDriver(this.memory, { size: QUEUE_SIZE });
       this.drivers.push(driver);
-      const queue = startRing(driver, {
-        index,
-        memory,
-        maxSegments: device.maxSegments,
-        slots: SLOTS,
-        slotBase: index * SLOTS,
-      });
-      this.queues.push(queue);
-      this.#checks.push(new NotificationCheck(driver, queue));
+      if (options.tracked) {
+        this.#areas.push(new Uint8Array(packedInflightSize(QUEUE_SIZE)));
+      }
+      this.#startQueue(index, memory, device.maxSegments, driver.start);
     }
     return device;
+  }
+
+  #startQueue(
+    index: number,
+    memory: GuestMemory,
+    maxSegments: number,
+    position: number,
+  ): void {
+    const driver = this.drivers[index];
+    const options = {
+      index,
+      memory,
+      maxSegments,
+      position,
+      slots: SLOTS,
+      slotBase: index * SLOTS,
+    };
+    const area = this.#areas[index];
+    const queue = area === undefined
+      ? startRing(driver, options)
+      : driver instanceof FakePackedDriver
+      ? startPacked(driver, {
+        ...options,
+        inflight: new PackedInflight(area, QUEUE_SIZE),
+      })
+      : startQueue(driver as FakeDriver, {
+        ...options,
+        inflight: new SplitInflight(area, QUEUE_SIZE),
+      });
+    this.queues[index] = queue;
+    this.#checks[index] = new NotificationCheck(driver, queue);
+  }
+
+  /** Starts another queue on a ring that was suspended, where the one before ended. */
+  goOn(index = 0): void {
+    const memory = this.memory.share(new GuestMemory());
+    const { suspendedBase } = this.queues[index];
+    this.#startQueue(index, memory, this.device.maxSegments, suspendedBase);
   }
 
   #create(options: BenchOptions, context: DeviceContext): BlkDevice {

@@ -54,6 +54,8 @@ export class FakeStorage implements Storage {
   immediate = false;
   /** Error numbers for the next operations to complete; 0: none. */
   readonly errors: number[] = [];
+  /** Slots whose operations were asked to end, as often as they were. */
+  readonly cancelled: number[] = [];
   /** What {@linkcode refresh} finds; beyond the disk there are zeroes. */
   capacity: number;
   /** Whether the lock is taken. */
@@ -96,6 +98,11 @@ export class FakeStorage implements Storage {
     const [item] = this.pending.splice(index, 1);
     const error = this.errors.shift() ?? 0;
     this.onComplete(item.slot, error === 0 ? this.#do(item) : -error);
+  }
+
+  /** Completes nothing either. */
+  cancel(slot: number): void {
+    this.cancelled.push(slot);
   }
 
   /** Completes nothing: tests do. */

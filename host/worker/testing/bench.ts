@@ -7,6 +7,7 @@
 import { EventFd } from "../../../sys/eventfd.ts";
 import { mapAnonymous, type Mapping } from "../../../sys/mapping.ts";
 import type { DescriptorChain } from "../../../virtqueue/chain.ts";
+import type { RingInflight } from "../../../vhost/data_plane.ts";
 import type { VirtioDevice, VirtQueue } from "../../../virtqueue/device.ts";
 import { FakeDriver, FakeMemory } from "../../../virtqueue/testing/driver.ts";
 import { DataLoop } from "../data_loop.ts";
@@ -112,6 +113,7 @@ export class Bench implements Disposable {
       position?: number;
       index?: number;
       usedLog?: number;
+      inflight?: RingInflight;
     } = {},
     driver = this.driver,
   ): void {
@@ -127,6 +129,7 @@ export class Bench implements Disposable {
       callFd: this.call.fd,
       errorFd: this.error.fd,
       usedLog: options.usedLog,
+      inflight: options.inflight,
     });
   }
 
