@@ -15,10 +15,10 @@ export const targets: ReadonlyMap<string, MakeTarget> = new Map<
   string,
   MakeTarget
 >([
-  ["ring", async () => new (await import("./ring/target.ts")).RingTarget()],
+  ["ring", async () => (await import("./ring/target.ts")).ringTarget()],
   [
     "packed",
-    async () => new (await import("./packed/target.ts")).PackedTarget(),
+    async () => (await import("./packed/target.ts")).packedTarget(),
   ],
   ["blk", async () => new (await import("./blk/target.ts")).BlkTarget()],
   ["scsi", async () => new (await import("./scsi/target.ts")).ScsiTarget()],

@@ -6,22 +6,19 @@
 
 import type { Observer } from "../engine/target.ts";
 import type { FuzzMemory } from "../memory/fuzz_memory.ts";
-import { REGIONS, TABLE } from "../ring/layout.ts";
+import { QueueDriver } from "../queue/driver.ts";
+import { TABLE } from "../queue/layout.ts";
+import type { RingPlace } from "../queue/options.ts";
 import { addressOf, lengthOf, type Places } from "../ring/program.ts";
-import type { PackedOptions } from "./model.ts";
 
 const NEXT = 1, WRITE = 2, INDIRECT = 4, AVAIL = 1 << 7, USED = 1 << 15;
 /** Flags of descriptors beside the marks. */
 const FLAGS = [0, 1, 2, 3, 1, 3, 4, 5, 6, 7, 0x7f78, 2] as const;
 
 /** The driver of a packed ring. It counts places from lap 0 on. */
-export class PackedDriver {
+export class PackedDriver extends QueueDriver {
   /** The next descriptor to make available. */
   at: number;
-  readonly #memory: FuzzMemory;
-  readonly #places: Places;
-  readonly #options: PackedOptions;
-  readonly #say: Observer["say"];
 
   /**
    * Fills the ring with the marks that it has after as many laps.
@@ -31,16 +28,13 @@ export class PackedDriver {
   constructor(
     memory: FuzzMemory,
     places: Places,
-    options: PackedOptions,
+    ring: RingPlace,
     at: number,
     say: Observer["say"],
   ) {
-    this.#memory = memory;
-    this.#places = places;
-    this.#options = options;
-    this.#say = say;
+    super(memory, places, ring, say);
     this.at = at;
-    const { size, descriptorTable } = options;
+    const { size, descriptorTable } = ring;
     for (let entry = 0; entry < size; entry++) {
       // The entries before belong to this lap, those behind to the one before.
       const lap = Math.floor(at / size) - (entry < at % size ? 0 : 1);
@@ -58,7 +52,7 @@ export class PackedDriver {
     e: number,
     f: number,
   ): void {
-    const { size, descriptorTable } = this.#options;
+    const { size, descriptorTable } = this.ring;
     const inTable = (a & 0x80) !== 0;
     // At the place where the driver is, often.
     const place = this.at + (a >> 4 & 3);
@@ -71,7 +65,7 @@ export class PackedDriver {
       (marks < 5 ? this.#marks(place) : marks < 6 ? AVAIL | USED : AVAIL);
     this.#put(
       at,
-      addressOf(this.#places, b, d),
+      addressOf(this.places, b, d),
       lengthOf(c, e),
       flags,
       this.#id(f >>> 8),
@@ -84,14 +78,12 @@ export class PackedDriver {
    * descriptor becomes available last.
    */
   chain(a: number, b: number, c: number, d: number, e: number): void {
-    const { size, descriptorTable } = this.#options;
+    const { size, descriptorTable } = this.ring;
     const wanted = 1 + a % 6;
     const indirect = (c & 1) !== 0;
     const count = indirect ? wanted : Math.min(wanted, size);
     const readable = (c >> 3) % (count + 1);
-    const table = (c & 2) !== 0
-      ? BigInt(REGIONS[1][0]) - 8n * BigInt(1 + (c >> 4))
-      : TABLE + ((c & 4) !== 0 ? 24n : 0n);
+    const table = this.table(c);
     const id = this.#id(b);
     for (let i = 0; i < count; i++) {
       const last = i === count - 1;
@@ -101,7 +93,7 @@ export class PackedDriver {
         indirect
           ? table + 16n * BigInt(i)
           : descriptorTable + 16n * BigInt(place % size),
-        addressOf(this.#places, d & 15, (d >> 4) + 48 * i),
+        addressOf(this.places, d & 15, (d >> 4) + 48 * i),
         lengthOf(e & 7, (e >> 3) + i),
         indirect ? flags : flags | this.#marks(place),
         id,
@@ -112,56 +104,57 @@ export class PackedDriver {
       const flags = INDIRECT | this.#marks(this.at);
       this.#put(at, table, 16 * count, flags, id);
     }
-    this.#say?.(
+    this.say?.(
       `chain of ${count} with id ${id} at ${this.at}, ${readable} readable` +
         (indirect ? `, table at 0x${table.toString(16)}` : ""),
     );
     this.at += indirect ? 1 : count;
   }
 
-  /** Goes on elsewhere: a driver that forgot where it was. */
-  jump(to: number): void {
-    this.at = to;
-    this.#say?.(`the driver goes on at ${to}`);
+  /** What a ring with wrap counters has to offer is chains. */
+  offer(a: number, b: number, c: number, d: number, e: number): void {
+    this.chain(a, b, c, d, e);
   }
 
-  /** Writes anything anywhere. */
-  poke(a: number, b: number, d: number, f: number): void {
-    const address = addressOf(this.#places, a, d);
-    const size = [4, 2, 1, 8][b % 4];
-    this.#memory.driverPut(address, size, f);
-    this.#say?.(`0x${address.toString(16)} becomes ${f} (${size} bytes)`);
-  }
-
-  /** Marks the descriptor at a place available, or takes the mark away. */
-  mark(place: number, available: boolean): void {
-    const { size, descriptorTable } = this.#options;
-    const at = descriptorTable + 16n * BigInt(place % size) + 14n;
-    const flags = this.#memory.read(at, 2) & ~(AVAIL | USED);
-    const marks = available ? this.#marks(place) : 0;
-    this.#memory.driverPut(at, 2, flags | marks);
-    this.#say?.(`${place} becomes ${available ? "" : "not "}available`);
+  /**
+   * Marks a descriptor that the device is about to see available or not, or goes
+   * on elsewhere, as a driver does that forgot where it was.
+   */
+  jump(next: number, a: number, b: number): void {
+    if ((a & 0x80) === 0) return this.#mark(next + b % 4, a % 4 !== 0);
+    this.at = next + (b < 0xc0 ? 0 : b % 8);
+    this.say?.(`the driver goes on at ${this.at}`);
   }
 
   /** Writes the driver event suppression structure. */
   event(used: number, a: number, d: number): void {
-    const { availableRing, size } = this.#options;
+    const { availableRing, size } = this.ring;
     const place = Math.max(0, used + d % 16 - 8);
     const wrap = Math.floor(place / size) % 2 === 0 ? 32768 : 0;
     const where = d < 0xf000 ? place % size | wrap : d;
-    this.#memory.driverPut(availableRing, 2, where);
-    this.#memory.driverPut(availableRing + 2n, 2, a < 0xc0 ? 2 : a);
-    this.#say?.(`driver event becomes ${where}, ${a < 0xc0 ? 2 : a}`);
+    this.memory.driverPut(availableRing, 2, where);
+    this.memory.driverPut(availableRing + 2n, 2, a < 0xc0 ? 2 : a);
+    this.say?.(`driver event becomes ${where}, ${a < 0xc0 ? 2 : a}`);
+  }
+
+  /** Marks the descriptor at a place available, or takes the mark away. */
+  #mark(place: number, available: boolean): void {
+    const { size, descriptorTable } = this.ring;
+    const at = descriptorTable + 16n * BigInt(place % size) + 14n;
+    const flags = this.memory.read(at, 2) & ~(AVAIL | USED);
+    const marks = available ? this.#marks(place) : 0;
+    this.memory.driverPut(at, 2, flags | marks);
+    this.say?.(`${place} becomes ${available ? "" : "not "}available`);
   }
 
   #marks(place: number): number {
-    const { size } = this.#options;
+    const { size } = this.ring;
     return Math.floor(place / size) % 2 === 0 ? AVAIL : USED;
   }
 
   #id(byte: number): number {
     const value = byte & 0xff;
-    return value < 0xf0 ? value % this.#options.size : value * 257;
+    return value < 0xf0 ? value % this.ring.size : value * 257;
   }
 
   #put(
@@ -171,12 +164,12 @@ export class PackedDriver {
     flags: number,
     id: number,
   ): void {
-    const memory = this.#memory;
+    const memory = this.memory;
     memory.driverPut(at, 8, address);
     memory.driverPut(at + 8n, 4, length);
     memory.driverPut(at + 12n, 2, id);
     memory.driverPut(at + 14n, 2, flags);
-    this.#say?.(
+    this.say?.(
       `descriptor 0x${at.toString(16)}: ${length} at 0x${
         address.toString(16)
       }, flags 0x${flags.toString(16)}, id ${id}`,

@@ -14,27 +14,14 @@
  */
 
 import type { FuzzMemory } from "../memory/fuzz_memory.ts";
+import type { QueueModel } from "../queue/model.ts";
+import type { QueueOptions } from "../queue/options.ts";
 import type { ModelBuffer, ModelChain } from "../ring/model.ts";
 
 const NEXT = 1, WRITE = 2, INDIRECT = 4, AVAIL = 1 << 7, USED = 1 << 15;
 const MOST_BAD = 32;
 /** Descriptors that a look finds at most. */
 const LOOK = 32;
-
-/** Where a ring is, and what was negotiated. */
-export interface PackedOptions {
-  readonly size: number;
-  readonly descriptorTable: bigint;
-  /** The driver event suppression structure. */
-  readonly availableRing: bigint;
-  /** The device event suppression structure. */
-  readonly usedRing: bigint;
-  readonly eventIdx: boolean;
-  readonly indirect: boolean;
-  readonly inOrder: boolean;
-  /** Most chains in flight. */
-  readonly slots: number;
-}
 
 /** A descriptor as it lies in the ring. */
 export interface RawDescriptor {
@@ -105,8 +92,8 @@ export interface Legacy {
 }
 
 /** The device side of a packed virtqueue. */
-export class PackedModel {
-  readonly options: PackedOptions;
+export class PackedModel implements QueueModel<PackedChain> {
+  readonly options: QueueOptions;
   readonly #memory: FuzzMemory;
   state: PackedState;
 
@@ -118,7 +105,7 @@ export class PackedModel {
    */
   constructor(
     memory: FuzzMemory,
-    options: PackedOptions,
+    options: QueueOptions,
     at: readonly [available: number, used: number],
     legacy: Legacy | null,
   ) {
@@ -171,6 +158,11 @@ export class PackedModel {
   /** The next descriptor to take, as the queue counts. */
   get position(): number {
     return this.#count(this.state.parked.at(-1)?.at ?? this.state.at);
+  }
+
+  /** The next descriptor to look at, from lap 0. */
+  get next(): number {
+    return this.state.at;
   }
 
   /** The next descriptor to take and the next to use, from lap 0. */
@@ -289,7 +281,7 @@ export class PackedModel {
     if (!this.state.broken) this.#memory.write(this.options.usedRing, 4, 65536);
   }
 
-  /** The ring was found again. */
+  /** The ring was found again: what was looked at is looked at again. */
   rebind(): void {
     this.#set({ known: 0 });
   }

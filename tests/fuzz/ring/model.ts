@@ -21,16 +21,14 @@ import {
   tracksUntake,
 } from "./tracking.ts";
 import type { FuzzMemory } from "../memory/fuzz_memory.ts";
+import type { QueueModel } from "../queue/model.ts";
+import type { RingPlace } from "../queue/options.ts";
 
 const NEXT = 1, WRITE = 2, INDIRECT = 4;
 const MOST_BAD = 32;
 
 /** Where a ring is, and what was negotiated. */
-export interface ModelOptions {
-  readonly size: number;
-  readonly descriptorTable: bigint;
-  readonly availableRing: bigint;
-  readonly usedRing: bigint;
+export interface ModelOptions extends RingPlace {
   readonly position: number;
   readonly eventIdx: boolean;
   readonly indirect: boolean;
@@ -97,7 +95,7 @@ export function copyState(state: ModelState): ModelState {
 }
 
 /** The device side of a split virtqueue. */
-export class RingModel {
+export class RingModel implements QueueModel<ModelChain> {
   readonly options: ModelOptions;
   readonly #memory: FuzzMemory;
   #state: ModelState;
@@ -160,6 +158,11 @@ export class RingModel {
   /** Where a restarted ring goes on. */
   get position(): number {
     return this.#state.parked.at(-1)?.position ?? this.#state.position;
+  }
+
+  /** The entry to look at next. */
+  get next(): number {
+    return this.#state.position;
   }
 
   /** `available` of the queue. */

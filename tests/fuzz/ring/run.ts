@@ -1,448 +1,76 @@
 /**
  * Fuzzes a split virtqueue: memory contents and operations of the device.
  *
- * Theory of operation: an input lays out a ring, then lets driver and device
- * take turns. The driver writes descriptors, chains, heads, indices and
- * anything else anywhere, also while the device reads. The device takes,
- * accesses, completes and gives back chains, publishes, restarts. The model
- * does the same; after each step chains, counters and all of memory are equal.
- *
  * @module
  */
 
 import type { Bytes } from "../engine/bytes.ts";
-import { expect, type Observer } from "../engine/target.ts";
+import type { Observer } from "../engine/target.ts";
 import type { FuzzMemory } from "../memory/fuzz_memory.ts";
-import { explainRace, type RacePlan, runRace } from "../memory/race.ts";
-import { watchReads } from "../memory/racing_reads.ts";
-import {
-  QueueError,
-  SplitQueue,
-  type SplitQueueOptions,
-} from "../../../virtqueue/split_queue.ts";
-import type { DescriptorChain } from "../../../virtqueue/chain.ts";
-import type { GuestMemory } from "../../../virtqueue/memory.ts";
-import { FuzzDriver } from "./driver.ts";
-import { access, chainDifference } from "./chain_check.ts";
-import { copyState, type ModelChain, RingModel, totalOf } from "./model.ts";
-import {
-  HOLE,
-  layout,
-  MOST_READS,
-  MOST_TAKES,
-  REGIONS,
-  SEGMENTS,
-  SIZES,
-  STARTS,
-} from "./layout.ts";
-import { startWith } from "./hostile_area.ts";
-import { type Tracking, UNTRACKED } from "./tracking.ts";
+import { readHeader } from "../queue/options.ts";
+import { QueueRun, type RingPart } from "../queue/run.ts";
 import {
   SplitInflight,
   splitInflightSize,
 } from "../../../virtqueue/inflight.ts";
+import { SplitQueue } from "../../../virtqueue/split_queue.ts";
+import { SplitDriver } from "./driver.ts";
+import { copyState, type ModelChain, RingModel } from "./model.ts";
+import { type Tracking, UNTRACKED } from "./tracking.ts";
 
-/** A ring, its driver and its device. */
-export class Run {
-  readonly #memory: FuzzMemory;
-  /** The device's side of it. */
-  readonly #shared: GuestMemory;
-  readonly #observer: Observer;
-  readonly #chains: { chain: DescriptorChain; model: ModelChain }[] = [];
-  readonly #driver: FuzzDriver;
-  readonly #options;
-  /** Where requests in flight are tracked, across restarts. */
-  readonly #area: Uint8Array<ArrayBuffer> | null;
-  #queue!: SplitQueue;
-  #model!: RingModel;
-  /** Nobody can know how it goes on. */
-  over = false;
+/** Sizes of rings. */
+const SIZES = [16, 8, 4, 2, 1, 64, 32] as const;
+/** Where indices begin. */
+const STARTS = [0, 65535, 65530, 32767, 1] as const;
+
+/** A split ring, its driver and its device. */
+export class SplitRun extends QueueRun<ModelChain, RingModel> {
+  protected readonly driver: SplitDriver;
 
   constructor(memory: FuzzMemory, bytes: Bytes, observer: Observer) {
-    this.#memory = memory;
-    this.#shared = memory.share();
-    this.#observer = observer;
-    const size = SIZES[bytes.u8() % SIZES.length];
-    const flags = bytes.u8();
-    const position = STARTS[bytes.u8() % STARTS.length];
-    const slots = bytes.u8();
-    const maxSegments = SEGMENTS[bytes.u8() % SEGMENTS.length];
-    const [descriptorTable, availableRing, usedRing] = layout(
-      bytes.u8(),
-      bytes.u16(),
+    const header = readHeader(bytes, SIZES, false);
+    super(memory, observer, header, splitInflightSize);
+    const { say } = observer;
+    this.driver = new SplitDriver(memory, this.places, this.options, say);
+    const position = STARTS[header.start % STARTS.length];
+    memory.driverPut(this.options.availableRing + 2n, 2, position);
+    this.#begin(position, this.area && UNTRACKED);
+  }
+
+  #begin(position: number, tracked: Tracking | null): void {
+    const options = { ...this.options, position };
+    this.start(
+      position,
+      () => new RingModel(this.memory, options, tracked),
     );
-    this.#options = {
-      size,
-      descriptorTable,
-      availableRing,
-      usedRing,
-      position,
-      eventIdx: (flags & 1) !== 0,
-      indirect: (flags & 2) === 0,
-      slots: slots === 0 ? size : 1 + slots % size,
-      maxSegments,
-    };
-    const places = {
-      regions: REGIONS,
-      parts: [descriptorTable, availableRing, usedRing],
-      hole: HOLE,
-    };
-    this.#driver = new FuzzDriver(memory, places, this.#options, observer.say);
-    memory.driverPut(availableRing + 2n, 2, position);
-    this.#area = (flags & 4) !== 0
-      ? new Uint8Array(splitInflightSize(size))
-      : null;
-    this.#start(position, this.#area && UNTRACKED);
   }
 
-  /** Each part of the ring is aligned and in one region. */
-  #fits(): boolean {
-    const { descriptorTable, availableRing, usedRing, size } = this.#options;
-    const memory = this.#memory;
-    const event = this.#options.eventIdx ? 2 : 0;
-    return descriptorTable % 16n === 0n && availableRing % 2n === 0n &&
-      usedRing % 4n === 0n &&
-      memory.holdsInOne(descriptorTable, 16 * size) &&
-      memory.holdsInOne(availableRing, 4 + 2 * size + event) &&
-      memory.holdsInOne(usedRing, 4 + 8 * size + event);
-  }
-
-  #start(position: number, tracked: Tracking | null): void {
-    const memory = this.#memory;
-    const { size } = this.#options;
-    const fits = this.#fits();
-    try {
-      this.#queue = new SplitQueue({
-        ...this.#queueOptions(position),
-        inflight: this.#area && new SplitInflight(this.#area, size),
-      });
-    } catch (error) {
-      if (!(error instanceof QueueError)) throw error;
-      expect(!fits, () => `The ring does not start: ${error.message}`);
-      this.over = true;
-      return;
-    }
-    expect(fits, () => "A ring started that is not in memory");
-    const options = { ...this.#options, position };
-    this.#model = new RingModel(memory, options, tracked);
-    this.#check("the start");
-  }
-
-  #queueOptions(position: number): SplitQueueOptions {
-    const { descriptorTable, availableRing, usedRing } = this.#options;
-    return {
-      ...this.#options,
-      index: 0,
-      memory: this.#shared,
-      position,
-      descriptorTable: Number(descriptorTable),
-      availableRing: Number(availableRing),
-      usedRing: Number(usedRing),
-    };
-  }
-
-  #say(line: string): void {
-    this.#observer.say?.(line);
-  }
-
-  /** Everything that can be seen is what the model says. */
-  #check(after: string): void {
-    this.#memory.compare(after);
-    const difference = this.#counters();
-    expect(difference === null, () => `After ${after} ${difference}`);
-  }
-
-  #counters(): string | null {
-    const { counters, inFlight, broken, position } = this.#queue;
-    const { state } = this.#model;
-    const found = [
-      counters.badChains,
-      counters.completed,
-      inFlight,
-      broken !== null,
-      position,
+  protected override parts(): RingPart[] {
+    const { descriptorTable, availableRing, usedRing, size } = this.options;
+    const event = this.options.eventIdx ? 2 : 0;
+    return [
+      { alignment: 16n, address: descriptorTable, length: 16 * size },
+      { alignment: 2n, address: availableRing, length: 4 + 2 * size + event },
+      { alignment: 4n, address: usedRing, length: 4 + 8 * size + event },
     ];
-    const right = [
-      state.bad,
-      state.answered,
-      state.inFlight.length,
-      state.broken,
-      this.#model.position,
-    ];
-    return found.every((value, i) => value === right[i])
-      ? null
-      : `bad, answered, in flight, broken, position are ${found}, not ${right}`;
   }
 
-  #note(operation: number, outcome: number): void {
-    const { inFlight, parked, broken } = this.#model.state;
-    this.#observer.reached(
-      operation | outcome << 4 | Math.min(inFlight.length, 3) << 8 |
-        Math.min(parked.length, 3) << 10 | (broken ? 1 : 0) << 12 |
-        (this.#options.eventIdx ? 1 : 0) << 13,
-    );
-  }
-
-  /** One record. */
-  step(bytes: Bytes): void {
-    const kind = bytes.u8() % 16;
-    const a = bytes.u8(), b = bytes.u8(), c = bytes.u8();
-    const d = bytes.u16(), e = bytes.u16(), f = bytes.u32();
-    const driver = this.#driver;
-    switch (kind) {
-      case 0:
-        return driver.descriptor(a, b, c, d, e, f);
-      case 1:
-      case 2:
-        return driver.chain(a, b, c, d, e);
-      case 3:
-        return driver.offer(a < 0xf0 ? a % this.#options.size : a * 257);
-      case 4:
-        return driver.jump(this.#model.state.position, a < 0x80 ? a : d);
-      case 5:
-        return driver.poke(a, b, d, f);
-      case 6:
-        return this.#takeMany(1 + a % 4);
-      case 7:
-        return this.#takeRacing({
-          moment: d < 0xf000 ? a % 32 : d & 0xff,
-          back: b % 12,
-          kind: c,
-          value: f,
-        });
-      case 8:
-        return this.#complete(a, b, c);
-      case 9:
-        return this.#untake(a);
-      case 10:
-        return this.#publish();
-      case 11:
-        return this.#notifications(a % 4);
-      case 12:
-        return this.#access(a, b, d, e, f);
-      case 13:
-        return driver.event(this.#model.state.used, a, d);
-      case 14:
-        if (b >= 0xe0) return this.#scribble(d, f);
-        if (b >= 0xa0) return this.#remap(1 + d % 3);
-        return a % 2 === 0 ? this.#crash() : this.#restart();
-      default:
-        this.#takeMany(MOST_TAKES);
-        while (this.#chains.length > 0 && !this.over) this.#complete(0, a, c);
-        return this.#publish();
-    }
-  }
-
-  // The device.
-
-  #takeMany(most: number): void {
-    for (let i = 0; i < most; i++) {
-      const chain = watchReads(
-        { limit: MOST_READS },
-        () => this.#queue.take(),
-      );
-      const model = this.#model.take();
-      const difference = this.#difference(chain, model);
-      expect(difference === null, () => `After take ${difference}`);
-      this.#taken(chain, model);
-      if (chain === null) break;
-    }
-  }
-
-  #taken(chain: DescriptorChain | null, model: ModelChain | null): void {
-    this.#say(chain === null ? "take: nothing" : `take: ${chain.head}`);
-    if (chain !== null) this.#chains.push({ chain, model: model! });
-    this.#note(6, chain === null ? 0 : chain.truncated ? 2 : 1);
-  }
-
-  #difference(
-    chain: DescriptorChain | null,
-    model: ModelChain | null,
-  ): string | null {
-    const { maxSegments } = this.#options;
-    return chainDifference(this.#memory, chain, model, maxSegments) ??
-      this.#counters() ?? this.#memory.difference();
-  }
-
-  #takeRacing(plan: RacePlan): void {
-    const memory = this.#memory;
-    const state = this.#model.save();
-    const race = runRace(memory, plan, MOST_READS, () => this.#queue.take());
-    const { result: chain, word, seen } = race;
-    let model: ModelChain | null = null;
-    const attempt = (): string | null => {
-      model = this.#model.take();
-      return this.#difference(chain, model);
-    };
-    if (word === null) {
-      const difference = attempt();
-      expect(difference === null, () => `After take ${difference}`);
-      return this.#taken(chain, model);
-    }
-    this.#say(
-      `0x${word.address.toString(16)} becomes ${word.value} before read ` +
-        `${plan.moment}`,
-    );
-    const difference = explainRace(memory, word, seen, {
-      attempt,
-      restore: () => this.#model.restore(copyState(state)),
+  protected override makeQueue(position: number): SplitQueue {
+    const { area } = this;
+    return new SplitQueue({
+      ...this.queueOptions(position),
+      inflight: area && new SplitInflight(area, this.options.size),
     });
-    if (difference === "unknown") this.over = true;
-    else {
-      expect(difference === null, () => `After a racing take ${difference}`);
-      this.#taken(chain, model);
-    }
   }
 
-  #complete(a: number, b: number, c: number): void {
-    if (this.#chains.length === 0) return;
-    const [{ chain, model }] = this.#chains.splice(
-      a % this.#chains.length,
-      1,
-    );
-    const room = totalOf(model.writable);
-    const written = [0, room, c % (room + 1), room + 1][b % 4];
-    const fits = written <= room;
-    this.#say(`complete ${chain.head} with ${written} of ${room}`);
-    try {
-      this.#queue.complete(chain, written);
-      expect(fits, () => `${written} bytes were written to ${room}`);
-      this.#model.complete(model, written);
-    } catch (error) {
-      if (!(error instanceof QueueError) || fits) throw error;
-      this.#chains.push({ chain, model });
-      this.#complete(this.#chains.length - 1, 0, 0);
-    }
-    this.#check("complete");
-    this.#note(8, b % 4);
+  protected override remember(): () => void {
+    const state = this.model.save();
+    return () => this.model.restore(copyState(state));
   }
 
-  #untake(a: number): void {
-    if (this.#chains.length === 0) return;
-    const which = a % 4 > 0
-      ? this.#chains.length - 1
-      : (a >> 2) % this.#chains.length;
-    const { chain, model } = this.#chains[which];
-    const may = this.#model.canUntake(model);
-    this.#say(`untake ${chain.head}, which ${may ? "may" : "must not"} be`);
-    try {
-      this.#queue.untake(chain);
-    } catch (error) {
-      if (!(error instanceof QueueError) || may) throw error;
-      this.#check("untake out of order");
-      return this.#note(9, 1);
-    }
-    expect(may, () => `Chain ${chain.head} was given back out of order`);
-    this.#model.untake(model);
-    this.#chains.splice(which, 1);
-    this.#check("untake");
-    this.#note(9, 0);
-  }
-
-  #publish(): void {
-    const wanted = this.#queue.publish();
-    const right = this.#model.publish();
-    this.#say(`publish: ${wanted}`);
-    expect(wanted === right, () => `publish is ${wanted}, not ${right}`);
-    this.#check("publish");
-    this.#note(10, wanted ? 1 : 0);
-  }
-
-  #notifications(which: number): void {
-    const queue = this.#queue, model = this.#model;
-    let found = false, right = false;
-    if (which === 0) {
-      queue.disableNotification();
-      model.disableNotification();
-    } else if (which === 1) {
-      found = queue.enableNotification();
-      right = model.enableNotification();
-    } else if (which === 2) {
-      found = queue.available;
-      right = model.available();
-    } else {
-      found = queue.ready;
-      right = model.ready();
-    }
-    const what = ["disable", "enable", "available", "ready"][which];
-    this.#say(`${what}: ${found}`);
-    expect(found === right, () => `${what} is ${found}, not ${right}`);
-    this.#check(what);
-    this.#note(11, which << 1 | (found ? 1 : 0));
-  }
-
-  #access(a: number, b: number, d: number, e: number, f: number): void {
-    if (this.#chains.length === 0) return;
-    const { chain, model } = this.#chains[a % this.#chains.length];
-    const total = Math.max(totalOf(model.readable), totalOf(model.writable));
-    const position = d < 0xf000
-      ? d % (total + 4)
-      : [-1, total, 2 ** 31, 2 ** 32, 2 ** 53][d % 5];
-    const length = e % 1024;
-    const what = access(this.#memory, chain, model, {
-      kind: b,
-      position,
-      length,
-      value: f,
-    });
-    this.#say(`chain ${chain.head}: ${what}`);
-    this.#check(what);
-    this.#note(12, b % 9);
-  }
-
-  /** A region goes or comes; the device finds its ring again. */
-  #remap(which: number): void {
-    while (this.#chains.length > 0) this.#complete(0, 0, 0);
-    const there = this.#memory.toggle(which, this.#shared);
-    this.#say(`region ${which} ${there ? "comes" : "goes"}`);
-    const fits = this.#fits();
-    try {
-      this.#queue.rebind();
-    } catch (error) {
-      if (!(error instanceof QueueError) || fits) throw error;
-      expect(this.#queue.broken !== null, () => "The ring is gone, not broken");
-      expect(
-        this.#queue.take() === null,
-        () => "A ring that is gone is served",
-      );
-      this.over = true;
-      return;
-    }
-    expect(fits, () => "The ring was found where there is no memory");
-    this.#check("rebind");
-    this.#note(13, there ? 1 : 0);
-  }
-
-  /** The process dies, and somebody writes to the area meanwhile. */
-  #scribble(at: number, value: number): void {
-    if (this.#area === null) return;
-    for (let i = 0; i < 4; i++) {
-      this.#area[(at + i) % this.#area.length] = value >>> (8 * i);
-    }
-    const options = this.#queueOptions(this.#queue.position);
-    const said = startWith(this.#area, options);
-    this.#say(`byte ${at} of the area becomes ${value}: ${said ?? "taken"}`);
-    this.over = true;
-    this.#note(13, said === null ? 2 : 3);
-  }
-
-  /** The process dies, and another one goes on. */
-  #crash(): void {
-    if (this.#area === null) return this.#restart();
-    this.#chains.length = 0;
-    const { tracking } = this.#model.state;
-    const { position } = this.#queue;
-    this.#say(`crash at ${position}`);
-    this.#start(position, tracking);
-    this.#note(15, Math.min(this.#model.state.parked.length, 3));
-  }
-
-  #restart(): void {
-    while (this.#chains.length > 0) this.#complete(0, 0, 0);
-    this.#publish();
-    const { position } = this.#queue;
-    this.#say(`restart at ${position}`);
-    this.#start(position, this.#model.state.tracking);
-    this.#note(14, 0);
+  protected override succeed(crashed: boolean): void {
+    const { position } = this.queue;
+    this.say(`${crashed ? "crash" : "restart"} at ${position}`);
+    this.#begin(position, this.model.state.tracking);
   }
 }

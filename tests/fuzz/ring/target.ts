@@ -1,45 +1,16 @@
 /**
- * The target "ring".
+ * The target "ring": split virtqueues.
  *
  * @module
  */
 
-import { Bytes } from "../engine/bytes.ts";
-import type { Observer, Target } from "../engine/target.ts";
-import { FuzzMemory, GUARD } from "../memory/fuzz_memory.ts";
-import { installRacingReads } from "../memory/racing_reads.ts";
-import { REGIONS } from "./layout.ts";
-import { Run } from "./run.ts";
+import { QueueTarget } from "../queue/target.ts";
+import { SplitRun } from "./run.ts";
 import { RING_SEEDS } from "./seeds.ts";
 
-const HOST_BASE = 0x7000_0000_0000;
-
-/** The target. */
-export class RingTarget implements Target {
-  readonly name = "ring";
-  readonly header = 8;
-  readonly record = 12;
-  readonly maxRecords = 48;
-  readonly guides: readonly string[] = ["/virtqueue/"];
-  readonly seeds: readonly Uint8Array[] = RING_SEEDS;
-  readonly #memory = new FuzzMemory(
-    REGIONS.map(([guestAddress, size], i) => ({
-      guestAddress,
-      size,
-      guarded: new Uint8Array(size + 2 * GUARD),
-      hostAddress: HOST_BASE + i * 0x10_0000,
-    })),
-  );
-
-  /** Replaces the functions that read shared memory in this process. */
-  constructor() {
-    installRacingReads();
-  }
-
-  run(input: Uint8Array, observer: Observer): void {
-    this.#memory.clear();
-    const bytes = new Bytes(input);
-    const run = new Run(this.#memory, bytes, observer);
-    while (!bytes.done && !run.over) run.step(bytes);
-  }
+/** Makes the target. */
+export function ringTarget(): QueueTarget {
+  return new QueueTarget("ring", RING_SEEDS, (memory, bytes, observer) => {
+    return new SplitRun(memory, bytes, observer);
+  });
 }

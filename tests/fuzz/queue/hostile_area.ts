@@ -1,39 +1,30 @@
 /**
- * An area of a packed ring that holds anything: somebody else keeps it.
+ * An area of inflight tracking that holds anything: somebody else keeps it.
  *
  * @module
  */
 
 import { expect } from "../engine/target.ts";
-import { MOST_TAKES } from "../ring/layout.ts";
 import type { DescriptorChain } from "../../../virtqueue/chain.ts";
-import { PackedInflight } from "../../../virtqueue/packed_inflight.ts";
-import {
-  PackedQueue,
-  type PackedQueueOptions,
-} from "../../../virtqueue/packed_queue.ts";
+import type { RunningQueue } from "../../../virtqueue/queue.ts";
 import { QueueError } from "../../../virtqueue/queue_error.ts";
+import { MOST_TAKES } from "./layout.ts";
 
 /**
- * Starts a queue with such an area and takes what there is: ids below the size of
- * the ring, none of them twice.
+ * Starts a queue with such an area and takes what there is: heads or ids below
+ * the size of the ring, none of them twice.
  *
  * @returns what was said of it; `null` when it was taken
  */
-export function startWith(
-  area: Uint8Array<ArrayBuffer>,
-  options: PackedQueueOptions,
-): string | null {
-  const { size } = options;
-  let queue: PackedQueue;
+export function startWith(makeQueue: () => RunningQueue): string | null {
+  let queue: RunningQueue;
   try {
-    const inflight = new PackedInflight(area, size);
-    queue = new PackedQueue({ ...options, inflight });
+    queue = makeQueue();
   } catch (error) {
     if (!(error instanceof QueueError)) throw error;
     return error.message;
   }
-  const { recovering } = queue;
+  const { recovering, size } = queue;
   expect(recovering <= size, () => `${recovering} chains come again`);
   const chains: DescriptorChain[] = [];
   for (let i = 0; i < MOST_TAKES; i++) {
@@ -42,7 +33,7 @@ export function startWith(
     const twice = chains.some(({ head }) => head === chain.head);
     expect(
       chain.head < size && !twice,
-      () => `Id ${chain.head} comes again, ${twice ? "twice" : "beyond"}`,
+      () => `Chain ${chain.head} comes again, ${twice ? "twice" : "beyond"}`,
     );
     chains.push(chain);
   }

@@ -1,5 +1,5 @@
 /**
- * What inputs choose from: memory, places of rings, numbers.
+ * What inputs of both layouts choose from: memory, places of rings, numbers.
  *
  * @module
  */
@@ -16,14 +16,8 @@ export const HOLE = 0x1_8000;
 /** Indirect tables, where the input does not say else. */
 export const TABLE = 0x1_0c00n;
 
-/** Sizes of rings. */
-export const SIZES = [16, 8, 4, 2, 1, 64, 32] as const;
-/** Where indices begin. */
-export const STARTS = [0, 65535, 65530, 32767, 1] as const;
 /** Longest chains of devices. */
 export const SEGMENTS = [16, 1, 2, 4, 64] as const;
-/** Flags of descriptors. */
-export const FLAGS = [0, 1, 2, 3, 1, 3, 4, 5, 6, 7, 0xfff9, 0x8000] as const;
 
 /** A call reads each descriptor of 32 chains at most. */
 export const MOST_READS = 32 * 4 * (64 + 0x1000 / 16 + 64);
