@@ -21,16 +21,26 @@ const ENTRY = new URL("../device_process/main.ts", import.meta.url);
 const CONFIG = new URL("../../deno.json", import.meta.url);
 
 /**
- * Options of V8 for a device process. The data path allocates nothing, so a heap
- * that grows is a leak, and is to end before the host's memory does: the limit is
- * one for each thread, in MiB. The others make compiled code fast, see
- * docs/decisions/0011-compiled-code.md.
+ * The data path allocates nothing, so a heap that grows is a leak, and is to end
+ * before the host's memory does: the limit is one for each thread, in MiB.
  */
-const V8_FLAGS = [
-  "--max-old-space-size=256",
+const HEAP_LIMIT = "--max-old-space-size=256";
+/** Make compiled code fast, see docs/decisions/0011-compiled-code.md. */
+const FAST_CODE = [
   "--no-additive-safe-int-feedback",
   "--max-inlined-bytecode-size-cumulative=4000",
 ];
+/** Versions of V8 that are known to have these: others may refuse to start. */
+const FAST_CODE_V8 = /^15\.0\./;
+
+/**
+ * Options of V8 for a device process.
+ *
+ * @param version of V8
+ */
+export function v8Options(version: string): string[] {
+  return FAST_CODE_V8.test(version) ? [HEAP_LIMIT, ...FAST_CODE] : [HEAP_LIMIT];
+}
 
 /**
  * The arguments of a device process, from `argv[0]` on. It may do less than we
@@ -53,7 +63,7 @@ export function commandLine(
       : ["--no-config"]),
     "--allow-ffi",
     ...readPermission(modules),
-    `--v8-flags=${V8_FLAGS.join(",")}`,
+    `--v8-flags=${v8Options(Deno.version.v8).join(",")}`,
     ENTRY.protocol === "file:" ? fromFileUrl(ENTRY) : ENTRY.href,
     ...names,
   ];

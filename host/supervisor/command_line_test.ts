@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl } from "@std/path";
-import { commandLine, runtimePath } from "./command_line.ts";
+import { commandLine, runtimePath, v8Options } from "./command_line.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url)).replace(/\/$/, "");
 
@@ -34,4 +34,14 @@ Deno.test("a folder that cannot be written as a list is not narrowed", () => {
   const module = "file:///srv/a,b/device.ts";
   const args = commandLine(["x"], [module]);
   assert(args.includes("--allow-read"), args.join(" "));
+});
+
+Deno.test("this V8 has the options for fast code; one that may not is not asked", () => {
+  assertEquals(v8Options("14.9.207.1"), ["--max-old-space-size=256"]);
+  const options = v8Options(Deno.version.v8);
+  assert(options.length > 1, `V8 ${Deno.version.v8} has not been tried`);
+  const { code, stderr } = new Deno.Command(Deno.execPath(), {
+    args: ["eval", `--v8-flags=${options.join(",")}`, "0"],
+  }).outputSync();
+  assertEquals(code, 0, new TextDecoder().decode(stderr));
 });
