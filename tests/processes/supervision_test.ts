@@ -44,6 +44,18 @@ function listeningSockets(): Map<string, string> {
   );
 }
 
+/** Memory in which the rings of a device outlive its process. */
+const RINGS = "/memfd:vhostd-rings";
+
+/** The inodes of such memory that a process has. */
+function ringMemories(pid: number): Set<number | null> {
+  const fds = [...descriptorsOf(pid)]
+    .filter(([, link]) => link.startsWith(RINGS));
+  return new Set(
+    fds.map(([fd]) => Deno.statSync(`/proc/${pid}/fd/${fd}`).ino),
+  );
+}
+
 /** What one process has from another one, or one made for both. */
 function handedOn(link: string): boolean {
   return /^(?:socket|pipe):/.test(link);
@@ -73,7 +85,13 @@ Deno.test("a device process has its own descriptors and nobody else's", async ()
   const stderr = own.get(2)!;
   const fds = pids.map(descriptorsOf);
   // All front-ends' memory has the same name; this one has no front-end.
-  for (const link of fds[2].values()) assert(!link.startsWith("/memfd:"), link);
+  for (const link of fds[2].values()) {
+    assert(!link.startsWith("/memfd:") || link.startsWith(RINGS), link);
+  }
+  // Each has the memory of its own rings.
+  const rings = pids.map(ringMemories);
+  assertEquals(rings.map(({ size }) => size), [1, 1, 1]);
+  assertEquals(new Set(rings.flatMap((inodes) => [...inodes])).size, 3);
   for (const [i, name] of ["a", "b", "c"].entries()) {
     const links = new Set(fds[i].values());
     assert(!links.has(stray));
