@@ -282,9 +282,22 @@ export class UnixSocket implements Disposable {
 
   /** Closes the socket; does nothing the second time. */
   close(): void {
+    this.#forget();
+    this.#owner.close();
+  }
+
+  /**
+   * Gives the descriptor back to somebody else who owns it: it stays open, and
+   * this object cannot be used any more.
+   */
+  release(): number {
+    this.#forget();
+    return this.#owner.release();
+  }
+
+  #forget(): void {
     this.#message?.[Symbol.dispose]();
     this.#message = undefined;
-    this.#owner.close();
   }
 
   /** As `close`. */

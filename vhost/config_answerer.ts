@@ -75,7 +75,7 @@ export class ConfigAnswerer {
         const size = this.#answer(there);
         if (size === 0) return false;
         // What comes after this look is told of again.
-        if (size === there) return true;
+        if (size === there && there < LOOK_BYTES) return true;
       }
     } catch (error) {
       const known = error instanceof ProtocolError ||

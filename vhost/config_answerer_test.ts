@@ -200,3 +200,18 @@ Deno.test("a front-end that never pauses goes back to the session", () => {
   assertEquals([...lent.loan.counts], [32, 0]);
   assertEquals(lent.left(), many.subarray(32 * get(0, 1).length));
 });
+
+Deno.test("what is behind a message that fills the look is not forgotten", () => {
+  for (const size of [487, 488, 489]) {
+    using lent = new Lent();
+    lent.theirs.trySend(concat(set(0, new Uint8Array(size), 0), get(0, 1)));
+    const served = lent.answerer.serve();
+    // Either it is answered, or the session finds it.
+    const left = lent.ours.tryPeek(new Uint8Array(4)) > 0;
+    assertEquals(
+      [served, lent.loan.counts[1]],
+      [!left, left ? 0 : 1],
+      `${size}`,
+    );
+  }
+});

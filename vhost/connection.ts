@@ -17,7 +17,7 @@
  * @module
  */
 
-import { EPOLLIN, EPOLLONESHOT, EPOLLOUT } from "../sys/epoll.ts";
+import { EPOLLIN, EPOLLONESHOT, EPOLLOUT, EPOLLRDHUP } from "../sys/epoll.ts";
 import { SystemError } from "../sys/errno.ts";
 import type { OwnedFd } from "../sys/fd.ts";
 import type { Reactor, Watch } from "../sys/reactor.ts";
@@ -239,8 +239,19 @@ export class Connection implements Disposable {
     return true;
   }
 
-  #wait(events: number): Promise<void> {
-    this.#inARow = 0;
+  /**
+   * Calls back when the peer is gone, once, unless `receive` or `send` is called
+   * before: for a time in which somebody else reads.
+   */
+  whenGone(callback: () => void): void {
+    this.#arm(EPOLLRDHUP);
+    this.#wake = () => {
+      this.#wake = null;
+      callback();
+    };
+  }
+
+  #arm(events: number): void {
     if (this.#watch === null) {
       const ready = (): void => this.#wake?.();
       this.#watch = this.reactor.watch(
@@ -249,6 +260,11 @@ export class Connection implements Disposable {
         ready,
       );
     } else this.#watch.modify(events | EPOLLONESHOT);
+  }
+
+  #wait(events: number): Promise<void> {
+    this.#inARow = 0;
+    this.#arm(events);
     return new Promise((resolve) => {
       this.#wake = () => {
         this.#wake = null;

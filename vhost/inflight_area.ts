@@ -24,6 +24,7 @@ import {
   type Mapping,
   viewMemory,
 } from "../sys/mapping.ts";
+import { statFd } from "../sys/statx.ts";
 import {
   addSeals,
   createMemfd,
@@ -73,6 +74,8 @@ export class InflightArea {
   readonly queueSize: number;
   /** Number of queues. */
   readonly queueCount: number;
+  /** The same for two descriptions of one area. */
+  readonly identity: string;
   readonly #mapping: Mapping;
   readonly #size: number;
 
@@ -89,6 +92,8 @@ export class InflightArea {
   ) {
     using backing = file;
     const { mmapSize, mmapOffset, queueCount, queueSize } = description;
+    const { dev, ino } = statFd(backing.fd);
+    this.identity = `${dev}:${ino}:${mmapOffset}`;
     checkShape(request, queueCount, queueSize);
     const needed = queueCount * splitInflightSize(queueSize);
     if (mmapSize < needed) {

@@ -34,6 +34,7 @@
 
 import type { OwnedFd } from "../sys/fd.ts";
 import { mapFile, type Mapping } from "../sys/mapping.ts";
+import { statFd } from "../sys/statx.ts";
 import { allocateRange } from "../sys/memfd.ts";
 import { packedInflightSize } from "../virtqueue/packed_inflight.ts";
 import { MAX_QUEUES, MAX_RING_SIZE } from "./constants.ts";
@@ -48,7 +49,7 @@ const RECORDS = MAX_QUEUES * RECORD;
 const STRIDE = Math.ceil(packedInflightSize(MAX_RING_SIZE) / PAGE) * PAGE;
 
 // Fields of a record, in units of 64 bits: size (0: crossed out), what the
-// front-end knows of the position, guest addresses.
+// front-end knows of the position, guest addresses, file of the guest's memory.
 const SIZE = 0, KNOWN = 1, PARTS = 2;
 
 /** Bytes of the memory of the rings of a device, at first. */
@@ -79,16 +80,23 @@ export class KeptRings implements Disposable {
    * @param setup the ring, which is a packed one and does not run
    * @param known the position as the front-end said it last
    * @param event the device event structure, as one number
+   * @param memory descriptor of the memory that the ring lies in: another guest's,
+   * or another life's of this one, is another file
    * @throws {SystemError} when it cannot be mapped
    */
-  ring(setup: RingSetup, known: number, event: number): RingInflight {
-    const { index, size } = setup;
+  ring(
+    setup: RingSetup,
+    known: number,
+    event: number,
+    memory: number,
+  ): RingInflight {
+    const { index, size } = setup, parts = partsOf(setup, memory);
     const length = packedInflightSize(size);
     const area = this.#map(index, length);
-    if (event === 0 || !this.#remembers(setup, known)) {
+    if (event === 0 || !this.#remembers(setup, known, parts)) {
       this.forget(index);
       new Uint8Array(area.buffer, 0, length).fill(0);
-      this.#remember(setup, known);
+      this.#remember(setup, known, parts);
     }
     return { address: area.address, size: length, heads: size };
   }
@@ -115,16 +123,20 @@ export class KeptRings implements Disposable {
     this.#file.close();
   }
 
-  #remembers(setup: RingSetup, known: number): boolean {
+  #remembers(
+    setup: RingSetup,
+    known: number,
+    parts: readonly number[],
+  ): boolean {
     const at = setup.index * RECORD / 8, fields = this.#fields;
     return fields[at + SIZE] === setup.size && fields[at + KNOWN] === known &&
-      partsOf(setup).every((part, i) => fields[at + PARTS + i] === part);
+      parts.every((part, i) => fields[at + PARTS + i] === part);
   }
 
-  #remember(setup: RingSetup, known: number): void {
+  #remember(setup: RingSetup, known: number, parts: readonly number[]): void {
     const at = setup.index * RECORD / 8, fields = this.#fields;
     fields[at + KNOWN] = known;
-    partsOf(setup).forEach((part, i) => fields[at + PARTS + i] = part);
+    parts.forEach((part, i) => fields[at + PARTS + i] = part);
     fields[at + SIZE] = setup.size;
   }
 
@@ -144,6 +156,11 @@ export class KeptRings implements Disposable {
   }
 }
 
-function partsOf(setup: RingSetup): readonly number[] {
-  return [setup.descriptorTable, setup.availableRing, setup.usedRing];
+/** What a ring is known by: where it lies, and in which file. */
+function partsOf(setup: RingSetup, memory: number): readonly number[] {
+  const { dev, ino } = statFd(memory);
+  return [
+    ...[setup.descriptorTable, setup.availableRing, setup.usedRing],
+    ...[Number(dev), Number(ino)],
+  ];
 }

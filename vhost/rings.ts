@@ -132,10 +132,14 @@ function keptArea(
   ring: Vring,
   setup: RingSetup,
 ): RingInflight | null {
-  if (state.kept === null || !ringsArePacked(state)) return null;
+  const { kept } = state;
+  if (kept === null || !ringsArePacked(state)) return null;
   const event = state.memory.read32(setup.usedRing);
+  const { fd } = state.memory.regions.find(({ guestAddress, size }) =>
+    setup.usedRing >= guestAddress && setup.usedRing < guestAddress + size
+  )!;
   try {
-    return state.kept.ring(setup, ring.known, event);
+    return kept.ring(setup, ring.known, event, fd);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     state.log.warn(`ring ${ring.index} would not outlive a crash: ${reason}`);
@@ -159,7 +163,10 @@ async function startRing(
   }
   await announceFeatures(state);
   try {
-    const inflight = setup.inflight ?? keptArea(state, ring, setup);
+    const kept = setup.inflight === null ? keptArea(state, ring, setup) : null;
+    // What is noted elsewhere, or nowhere, makes what was kept untrue.
+    if (kept === null) state.kept?.forget(ring.index);
+    const inflight = setup.inflight ?? kept;
     await state.plane.startRing({ ...setup, inflight });
   } catch (cause) {
     state.kept?.forget(ring.index);
@@ -172,6 +179,7 @@ async function startRing(
     );
   }
   ring.running = true;
+  ring.tracked = setup.inflight !== null;
   state.log.debug(`ring ${ring.index} runs`, {
     size: ring.size,
     position: ring.position,
@@ -204,9 +212,7 @@ export async function suspendRing(
   state: SessionState,
   ring: Vring,
 ): Promise<void> {
-  const leaves = state.leavesInFlight &&
-    state.inflight?.ring(ring.index, ringsArePacked(state)) != null;
-  await stopRing(state, ring, leaves);
+  await stopRing(state, ring, state.leavesInFlight && ring.tracked);
 }
 
 /** Stops all rings. */

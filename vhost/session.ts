@@ -240,6 +240,8 @@ export class Session implements DataPlaneEvents {
     if (delegate === null || !this.#lends || this.#stopped) return;
     if (!rings.some((ring) => ring.running)) return;
     this.#delegate = delegate;
+    // Whoever has it may be kept from noticing.
+    this.#connection.whenGone(() => delegate.end());
     try {
       await delegate.answer({
         fd: this.#connection.fd,

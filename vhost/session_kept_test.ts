@@ -32,7 +32,17 @@ const BEGIN = 0x8000_8000;
 /** A guest's memory and what a supervisor keeps, over several sessions. */
 class Guest implements Disposable {
   readonly region = SharedRegion.create(BASE, 0x10000);
-  readonly #file = createMemfd("vhostd-rings", KEPT_RINGS_SIZE);
+  readonly #file: OwnedFd;
+
+  /** @param saved the guest that this one is restored from, at the same server */
+  constructor(saved?: Guest) {
+    if (saved === undefined) {
+      this.#file = createMemfd("vhostd-rings", KEPT_RINGS_SIZE);
+    } else {
+      this.#file = new OwnedFd(dupFd(saved.#file.fd));
+      this.region.bytes.set(saved.region.bytes);
+    }
+  }
 
   /** Connects and starts ring 0; whether its area is as somebody left it. */
   async session(
@@ -111,4 +121,22 @@ Deno.test("split rings, and those that the front-end tracks, are not kept", asyn
   await h.settled();
   // The front-end's has room for its largest queue.
   assertEquals(h.plane.running.get(0)!.inflight?.heads, 256);
+});
+
+Deno.test("another guest at the same places, or another life of it, begins anew", async () => {
+  using guest = new Guest();
+  assertEquals(await guest.session(0x8003_8003), false);
+  // It was saved, and is restored: other memory, with the same in it.
+  using again = new Guest(guest);
+  assertEquals(await again.session(0x8003_8003), false);
+  assertEquals(await again.session(0x8003_8003), true);
+});
+
+Deno.test("a ring that went on in the front-end's area was not kept meanwhile", async () => {
+  using guest = new Guest();
+  const once = await guest.session(BEGIN, async (frontEnd) => {
+    using area = await InflightMemory.get(frontEnd, 1, 256);
+    await area.set(frontEnd);
+  });
+  assertEquals([once, await guest.session(BEGIN)], [false, false]);
 });

@@ -1,12 +1,13 @@
 /** Rings that stop with requests in flight, where the front-end agreed to it. */
 
-import { assertEquals } from "@std/assert";
-import { detachMemory, viewMemory } from "../sys/mapping.ts";
+import { assert, assertEquals } from "@std/assert";
+import { detachMemory, mapFile, viewMemory } from "../sys/mapping.ts";
 import {
   featureMask,
   VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
 } from "../virtqueue/constants.ts";
+import { splitInflightSize } from "../virtqueue/inflight.ts";
 import { ProtocolFeature } from "./constants.ts";
 import type { HandshakeOptions } from "./testing/front_end.ts";
 import { InflightMemory } from "./testing/inflight_memory.ts";
@@ -138,4 +139,37 @@ Deno.test("a ring that begins a new life does not inherit what was in flight", a
     assertEquals(area.every((byte) => byte === 0), agreed);
     detachMemory(area.buffer);
   }
+});
+
+Deno.test("an area that came after GET_VRING_BASE is kept, whatever the base", async () => {
+  await using ring = new TestRing();
+  const { frontEnd, plane } = ring.h;
+  await run(ring);
+  plane.positions.set(0, 5);
+  await frontEnd.getVringBase(0);
+  using area = await InflightMemory.get(frontEnd, 1, 8);
+  using mapping = mapFile(area.fd, { size: area.description.mmapSize });
+  const bytes = new Uint8Array(mapping.buffer).fill(7);
+  await area.set(frontEnd);
+  await frontEnd.setVringBase(0, 9);
+  await ring.h.settled();
+  assert(bytes.every((byte) => byte === 7));
+});
+
+Deno.test("a ring that was not tracked when it started is drained", async () => {
+  const features = featureMask(VIRTIO_F_VERSION_1, VIRTIO_F_RING_PACKED);
+  await using ring = new TestRing({ features });
+  const { frontEnd, plane } = ring.h;
+  await ring.prepare({ packed: true });
+  using area = await InflightMemory.get(frontEnd, 1, 8);
+  // It has room for split rings alone.
+  const mmapSize = splitInflightSize(8);
+  await area.set(frontEnd, { ...area.description, mmapSize });
+  await ring.start();
+  assertEquals(plane.running.get(0)!.inflight, null);
+  const packed = featureMask(VIRTIO_F_RING_PACKED);
+  await frontEnd.setFeatures(frontEnd.features & ~packed);
+  plane.takeCalls();
+  await frontEnd.getVringBase(0);
+  assertEquals(plane.takeCalls(), ["stopRing 0"]);
 });

@@ -79,6 +79,8 @@ export class Vring {
   started = false;
   /** The data plane serves the ring. */
   running = false;
+  /** While it runs: its requests are noted in the area that the front-end has. */
+  tracked = false;
   #kick: OwnedFd | null = null;
   #call: OwnedFd | null = null;
   #error: OwnedFd | null = null;

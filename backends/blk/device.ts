@@ -56,6 +56,7 @@ import { REGION_CROSSINGS, type ResolvedBlkOptions } from "./options.ts";
 import {
   DISCARDING,
   FLUSHING,
+  isFlush,
   OPERATIONS,
   READING,
   SYNCING,
@@ -94,8 +95,7 @@ import {
 /** Descriptors beyond the data's: a header in single bytes, and a status. */
 const FRAMING_DESCRIPTORS = REQUEST_HEADER_SIZE + 1;
 
-// Compiled code looks up an imported name at each use; one of this module's own
-// is a constant.
+// Of this module's own, and so constants in compiled code.
 const OK = REQUEST_OK;
 const HEADER = REQUEST_HEADER_SIZE;
 const SECTOR = SECTOR_SIZE;
@@ -216,13 +216,13 @@ export class BlkDevice implements VirtioDevice {
     }
   }
 
-  /** Requests that are held, or end undone, stay in flight: others do them. */
+  /** What is held, or ends undone, stays in flight; flushes are for here alone. */
   suspend(queue: VirtQueue): void {
     this.#suspending = queue;
     for (const chain of this.#failures.releaseOf(queue)) this.#abandon(chain);
-    if (this.#storage.cancel === undefined) return;
     for (const chain of this.#chains) {
-      if (chain?.queue === queue) this.#storage.cancel(chain.slot);
+      if (chain?.queue !== queue || isFlush(this.#phases[chain.slot])) continue;
+      this.#storage.cancel?.(chain.slot);
     }
   }
 
@@ -450,7 +450,7 @@ export class BlkDevice implements VirtioDevice {
 
   #fail(chain: DescriptorChain, errno: number): void {
     const slot = chain.slot, phase = this.#phases[slot];
-    const flushed = phase === FLUSHING || phase === SYNCING;
+    const flushed = isFlush(phase);
     const leaves = chain.queue === this.#suspending;
     if (leaves && errno === Errno.ECANCELED) return this.#abandon(chain);
     this.metrics.fail(errno);

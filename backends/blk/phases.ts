@@ -17,6 +17,11 @@ export const ZEROING = 5;
 /** The data is written; a flush makes it durable. */
 export const SYNCING = 6;
 
+/** Whether a flush is under way. */
+export function isFlush(phase: number): boolean {
+  return phase === FLUSHING || phase === SYNCING;
+}
+
 /** The storage operation of each phase, for people. */
 export const OPERATIONS: readonly string[] = [
   "nothing",

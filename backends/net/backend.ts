@@ -59,7 +59,7 @@ export interface NetBackend {
   /** Most queue pairs that it serves. */
   readonly maxPairs: number;
   /** Frames of one queue that it is to be sent in one turn (default: the host's). */
-  readonly burst?: number;
+  readonly burst?: number | undefined;
   /** Frames can be exchanged. */
   readonly linkUp: boolean;
 

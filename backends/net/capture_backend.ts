@@ -19,6 +19,7 @@ export class CaptureBackend implements NetBackend, NetPort {
   readonly takes: number;
   readonly gives: number;
   readonly maxPairs: number;
+  readonly burst: number | undefined;
   readonly #backend: NetBackend;
   readonly #context: DeviceContext;
   readonly #path: string;
@@ -42,6 +43,7 @@ export class CaptureBackend implements NetBackend, NetPort {
     this.takes = backend.takes;
     this.gives = backend.gives;
     this.maxPairs = backend.maxPairs;
+    this.burst = backend.burst;
   }
 
   get linkUp(): boolean {

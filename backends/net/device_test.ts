@@ -196,6 +196,21 @@ ringTest("buffers that cannot be used are given back", () => {
   assertEquals(driver.reap().map(({ length }) => length), [0, 0, 100, 62]);
 });
 
+ringTest("a receiver full of bad buffers costs a sender little", () => {
+  using bench = new NetBench({ backend: "echo" }, { size: 256 });
+  const driver = bench.drivers.get(0)!;
+  for (let i = 0; i < 200; i++) driver.submit([{ writable: 4 }]);
+  bench.send(frame(100));
+  assertEquals(bench.count("rxBadBuffer"), 32);
+  assertEquals(bench.count("rxNoBuffer"), 1);
+  // They are used up, a few for each frame.
+  for (let i = 0; i < 6; i++) bench.send(frame(100));
+  assertEquals(bench.count("rxBadBuffer"), 200);
+  bench.fill(1);
+  bench.send(frame(100));
+  assertEquals(bench.received().map(({ bytes }) => bytes.length), [100]);
+});
+
 ringTest("a frame is cut as long as the receiver has room for pieces", () => {
   using bench = new NetBench(
     { backend: "echo" },

@@ -192,7 +192,8 @@ export class PasstBackend implements NetBackend {
 
   /** It is time to try again, or to wake rings that wait. */
   #expired(): void {
-    this.#timer.drain();
+    // It was set anew after it had expired: that time has not come.
+    if (this.#timer.drain() === 0) return;
     if (this.#connection === null) return this.#retry();
     if (this.#busy) {
       this.#busy = false;

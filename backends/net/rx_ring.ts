@@ -21,6 +21,9 @@ import type { VirtQueue } from "../../virtqueue/device.ts";
 import { HDR_F_DATA_VALID, HEADER_SIZE } from "./protocol.ts";
 import type { NetMetrics } from "./metrics.ts";
 
+/** Bad buffers that one look for a good one passes. */
+const BAD_BUDGET = 32;
+
 /** How frames are received, as negotiated. */
 export interface RxFormat {
   /** Bytes of the header: 10 or 12. */
@@ -116,7 +119,7 @@ export class RxRing {
   #take(headerSize: number): DescriptorChain | null {
     const { queue } = this;
     if (queue === null || this.#count === this.#chains.length) return null;
-    for (;;) {
+    for (let left = BAD_BUDGET; left > 0; left--) {
       const chain = queue.take();
       if (chain === null) return null;
       if (
@@ -128,6 +131,7 @@ export class RxRing {
       this.#room = 0;
       this.#refuse(chain);
     }
+    return null;
   }
 
   #refuse(chain: DescriptorChain): void {

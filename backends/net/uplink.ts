@@ -44,6 +44,10 @@ export class UplinkBackend implements NetBackend {
     return this.#device.maxPairs;
   }
 
+  get burst(): number | undefined {
+    return this.#device.burst;
+  }
+
   get linkUp(): boolean {
     return this.#device.linkUp;
   }

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { dupFd, OwnedFd } from "../../sys/fd.ts";
+import { OwnedFd } from "../../sys/fd.ts";
 import { UnixSocket } from "../../sys/unix_socket.ts";
 import { ConfigAnswerer } from "../../vhost/config_answerer.ts";
 import type { ConfigLoan } from "../../vhost/data_plane.ts";
@@ -16,6 +16,7 @@ import type { DataLoop } from "./data_loop.ts";
 /** A connection that is answered here. */
 export class LentConnection implements Disposable {
   readonly #loop: DataLoop;
+  /** The session's, which keeps it open: it is never closed here. */
   readonly #socket: UnixSocket;
   readonly #token: number;
   #ended = false;
@@ -23,7 +24,7 @@ export class LentConnection implements Disposable {
   /**
    * @param device has words that the driver writes
    * @param over called when something came that is the session's
-   * @throws {SystemError} when there is no room for one more descriptor
+   * @throws {SystemError} when it cannot be watched
    */
   constructor(
     loop: DataLoop,
@@ -33,19 +34,19 @@ export class LentConnection implements Disposable {
   ) {
     const { config, driverWords = [] } = device;
     this.#loop = loop;
-    this.#socket = new UnixSocket(new OwnedFd(dupFd(loan.fd)));
+    this.#socket = new UnixSocket(new OwnedFd(loan.fd));
     const answerer = new ConfigAnswerer(this.#socket, {
       config,
       write: (offset, data) => writeWords(config, driverWords, offset, data),
     }, loan);
     try {
-      this.#token = loop.watch(this.#socket.fd, () => {
+      this.#token = loop.watch(loan.fd, () => {
         if (answerer.serve()) return;
         this[Symbol.dispose]();
         over();
       }, true);
     } catch (error) {
-      this.#socket.close();
+      this.#socket.release();
       throw error;
     }
   }
@@ -55,6 +56,6 @@ export class LentConnection implements Disposable {
     if (this.#ended) return;
     this.#ended = true;
     this.#loop.unwatch(this.#token);
-    this.#socket.close();
+    this.#socket.release();
   }
 }

@@ -445,15 +445,17 @@ export class HostedDevice implements Disposable {
   /** Waits until the device has nothing of this ring any more. */
   #drain(ring: Ring): void {
     const { queue } = ring;
+    const quiesce = (): void => this.device.quiesce?.(queue);
     // What a predecessor left is in no ring: it is done now, as far as it can be.
     for (let left = queue.recovering; left > 0; left = queue.recovering) {
       this.device.serve(queue, BUDGET);
       this.#loop.turnWithout(this);
-      if (queue.broken !== null) break;
-      if (queue.recovering === left && queue.ready) break;
+      const stays = queue.recovering === left;
+      if (queue.broken !== null || (stays && queue.ready)) break;
+      if (stays) quiesce();
     }
-    this.device.quiesce?.(queue);
-    this.#awaitEnd(ring);
+    quiesce();
+    this.#awaitEnd(ring, quiesce);
   }
 
   /** Has the device give up, or end, what it has of this ring. */
@@ -463,12 +465,8 @@ export class HostedDevice implements Disposable {
     this.#awaitEnd(ring, () => this.device.suspend!(ring.queue));
   }
 
-  /**
-   * Turns the loop until nothing of a ring is in the hands of the device.
-   *
-   * @param again called now and then meanwhile
-   */
-  #awaitEnd(ring: Ring, again?: () => void): void {
+  /** Turns until the device has nothing of a ring, which it is asked again for. */
+  #awaitEnd(ring: Ring, again: () => void): void {
     const { queue } = ring;
     const start = performance.now();
     let said = start, asked = start;
@@ -478,14 +476,15 @@ export class HostedDevice implements Disposable {
       const now = performance.now();
       if (now - asked >= AGAIN) {
         asked = now;
-        again?.();
+        again();
       }
       if (now - said < PATIENCE) continue;
       said = now;
-      const seconds = Math.round((now - start) / 1000);
+      const left = `${queue.inFlight} requests`;
+      const since = `${Math.round((now - start) / 1000)} s`;
       this.log(
         "warn",
-        `queue ${queue.index} waits for the end of ${queue.inFlight} requests, since ${seconds} s`,
+        `queue ${queue.index} waits for ${left}, since ${since}`,
       );
     }
     ring.publish();

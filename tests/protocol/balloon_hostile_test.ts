@@ -5,6 +5,8 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
+import { EventFd } from "../../sys/eventfd.ts";
+import { libc } from "../../sys/libc.ts";
 import { waitUntil, withDeadline } from "../support/deadline.ts";
 import type { FakeBuffer } from "../../virtqueue/testing/driver.ts";
 import {
@@ -266,4 +268,25 @@ Deno.test("queues that no feature goes with are answered without effect", async 
   assertEquals((await balloon.status()).requests.refused, { queue: 6 });
   await guest.inflate([FIRST_PAGE]);
   assertEquals(guest.allocated, 16 * MIB - PAGE);
+});
+
+Deno.test("a front-end whose call blocks leaves while its connection is lent: the next one is served", async () => {
+  await using balloon = await ServedBalloon.start();
+  using call = EventFd.create({ nonblocking: false });
+  {
+    using guest = await BalloonGuest.run(balloon.socket, { queues: [INFLATE] });
+    await guest.frontEnd.setVringCall(INFLATE, call.fd);
+    for (let i = 0; i < 4; i++) await guest.config();
+    // So that reading never blocks: then all but the last count.
+    call.signal();
+    call.drain();
+    libc().eventfd_write(call.fd, 2n ** 64n - 2n);
+    const driver = guest.driver(INFLATE);
+    driver.enableInterrupt();
+    guest.submit(INFLATE, { readable: pfns(pages(FIRST_PAGE, 1)) });
+    await waitUntil(() => driver.usedPending, { what: "the answer" });
+  }
+  const next = BalloonGuest.run(balloon.socket, { queues: [INFLATE] });
+  using guest = await withDeadline(next, 10_000, "the next front-end");
+  await guest.config();
 });

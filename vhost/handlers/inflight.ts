@@ -39,6 +39,10 @@ async function setInflightFd(
     area.release();
     throw error;
   }
+  if (state.inflight?.identity !== area.identity) {
+    // What rings were told when they stopped is about another area.
+    for (const ring of state.rings) ring.reported = null;
+  }
   state.inflight?.release();
   state.inflight = area;
   await startRings(state, request);
