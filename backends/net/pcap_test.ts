@@ -97,3 +97,13 @@ Deno.test("a capture that cannot be written is refused, or ends", () => {
   assertEquals(bench.count("txFrames"), 4);
   Deno.mkdirSync(directory.path);
 });
+
+Deno.test("a capture changes nothing about how many frames a turn takes", () => {
+  using directory = TemporaryDirectory.make("pcap");
+  const pcap = directory.file("net.pcapng");
+  const turns = [{}, { pcap }].map((capture) => {
+    using bench = new NetBench({ backend: "switch", name: "turn", ...capture });
+    return bench.device.chainsPerTurn;
+  });
+  assertEquals(turns, [32, 32]);
+});
