@@ -24,8 +24,12 @@ const MIB = 1 << 20, GIB = 1 << 30;
 /** Slots that QEMU gives a machine at most. */
 export const MOST_DIMMS = 256;
 
-/** Plugs and unplugs so many DIMMs of 128 MiB, and one of 16 GiB before them. */
-export async function plugAndUnplug(small: number): Promise<void> {
+/**
+ * Plugs and unplugs so many DIMMs of 128 MiB, and one of 16 GiB before them.
+ *
+ * @param rounds how often all of them come and go
+ */
+export async function plugAndUnplug(small: number, rounds = 1): Promise<void> {
   const dimms = [16 * GIB, ...new Array<number>(small).fill(128 * MIB)];
   using directory = TemporaryDirectory.make("dimms");
   const [image, socket] = [directory.file("disk.img"), directory.file("s")];
@@ -69,48 +73,51 @@ export async function plugAndUnplug(small: number): Promise<void> {
     Number(await guest.check("cat /tmp/turns 2>/dev/null || echo 0"));
   const { qmp } = guest.qemu;
   const before = await regions();
-  const start = await turns();
-  for (const [i, size] of dimms.entries()) {
-    await qmp.execute("object-add", {
-      "qom-type": "memory-backend-memfd",
-      id: `m${i}`,
-      size,
-      share: true,
-      reserve: false,
-    });
-    await qmp.execute("device_add", {
-      driver: "pc-dimm",
-      id: `d${i}`,
-      memdev: `m${i}`,
-    }, 30_000);
-  }
-  assertEquals(await regions(), before + dimms.length);
-  // The guest has found all of it.
   const blocks = dimms.reduce((sum, size) => sum + size, 0) / (128 * MIB);
   const offline = "grep -l offline /sys/devices/system/memory/*/state | wc -l";
-  await guest.check(
-    `i=0; while [ $(${offline}) -lt ${blocks} ] && [ $i -lt 600 ]; do ` +
-      `sleep 0.1; i=$((i+1)); done; [ $(${offline}) -ge ${blocks} ]`,
-    120_000,
-  );
-  const plugged = await turns();
-  assert(plugged > start, "the disk did not work while DIMMs were plugged");
-  const deleted = new Set<unknown>();
-  for (const i of dimms.keys()) {
-    await qmp.execute("device_del", { id: `d${i}` });
-    await waitUntil(
-      () => {
-        for (const { event, data } of qmp.events) {
-          if (event === "DEVICE_DELETED") deleted.add(data.device);
-        }
-        return deleted.has(`d${i}`);
-      },
-      { what: `the guest to give up DIMM ${i}`, timeout: 60_000 },
+  for (let round = 0; round < rounds; round++) {
+    const start = await turns();
+    for (const [i, size] of dimms.entries()) {
+      await qmp.execute("object-add", {
+        "qom-type": "memory-backend-memfd",
+        id: `m${round}-${i}`,
+        size,
+        share: true,
+        reserve: false,
+      });
+      await qmp.execute("device_add", {
+        driver: "pc-dimm",
+        id: `d${round}-${i}`,
+        memdev: `m${round}-${i}`,
+      }, 30_000);
+    }
+    assertEquals(await regions(), before + dimms.length);
+    // The guest has found all of it.
+    await guest.check(
+      `i=0; while [ $(${offline}) -lt ${blocks} ] && [ $i -lt 600 ]; do ` +
+        `sleep 0.1; i=$((i+1)); done; [ $(${offline}) -ge ${blocks} ]`,
+      120_000,
     );
-    await qmp.execute("object-del", { id: `m${i}` });
+    const plugged = await turns();
+    assert(plugged > start, "the disk did not work while DIMMs were plugged");
+    const deleted = new Set<unknown>();
+    for (const i of dimms.keys()) {
+      const id = `d${round}-${i}`;
+      await qmp.execute("device_del", { id });
+      await waitUntil(
+        () => {
+          for (const { event, data } of qmp.events) {
+            if (event === "DEVICE_DELETED") deleted.add(data.device);
+          }
+          return deleted.has(id);
+        },
+        { what: `the guest to give up DIMM ${id}`, timeout: 60_000 },
+      );
+      await qmp.execute("object-del", { id: `m${round}-${i}` });
+    }
+    assertEquals(await regions(), before);
+    assert(await turns() > plugged, "the disk did not work meanwhile");
   }
-  assertEquals(await regions(), before);
-  assert(await turns() > plugged, "the disk did not work meanwhile");
   await guest.check("touch /tmp/stop");
   await guest.check(
     "i=0; while [ ! -e /tmp/end ] && [ $i -lt 300 ]; do sleep 0.1; " +
