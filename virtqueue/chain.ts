@@ -79,7 +79,6 @@ export class DescriptorChain {
   readonly totals: Uint32Array<ArrayBuffer>;
   /** What its segments lie in. */
   readonly memory: GuestMemory;
-  readonly #memory: GuestMemory;
 
   /** Makes an empty chain object; queues do. */
   constructor(
@@ -89,7 +88,7 @@ export class DescriptorChain {
     maxSegments: number,
   ) {
     this.queue = queue;
-    this.memory = this.#memory = memory;
+    this.memory = memory;
     this.slot = slot;
     this.capacity = maxSegments + SPARE_SEGMENTS;
     this.regions = new Uint16Array(this.capacity);
@@ -115,7 +114,7 @@ export class DescriptorChain {
    */
   address(i: number): number {
     this.#checkSegment(i);
-    return this.#memory.regionAddress(this.regions[i]) + this.offsets[i];
+    return this.memory.regionAddress(this.regions[i]) + this.offsets[i];
   }
 
   /**
@@ -135,7 +134,7 @@ export class DescriptorChain {
    */
   hostAddress(i: number): number {
     this.#checkSegment(i);
-    return this.#memory.hostBase(this.regions[i]) + this.offsets[i];
+    return this.memory.hostBase(this.regions[i]) + this.offsets[i];
   }
 
   /**
@@ -147,7 +146,7 @@ export class DescriptorChain {
   bytes(i: number): Uint8Array<ArrayBuffer> {
     this.#checkSegment(i);
     const offset = this.offsets[i];
-    return this.#memory.bytes(this.regions[i])
+    return this.memory.bytes(this.regions[i])
       .subarray(offset, offset + this.lengths[i]);
   }
 
@@ -158,12 +157,12 @@ export class DescriptorChain {
    */
   readUint8(position: number): number {
     if (this.#inFirst(position, 1)) {
-      return this.#memory.view(this.regions[0])
+      return this.memory.view(this.regions[0])
         .getUint8(this.offsets[0] + position);
     }
     const segment = this.#locate(position, 1, false);
     if (segment < 0) return -1;
-    return this.#memory.view(this.regions[segment]).getUint8(found[0]);
+    return this.memory.view(this.regions[segment]).getUint8(found[0]);
   }
 
   /**
@@ -174,12 +173,12 @@ export class DescriptorChain {
    */
   readUint16(position: number): number {
     if (this.#inFirst(position, 2)) {
-      return this.#memory.view(this.regions[0])
+      return this.memory.view(this.regions[0])
         .getUint16(this.offsets[0] + position, true);
     }
     const segment = this.#locate(position, 2, false);
     if (segment < 0) return this.#readSlowly(position, 2);
-    return this.#memory.view(this.regions[segment]).getUint16(found[0], true);
+    return this.memory.view(this.regions[segment]).getUint16(found[0], true);
   }
 
   /**
@@ -190,12 +189,12 @@ export class DescriptorChain {
    */
   readUint32(position: number): number {
     if (this.#inFirst(position, 4)) {
-      return this.#memory.view(this.regions[0])
+      return this.memory.view(this.regions[0])
         .getUint32(this.offsets[0] + position, true);
     }
     const segment = this.#locate(position, 4, false);
     if (segment < 0) return this.#readSlowly(position, 4);
-    return this.#memory.view(this.regions[segment]).getUint32(found[0], true);
+    return this.memory.view(this.regions[segment]).getUint32(found[0], true);
   }
 
   /**
@@ -209,14 +208,14 @@ export class DescriptorChain {
       const size = this.lengths[last];
       const into = position - (this.totals[1] - size);
       if (into >= 0 && into < size) {
-        this.#memory.view(this.regions[last])
+        this.memory.view(this.regions[last])
           .setUint8(this.offsets[last] + into, value);
         return true;
       }
     }
     const segment = this.#locate(position, 1, true);
     if (segment < 0) return false;
-    this.#memory.view(this.regions[segment]).setUint8(found[0], value);
+    this.memory.view(this.regions[segment]).setUint8(found[0], value);
     return true;
   }
 
@@ -229,7 +228,7 @@ export class DescriptorChain {
   writeUint16(position: number, value: number): boolean {
     const segment = this.#locate(position, 2, true);
     if (segment < 0) return this.#writeSlowly(position, 2, value);
-    this.#memory.view(this.regions[segment])
+    this.memory.view(this.regions[segment])
       .setUint16(found[0], value, true);
     return true;
   }
@@ -243,7 +242,7 @@ export class DescriptorChain {
   writeUint32(position: number, value: number): boolean {
     const segment = this.#locate(position, 4, true);
     if (segment < 0) return this.#writeSlowly(position, 4, value);
-    this.#memory.view(this.regions[segment])
+    this.memory.view(this.regions[segment])
       .setUint32(found[0], value, true);
     return true;
   }
@@ -271,7 +270,7 @@ export class DescriptorChain {
       if (segment < 0) return false;
       offset = found[0];
     }
-    const window = this.#memory.window(this.regions[segment], offset);
+    const window = this.memory.window(this.regions[segment], offset);
     const from = offset & WINDOW_MASK;
     for (let i = 0; i < count; i++) {
       into[at + i] = window.getUint32(from + 4 * i, true);
@@ -296,7 +295,7 @@ export class DescriptorChain {
     const segment = this.#locate(position, 4 * count, true);
     if (segment < 0) return false;
     const offset = found[0];
-    const window = this.#memory.window(this.regions[segment], offset);
+    const window = this.memory.window(this.regions[segment], offset);
     const to = offset & WINDOW_MASK;
     for (let i = 0; i < count; i++) {
       window.setUint32(to + 4 * i, from[at + i], true);
@@ -323,7 +322,7 @@ export class DescriptorChain {
       if (segment < 0) break;
       const piece = Math.min(room[0], length - done);
       const at = found[0];
-      const source = this.#memory.bytes(this.regions[segment]);
+      const source = this.memory.bytes(this.regions[segment]);
       if (piece > SMALL_COPY) {
         into.set(source.subarray(at, at + piece), start + done);
       } else {
@@ -353,7 +352,7 @@ export class DescriptorChain {
       if (segment < 0) break;
       const piece = Math.min(room[0], length - done);
       const at = found[0];
-      const target = this.#memory.bytes(this.regions[segment]);
+      const target = this.memory.bytes(this.regions[segment]);
       const first = start + done;
       if (piece > SMALL_COPY) {
         target.set(from.subarray(first, first + piece), at);
@@ -377,7 +376,7 @@ export class DescriptorChain {
       if (segment < 0) break;
       const piece = Math.min(room[0], length - done);
       const at = found[0];
-      this.#memory.bytes(this.regions[segment]).fill(value, at, at + piece);
+      this.memory.bytes(this.regions[segment]).fill(value, at, at + piece);
       done += piece;
     }
     return done;
@@ -411,7 +410,7 @@ export class DescriptorChain {
     let left = length;
     for (let count = 1; count <= limit; count++) {
       const piece = size < left ? size : left;
-      const host = this.#memory.hostBase(this.regions[segment]) + offset;
+      const host = this.memory.hostBase(this.regions[segment]) + offset;
       words[at] = host;
       words[at + 1] = host / TWO_32;
       words[at + 2] = piece;

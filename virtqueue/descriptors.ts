@@ -178,9 +178,8 @@ export class DescriptorReader {
         buffers++;
         const region = memory.find(address, length);
         if (region >= 0 && count < capacity) {
-          const offset = address - memory.regionAddress(region);
           regions[count] = region;
-          offsets[count] = offset;
+          offsets[count] = address - memory.regionAddress(region);
           lengths[count] = length;
           count++;
         } else {

@@ -75,8 +75,9 @@ export interface DeviceContext {
  * The host calls, in this order: the factory ({@linkcode CreateDevice}),
  * `negotiate` whenever the driver acknowledges features, `activate` before the
  * first ring of the device runs, `start` for each ring before it runs, `serve`
- * while rings run, `quiesce` (or `suspend`) for each ring that stops, `deactivate` after the
- * last one stopped, `reset` when the driver resets the device, `close` at the end.
+ * while rings run, `quiesce` (or `suspend`) for each ring that stops, `deactivate`
+ * after the last one stopped, `reset` when the driver resets the device, `close`
+ * at the end.
  * Nothing is called concurrently.
  */
 export interface VirtioDevice {

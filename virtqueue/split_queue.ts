@@ -31,8 +31,9 @@
  * driver cannot keep it.
  *
  * All access to a chain's fate passes through `take`, `untake`, `abandon`,
- * `#answer` and `publish`: that is where requests are tracked. Writes are logged where a chain
- * is completed, before it is answered, and behind each write of the used ring.
+ * `#answer` and `publish`: that is where requests are tracked. Writes are logged
+ * where a chain is completed, before it is answered, and behind each write of the
+ * used ring.
  *
  * Source: virtio 1.4, section 2.7. Legacy rings have the same layout.
  *

@@ -226,10 +226,12 @@ export class DataLoop implements Disposable {
   #look(handled: number): boolean {
     const polling = this.#polling;
     if (!polling.enabled || !this.#active()) return false;
-    // What a turn prepared must not wait while the CPU does nothing else.
-    if (polling.looking) this.#waiter.flush();
-    for (let i = 0; polling.looking && i < FIRST_LOOKS; i++) {
-      if (this.#pending(handled)) return true;
+    if (polling.looking) {
+      // What a turn prepared must not wait while the CPU does nothing else.
+      this.#waiter.flush();
+      for (let i = 0; i < FIRST_LOOKS; i++) {
+        if (this.#pending(handled)) return true;
+      }
     }
     let now = performance.now();
     const end = now + polling.window(now);

@@ -7,6 +7,7 @@
 import { answerConfigRead, decodeConfigWrite } from "../config_space.ts";
 import type { Message } from "../connection.ts";
 import { FrontEndMessage, ProtocolFeature } from "../constants.ts";
+import { decodeConfig } from "../message.ts";
 import type { SessionState } from "../state.ts";
 import type { HandlerTable } from "./handler.ts";
 
@@ -16,7 +17,10 @@ function getConfig(
 ): Uint8Array {
   const reply = answerConfigRead(state.plane.config, request, payload);
   if (reply.length === 0) {
-    state.log.debug("refused a read of the configuration space");
+    const { offset, size } = decodeConfig(request, payload, true);
+    state.log.debug(
+      `refused a read of ${size} bytes at ${offset} of the configuration space`,
+    );
   } else if (!state.rings.some((ring) => ring.running)) {
     state.channel.configRead();
   }

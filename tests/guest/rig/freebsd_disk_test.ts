@@ -1,39 +1,22 @@
 import { assertEquals } from "@std/assert";
+import { writeSparseFile } from "../../support/sparse_file.ts";
 import { TemporaryDirectory } from "../../support/temporary_directory.ts";
 import { likelyRoots, mountFrom, ufsState } from "./freebsd_disk.ts";
 
 const MIB = 2 ** 20;
-
-/** A sparse file with bytes at places. */
-function sparse(
-  path: string,
-  size: number,
-  pieces: readonly (readonly [number, Uint8Array | string])[],
-): void {
-  Deno.writeFileSync(path, new Uint8Array());
-  Deno.truncateSync(path, size);
-  using file = Deno.openSync(path, { write: true });
-  for (const [at, content] of pieces) {
-    const bytes = typeof content === "string"
-      ? new TextEncoder().encode(content)
-      : content;
-    file.seekSync(at, Deno.SeekMode.Start);
-    file.writeSync(bytes);
-  }
-}
 
 const UFS2 = Uint8Array.fromHex("19015419");
 
 Deno.test("disk: the root file system of an image", () => {
   using directory = TemporaryDirectory.make("source");
   const path = directory.file("root.img");
-  sparse(path, MIB, [[65536 + 1372, UFS2]]);
+  writeSparseFile(path, MIB, [[65536 + 1372, UFS2]]);
   assertEquals(mountFrom(path, "vtbd0"), "ufs:/dev/vtbd0");
-  sparse(path, MIB, [[8192 + 1372, Uint8Array.fromHex("54190100")]]);
+  writeSparseFile(path, MIB, [[8192 + 1372, Uint8Array.fromHex("54190100")]]);
   assertEquals(mountFrom(path, "da0"), "ufs:/dev/da0");
-  sparse(path, MIB, [[32769, "CD001"]]);
+  writeSparseFile(path, MIB, [[32769, "CD001"]]);
   assertEquals(mountFrom(path, "da0"), "cd9660:/dev/da0");
-  sparse(path, MIB, []);
+  writeSparseFile(path, MIB, []);
   assertEquals(mountFrom(path, "da0"), null);
 });
 
@@ -54,9 +37,12 @@ Deno.test("disk: the root partition of a GPT", () => {
   ];
   const entry = (i: number, type: string) =>
     [1024 + 128 * i, Uint8Array.fromHex(type)] as const;
-  sparse(path, MIB, [[512, header], ...types.map((t, i) => entry(i, t))]);
+  writeSparseFile(path, MIB, [
+    [512, header],
+    ...types.map((t, i) => entry(i, t)),
+  ]);
   assertEquals(mountFrom(path, "vtbd0"), "ufs:/dev/vtbd0p3");
-  sparse(path, MIB, [[512, header], entry(0, types[0])]);
+  writeSparseFile(path, MIB, [[512, header], entry(0, types[0])]);
   assertEquals(mountFrom(path, "vtbd0"), null);
 });
 
@@ -64,11 +50,11 @@ Deno.test("disk: whether UFS was unmounted, on its own and in a partition", () =
   using directory = TemporaryDirectory.make("disk");
   const path = directory.file("root.img");
   const clean = Uint8Array.of(1), dirty = Uint8Array.of(0);
-  sparse(path, MIB, [[65536 + 1372, UFS2], [65536 + 209, clean]]);
+  writeSparseFile(path, MIB, [[65536 + 1372, UFS2], [65536 + 209, clean]]);
   assertEquals(ufsState(path), "clean");
-  sparse(path, MIB, [[65536 + 1372, UFS2], [65536 + 209, dirty]]);
+  writeSparseFile(path, MIB, [[65536 + 1372, UFS2], [65536 + 209, dirty]]);
   assertEquals(ufsState(path), "in use");
-  sparse(path, MIB, []);
+  writeSparseFile(path, MIB, []);
   assertEquals(ufsState(path), "unknown");
 
   const header = new Uint8Array(92);
@@ -81,7 +67,7 @@ Deno.test("disk: whether UFS was unmounted, on its own and in a partition", () =
   entry.set(Uint8Array.fromHex("b67c6e51cf6ed6118ff800022d09712b"));
   new DataView(entry.buffer).setBigUint64(32, 1024n, true);
   const at = 1024 * 512 + 65536;
-  sparse(path, 2 * MIB, [
+  writeSparseFile(path, 2 * MIB, [
     ...[[512, header], [1024 + 128, entry]] as const,
     ...[[at + 1372, UFS2], [at + 209, clean]] as const,
   ]);

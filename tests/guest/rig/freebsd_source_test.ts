@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { createHash } from "node:crypto";
 import { runCommand } from "../../support/process.ts";
+import { writeSparseFile } from "../../support/sparse_file.ts";
 import { TemporaryDirectory } from "../../support/temporary_directory.ts";
 import { RigError } from "./error.ts";
 import { FREEBSD_IMAGES } from "./freebsd_release.ts";
@@ -21,24 +22,6 @@ function environment(
   values: Record<string, string>,
 ): (name: string) => string | undefined {
   return (name) => values[name];
-}
-
-/** A sparse file with bytes at places. */
-function sparse(
-  path: string,
-  size: number,
-  pieces: readonly (readonly [number, Uint8Array | string])[],
-): void {
-  Deno.writeFileSync(path, new Uint8Array());
-  Deno.truncateSync(path, size);
-  using file = Deno.openSync(path, { write: true });
-  for (const [at, content] of pieces) {
-    const bytes = typeof content === "string"
-      ? new TextEncoder().encode(content)
-      : content;
-    file.seekSync(at, Deno.SeekMode.Start);
-    file.writeSync(bytes);
-  }
 }
 
 Deno.test("source: nothing, an image, a kernel", () => {
@@ -119,7 +102,7 @@ Deno.test("source: the boot loader is told of the serial port, wherever it reads
   const comment = '#console="vidconsole"\t\t# A comma separated list';
   // One lies across two pieces that are read.
   const places = [4096, 4 * MIB - 7, 9 * MIB];
-  sparse(path, 10 * MIB, places.map((at) => [at, comment] as const));
+  writeSparseFile(path, 10 * MIB, places.map((at) => [at, comment] as const));
   assertEquals(useSerialConsole(path), 3);
   const bytes = Deno.readFileSync(path);
   for (const at of places) {
@@ -134,7 +117,7 @@ Deno.test("source: the boot loader is told of the serial port, wherever it reads
 Deno.test("source: an image is unpacked, a copy keeps its holes", async () => {
   using directory = TemporaryDirectory.make("source");
   const plain = directory.file("plain.img");
-  sparse(plain, 8 * MIB, [[MIB, "something"]]);
+  writeSparseFile(plain, 8 * MIB, [[MIB, "something"]]);
   assertEquals(await rawImage(plain, directory.path), plain);
   await runCommand("xz", { args: ["--keep", plain] });
   const unpacked = await rawImage(`${plain}.xz`, directory.path);
