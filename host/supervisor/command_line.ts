@@ -26,11 +26,8 @@ const CONFIG = new URL("../../deno.json", import.meta.url);
  */
 const HEAP_LIMIT = "--max-old-space-size=256";
 /** Make compiled code fast, see docs/decisions/0011-compiled-code.md. */
-const FAST_CODE = [
-  "--no-additive-safe-int-feedback",
-  "--max-inlined-bytecode-size-cumulative=4000",
-];
-/** Versions of V8 that are known to have these: others may refuse to start. */
+const FAST_CODE = ["--no-additive-safe-int-feedback"];
+/** Versions of V8 that are known to have it: others may refuse to start. */
 const FAST_CODE_V8 = /^15\.0\./;
 
 /**
