@@ -158,7 +158,7 @@ export class DescriptorReader {
           base = 0;
         }
         inTable = true;
-        entries = length / SIZE;
+        entries = (length / SIZE) | 0;
         index = 0;
         steps = 0;
         continue;

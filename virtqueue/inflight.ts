@@ -43,11 +43,10 @@ import {
   inflightCounter,
   inflightSize,
   inflightUsed,
+  RequestCounter,
   VERSION_U16,
   viewInflight,
 } from "./inflight_area.ts";
-
-const TWO_32 = 4294967296;
 
 // Fields of the area, and of the entry of a head, which are 16 bytes each.
 const LAST_BATCH_HEAD_U16 = 6;
@@ -80,7 +79,7 @@ export class SplitInflight {
   /** The batch: its heads, the first ones first. */
   readonly #batch: Uint16Array;
   #batched = 0;
-  #counter = 0;
+  readonly #counter = new RequestCounter();
 
   /**
    * Uses an area. One that was never used is all zeroes, and is made ready.
@@ -132,16 +131,17 @@ export class SplitInflight {
     }
     found.sort((a, b) => a.counter - b.counter || a.head - b.head);
     // Above all others, and small enough to count on.
-    this.#counter = Math.min(found.at(-1)?.counter ?? 0, 2 ** 52);
+    this.#counter.set(Math.min(found.at(-1)?.counter ?? 0, 2 ** 52));
     return found.map(({ head }) => head);
   }
 
   /** A request was taken. */
   take(head: number): void {
-    const counter = ++this.#counter;
+    const counter = this.#counter;
     const at = 4 * (head + 1) + COUNTER_U32;
-    this.store32(at, counter);
-    this.store32(at + 1, counter / TWO_32);
+    counter.next();
+    this.store32(at, counter.low);
+    this.store32(at + 1, counter.high);
     this.store8(16 * (head + 1), 1);
   }
 

@@ -95,3 +95,26 @@ export function inflightUsed(
 export function inflightCounter(words: Uint32Array, at: number): number {
   return words[at] + words[at + 1] * TWO_32;
 }
+
+/**
+ * Numbers requests in the order in which they are taken: 64 bits, as two words,
+ * since a request is numbered without a division.
+ */
+export class RequestCounter {
+  /** Lower word of the last number. */
+  low = 0;
+  /** Upper word of it. */
+  high = 0;
+
+  /** Goes on behind a number, which is an integer from 0 to 2^53 - 1. */
+  set(last: number): void {
+    this.low = last >>> 0;
+    this.high = Math.floor(last / TWO_32);
+  }
+
+  /** Moves on to the next number. */
+  next(): void {
+    this.low = (this.low + 1) >>> 0;
+    if (this.low === 0) this.high++;
+  }
+}

@@ -39,6 +39,7 @@ import {
   TableCopy,
 } from "./descriptors.ts";
 import { type GuestMemory, WINDOW_STEP } from "./memory.ts";
+import type { PackedInflight } from "./packed_inflight.ts";
 import { AVAIL_USED } from "./packed_ring.ts";
 
 const TWO_32 = 4294967296;
@@ -47,9 +48,10 @@ const MAX_LENGTH = 0xffffffff;
 // is a constant.
 const OK = CHAIN_OK;
 const SIZE = VIRTQ_DESC_SIZE;
-const NEXT = VIRTQ_DESC_F_NEXT;
-const WRITE = VIRTQ_DESC_F_WRITE;
-const INDIRECT = VIRTQ_DESC_F_INDIRECT;
+// Flags are in the upper half of the last word.
+const NEXT = VIRTQ_DESC_F_NEXT << 16;
+const WRITE = VIRTQ_DESC_F_WRITE << 16;
+const INDIRECT = VIRTQ_DESC_F_INDIRECT << 16;
 const MARKS = AVAIL_USED;
 const WINDOW_MASK = WINDOW_STEP - 1;
 
@@ -94,12 +96,11 @@ export class PackedReader {
   id = 0;
   /** Number of its descriptors in the ring. */
   count = 0;
-  /** Its descriptors in the ring as they were read; `null`: nobody wants them. */
-  readonly raw: Uint32Array<ArrayBuffer> | null;
   readonly #memory: GuestMemory;
   readonly #size: number;
   readonly #indirect: boolean;
   readonly #maxSegments: number;
+  readonly #inflight: PackedInflight | null;
   readonly #copies = new TableCopy();
   #ring: DataView<ArrayBuffer>;
 
@@ -110,7 +111,7 @@ export class PackedReader {
    * @param size number of entries
    * @param indirect whether VIRTIO_F_INDIRECT_DESC was negotiated
    * @param maxSegments longest chain that the device works on
-   * @param keepRaw whether to fill {@linkcode PackedReader.raw}
+   * @param inflight where the descriptors of a chain are noted as they are read
    */
   constructor(
     memory: GuestMemory,
@@ -118,14 +119,14 @@ export class PackedReader {
     size: number,
     indirect: boolean,
     maxSegments: number,
-    keepRaw: boolean,
+    inflight: PackedInflight | null,
   ) {
     this.#memory = memory;
     this.#ring = ring;
     this.#size = size;
     this.#indirect = indirect;
     this.#maxSegments = maxSegments;
-    this.raw = keepRaw ? new Uint32Array(4 * size) : null;
+    this.#inflight = inflight;
   }
 
   /** Replaces the view of the ring. */
@@ -164,119 +165,157 @@ export class PackedReader {
     chain: OpenChain,
     ring: DataView<ArrayBuffer>,
     size: number,
-    index: number,
+    first: number,
     marks: number,
     limit: number,
   ): number {
-    const memory = this.#memory, raw = this.raw;
+    const memory = this.#memory;
+    // What a predecessor had taken is noted already.
+    const inflight = ring === this.#ring ? this.#inflight : null;
     const { regions, offsets, lengths, capacity } = chain;
     let table = ring;
+    let index = first;
     let at = index * SIZE;
     let left = 0;
     let members = 0;
     let buffers = 0;
-    let fault = OK;
-    let writable = false;
-    let readableLength = 0;
-    let writableLength = 0;
+    let total = 0;
+    let readable = -1;
     let count = 0;
     let readableCount = 0;
+    let word = 0;
+    let fault = OK;
+    if (inflight !== null) inflight.begin();
     chain.truncated = false;
     for (;;) {
       const low = table.getUint32(at, true);
       const high = table.getUint32(at + 4, true);
       const length = table.getUint32(at + 8, true);
-      const word = table.getUint32(at + 12, true);
-      const flags = word >>> 16;
       const address = low + high * TWO_32;
-      let buffer = fault === OK;
+      const last = table.getInt32(at + 12, true);
       if (left === 0) {
-        if ((flags & MARKS) !== marks) return RING_WRAP;
-        if (raw !== null) {
-          const to = members << 2;
-          raw[to] = low;
-          raw[to + 1] = high;
-          raw[to + 2] = length;
-          raw[to + 3] = word;
-        }
+        word = last;
+        if ((word >>> 16 & MARKS) !== marks) return RING_WRAP;
+        if (inflight !== null) inflight.note(low, high, length, word);
         members++;
-        this.id = word & 0xffff;
-        if ((flags & INDIRECT) !== 0 && buffer) {
-          buffer = false;
+        if ((word & INDIRECT) !== 0) {
           if (!this.#indirect) fault = CHAIN_INDIRECT_FEATURE;
-          else if (members > 1 || (flags & NEXT) !== 0) {
+          else if (members > 1 || (word & NEXT) !== 0) {
             fault = CHAIN_INDIRECT_NEXT;
           } else if (!isTableLength(length)) fault = CHAIN_INDIRECT_SIZE;
           else {
+            left = (length / SIZE) | 0;
             const region = memory.find(address, length);
             if (region >= 0) {
               const offset = address - memory.regionAddress(region);
               table = memory.window(region, offset);
               at = offset & WINDOW_MASK;
-              left = length / SIZE;
               continue;
             }
             const copy = this.#copies.take(memory, address, length);
             if (copy !== null) {
               table = copy;
               at = 0;
-              left = length / SIZE;
               continue;
             }
             fault = CHAIN_INDIRECT_ADDRESS;
           }
+          break;
         }
       }
-      if (buffer) {
-        if ((flags & WRITE) !== 0) {
-          if (!writable) {
-            writable = true;
-            readableCount = count;
-          }
-          writableLength += length;
+      if ((last & WRITE) !== 0) {
+        if (readable < 0) {
+          readable = total;
+          readableCount = count;
+        }
+      } else if (readable >= 0) {
+        fault = CHAIN_ORDER;
+        break;
+      }
+      total += length;
+      if (total > MAX_LENGTH) {
+        fault = CHAIN_LENGTH;
+        break;
+      }
+      if (length !== 0) {
+        buffers++;
+        const region = memory.find(address, length);
+        if (region >= 0 && count < capacity) {
+          regions[count] = region;
+          offsets[count] = address - memory.regionAddress(region);
+          lengths[count] = length;
+          count++;
         } else {
-          if (writable) fault = CHAIN_ORDER;
-          readableLength += length;
-        }
-        if (readableLength + writableLength > MAX_LENGTH) fault = CHAIN_LENGTH;
-        else if (length !== 0 && fault === OK) {
-          buffers++;
-          const region = memory.find(address, length);
-          if (region >= 0 && count < capacity) {
-            regions[count] = region;
-            offsets[count] = address - memory.regionAddress(region);
-            lengths[count] = length;
-            count++;
-          } else {
-            chain.count = count;
-            chain.readableCount = readableCount;
-            if (!noteSlowly(memory, chain, address, length)) {
-              fault = CHAIN_ADDRESS;
-            }
-            count = chain.count;
-            readableCount = chain.readableCount;
+          chain.count = count;
+          chain.readableCount = readableCount;
+          if (!noteSlowly(memory, chain, address, length)) {
+            fault = CHAIN_ADDRESS;
+            break;
           }
+          count = chain.count;
+          readableCount = chain.readableCount;
         }
       }
+      at = (at + SIZE) | 0;
       if (left !== 0) {
-        if (--left === 0 || fault !== OK) break;
-        at += SIZE;
+        if (--left === 0) break;
         continue;
       }
-      if ((flags & NEXT) === 0) break;
+      if ((word & NEXT) === 0) break;
       if (members === limit) return RING_ENDLESS;
-      at += SIZE;
       if (++index === size) {
         index = at = 0;
         marks ^= MARKS;
       }
     }
+    this.id = word & 0xffff;
     this.count = members;
+    if (fault !== OK) {
+      if ((word & NEXT) === 0) return fault;
+      const end = this.#skip(ring, size, index, marks, limit, inflight);
+      return end === OK ? fault : end;
+    }
     if (buffers > this.#maxSegments) chain.truncated = true;
     chain.count = count;
-    chain.readableCount = writable ? readableCount : count;
-    chain.totals[0] = readableLength;
-    chain.totals[1] = writableLength;
-    return fault;
+    chain.readableCount = readable < 0 ? count : readableCount;
+    chain.totals[0] = readable < 0 ? total : readable;
+    chain.totals[1] = readable < 0 ? 0 : total - readable;
+    return OK;
+  }
+
+  /**
+   * Looks for the end of a chain that breaks a rule at one of its descriptors.
+   *
+   * @param index of that descriptor, which is not the last
+   * @param marks what AVAIL and USED are there
+   * @returns `CHAIN_OK`: `id` and `count` are right; or `RING_*`
+   */
+  #skip(
+    ring: DataView<ArrayBuffer>,
+    size: number,
+    index: number,
+    marks: number,
+    limit: number,
+    inflight: PackedInflight | null,
+  ): number {
+    for (let word = NEXT; (word & NEXT) !== 0;) {
+      if (this.count === limit) return RING_ENDLESS;
+      if (++index === size) {
+        index = 0;
+        marks ^= MARKS;
+      }
+      const at = index * SIZE;
+      word = ring.getInt32(at + 12, true);
+      if ((word >>> 16 & MARKS) !== marks) return RING_WRAP;
+      if (inflight !== null) {
+        const low = ring.getUint32(at, true);
+        const high = ring.getUint32(at + 4, true);
+        const length = ring.getUint32(at + 8, true);
+        inflight.note(low, high, length, word);
+      }
+      this.count++;
+      this.id = word & 0xffff;
+    }
+    return OK;
   }
 }

@@ -13,7 +13,7 @@
  *
  * What changes together is changed by one store:
  *
- * - `take` fills entries that are still free, and then moves the head of the free
+ * - `note` fills entries that are still free; `take` then moves the head of the free
  *   list past them.
  * - `publishing` links the entries of a batch of answers in front of the free
  *   list and notes the new used position, the old ones beside both;
@@ -53,18 +53,13 @@ import {
   inflightCounter,
   inflightSize,
   inflightUsed,
+  RequestCounter,
   VERSION_U16,
   viewInflight,
 } from "./inflight_area.ts";
-import {
-  AVAIL_USED,
-  decodePosition,
-  encodePosition,
-  marksAt,
-} from "./packed_ring.ts";
+import { AVAIL_USED, decodePosition, marksAt } from "./packed_ring.ts";
+import type { KeptRequest } from "./kept_requests.ts";
 import { QueueError } from "./queue_error.ts";
-
-const TWO_32 = 4294967296;
 
 // Fields of the area, by index in units of their size.
 const FREE_HEAD_U16 = 6;
@@ -75,6 +70,8 @@ const USED_IDX_U16 = 8;
 const OLD_USED_IDX_U16 = 9;
 const USED_WRAP_U8 = 20;
 const OLD_USED_WRAP_U8 = 21;
+/** Both indices of used positions. */
+const INDICES_U32 = 4;
 /** Both used positions: the fields from byte 16 to 23. */
 const USED_U64 = 2;
 
@@ -102,17 +99,6 @@ export function packedInflightSize(entries: number): number {
   return inflightSize(entries, 32);
 }
 
-/** A request that a predecessor took and did not answer. */
-export interface KeptRequest {
-  /** Its buffer id, below the size of the ring, and nobody else's. */
-  readonly id: number;
-  /**
-   * Its descriptors: four words each as in the ring, without the marks, all but
-   * the last with VIRTQ_DESC_F_NEXT.
-   */
-  readonly descriptors: Uint32Array<ArrayBuffer>;
-}
-
 /** What a predecessor left. */
 export interface Recovered {
   /** Whether there was a predecessor; else the position is that of the caller. */
@@ -121,31 +107,6 @@ export interface Recovered {
   readonly used: number;
   /** Requests to submit again, in the order of their first taking. */
   readonly requests: readonly KeptRequest[];
-}
-
-/** The descriptors of requests, one behind the other. */
-export interface KeptTable {
-  /** All of them, 16 bytes each. */
-  readonly table: DataView<ArrayBuffer>;
-  /** Their number. */
-  readonly total: number;
-  /** The first one of each request. */
-  readonly places: readonly number[];
-}
-
-/** Puts the descriptors of requests into one table. */
-export function tableOf(requests: readonly KeptRequest[]): KeptTable {
-  const places: number[] = [];
-  let total = 0;
-  for (const { descriptors } of requests) {
-    places.push(total);
-    total += descriptors.length >> 2;
-  }
-  const words = new Uint32Array(4 * total);
-  requests.forEach(({ descriptors }, i) =>
-    words.set(descriptors, 4 * places[i])
-  );
-  return { table: new DataView(words.buffer), total, places };
 }
 
 interface Candidate {
@@ -170,15 +131,20 @@ export class PackedInflight {
   /** First entries of the answered requests, the first ones first. */
   readonly #batch: Uint16Array<ArrayBuffer>;
   readonly #positions = new Float64Array(1);
-  readonly #positionHalves: Uint16Array = new Uint16Array(
+  readonly #positionWords: Uint32Array = new Uint32Array(
     this.#positions.buffer,
   );
-  readonly #positionBytes: Uint8Array = new Uint8Array(this.#positions.buffer);
+  /** Both wrap counters as they were stored last; -1: never. */
+  #wraps = -1;
   #batched = 0;
   #freeHead = 0;
+  /** The free entry that the next descriptor is noted in. */
+  #end = 0;
+  /** The one that the last was noted in. */
+  #lastNoted = 0;
   #used = 0;
   #size = 0;
-  #counter = 0;
+  readonly #counter = new RequestCounter();
 
   /**
    * Uses an area. One that was never used is all zeroes.
@@ -240,32 +206,39 @@ export class PackedInflight {
     return { found: true, used: this.#used, requests };
   }
 
+  /** A chain is about to be read: its descriptors are noted in free entries. */
+  begin(): void {
+    this.#end = this.#freeHead;
+  }
+
+  /** The next descriptor of the chain, as it was read in the ring: four words. */
+  note(low: number, high: number, length: number, word: number): void {
+    const entry = this.#end;
+    const at = 8 * (entry + 1) + DESCRIPTOR_U32;
+    this.store32(at, word);
+    this.store32(at + 1, length);
+    this.store32(at + 2, low);
+    this.store32(at + 3, high);
+    this.#lastNoted = entry;
+    this.#end = this.#next[entry];
+  }
+
   /**
-   * A request was taken.
+   * The request whose descriptors were noted was taken.
    *
-   * @param raw its descriptors as they were read in the ring, four words each
+   * @param count number of its descriptors
    */
-  take(id: number, raw: Uint32Array, count: number): void {
-    const first = this.#freeHead;
-    const counter = ++this.#counter;
+  take(id: number, count: number): void {
+    const first = this.#freeHead, counter = this.#counter;
     const at = 8 * (first + 1);
-    this.store32(at + COUNTER_U32, counter);
-    this.store32(at + COUNTER_U32 + 1, (counter / TWO_32) >>> 0);
-    let entry = first, last = first;
-    for (let i = 0; i < count; i++) {
-      const to = 8 * (entry + 1) + DESCRIPTOR_U32, from = i << 2;
-      this.store32(to, raw[from + 3]);
-      this.store32(to + 1, raw[from + 2]);
-      this.store32(to + 2, raw[from]);
-      this.store32(to + 3, raw[from + 1]);
-      last = entry;
-      entry = this.#next[entry];
-    }
-    this.store32(at + LIST_U32, last | count << 16);
+    counter.next();
+    this.store32(at + COUNTER_U32, counter.low);
+    this.store32(at + COUNTER_U32 + 1, counter.high);
+    this.store32(at + LIST_U32, this.#lastNoted | count << 16);
     this.store8(32 * (first + 1), 1);
-    this.#last[first] = last;
+    this.#last[first] = this.#lastNoted;
     this.#entryOf[id] = first;
-    this.#storeHeads(entry);
+    this.#storeHeads(this.#end);
   }
 
   /** A request is given back: it will be taken again. */
@@ -373,7 +346,7 @@ export class PackedInflight {
     }
     found.sort((a, b) => a.counter - b.counter || a.entry - b.entry);
     // Above all others, and small enough to count on.
-    this.#counter = Math.min(found.at(-1)?.counter ?? 0, 2 ** 52);
+    this.#counter.set(Math.min(found.at(-1)?.counter ?? 0, 2 ** 52));
     return found;
   }
 
@@ -455,14 +428,23 @@ export class PackedInflight {
     this.store32(HEADS_U32, head | head << 16);
   }
 
-  /** Both positions at once, since they are of use together only. */
+  /**
+   * Both positions at once, since they are of use together only: all of it where
+   * a wrap counter changes, else the indices alone.
+   */
   #storeUsed(used: number, old: number): void {
-    const now = encodePosition(used, this.#size);
-    const before = encodePosition(old, this.#size);
-    this.#positionHalves[0] = now & 0x7fff;
-    this.#positionHalves[1] = before & 0x7fff;
-    this.#positionBytes[4] = now >>> 15;
-    this.#positionBytes[5] = before >>> 15;
+    const size = this.#size;
+    const now = used < size ? used : used - size;
+    const before = old < size ? old : old - size;
+    const indices = now | before << 16;
+    const wraps = (used < size ? 1 : 0) | (old < size ? 0x100 : 0);
+    if (wraps === this.#wraps) {
+      this.store32(INDICES_U32, indices);
+      return;
+    }
+    this.#wraps = wraps;
+    this.#positionWords[0] = indices;
+    this.#positionWords[1] = wraps;
     // The upper two bytes are 0: this is a number, whose bits stay as they are.
     this.store64(USED_U64);
   }

@@ -64,7 +64,9 @@ Deno.test("what the area holds is not believed", () => {
         // The rest of the entries can be used, and all come back.
         for (let id = 0; id < SIZE && left > 0; id++) {
           if (ids.includes(id)) continue;
-          inflight.take(id, new Uint32Array(4), 1);
+          inflight.begin();
+          inflight.note(0, 0, 0, 0);
+          inflight.take(id, 1);
           left--;
         }
         const again = new PackedInflight(bytes, SIZE).recover(
@@ -90,8 +92,10 @@ Deno.test("the layout is the specification's", () => {
   assertEquals(u16(8, 10, 12, 14, 16, 18), [1, 4, 0, 0, 1, 1]);
   assertEquals([bytes[20], bytes[21]], [0, 0]);
   assertEquals(u16(32 + 2, 64 + 2, 96 + 2, 128 + 2), [1, 2, 3, 4]);
-  const raw = Uint32Array.of(1, 2, 3, 0x0001_0005, 6, 7, 8, 0x0002_0002);
-  area.take(2, raw, 2);
+  area.begin();
+  area.note(1, 2, 3, 0x0001_0005);
+  area.note(6, 7, 8, 0x0002_0002);
+  area.take(2, 2);
   assertEquals([bytes[32], bytes[64]], [1, 0]);
   assertEquals(u16(12, 14), [2, 2]);
   assertEquals(u16(32 + 4, 32 + 6), [1, 2]); // last, num

@@ -37,10 +37,13 @@ import { CompletionOrder } from "./completion_order.ts";
 import {
   RING_EVENT_FLAGS_DESC,
   RING_EVENT_FLAGS_DISABLE,
+  VIRTQ_DESC_F_AVAIL,
+  VIRTQ_DESC_F_USED,
   VIRTQ_DESC_F_WRITE,
 } from "./constants.ts";
 import { CHAIN_OK } from "./descriptors.ts";
 import type { DirtyLog } from "./dirty_log.ts";
+import { tableOf } from "./kept_requests.ts";
 import { wantsPacked } from "./notification.ts";
 import { loadAcquire, storeEvent, storeFence } from "./ordering.ts";
 import {
@@ -50,19 +53,16 @@ import {
   PackedReader,
   RING_WRAP,
 } from "./packed_descriptors.ts";
-import { type PackedInflight, tableOf } from "./packed_inflight.ts";
+import type { PackedInflight } from "./packed_inflight.ts";
 import { PackedRingLog } from "./packed_log.ts";
 import {
   advance,
-  AVAIL_USED,
   bindPacked,
   checkPacked,
   countAvailable,
   encodeBase,
   encodePosition,
-  entriesBetween,
   entryAt,
-  marksAt,
   type PackedBase,
   type PackedQueueOptions,
   RING_EVENT_ENABLE,
@@ -82,6 +82,14 @@ export type { PackedQueueOptions } from "./packed_ring.ts";
 /** Bad chains that one call of `take` looks at. */
 const BAD_BUDGET = 32;
 
+// Compiled code looks up an imported name at each use; one of this module's own
+// is a constant.
+const OK = CHAIN_OK;
+const WRAP = RING_WRAP;
+const AVAIL = VIRTQ_DESC_F_AVAIL;
+const USED = VIRTQ_DESC_F_USED;
+const WRITE = VIRTQ_DESC_F_WRITE;
+
 /** The device side of a packed virtqueue. */
 export class PackedQueue implements RunningQueue {
   readonly index: number;
@@ -95,9 +103,7 @@ export class PackedQueue implements RunningQueue {
   readonly #reader: PackedReader;
   readonly #inflight: PackedInflight | null;
   readonly #order: CompletionOrder | null;
-  /** 1 for each id that was taken and not answered. */
-  readonly #inFlight: Uint8Array<ArrayBuffer>;
-  /** Number of descriptors of each chain in flight, by id. */
+  /** Number of descriptors of each chain in flight, by id; 0: there is none. */
   readonly #members: Uint16Array<ArrayBuffer>;
   /** The chain object taken before each, by number in the pool. */
   readonly #takenBefore: Int32Array<ArrayBuffer>;
@@ -159,7 +165,6 @@ export class PackedQueue implements RunningQueue {
     this.#slotBase = slotBase;
     this.#inflight = options.inflight ?? null;
     this.#order = options.inOrder ? new CompletionOrder(size) : null;
-    this.#inFlight = new Uint8Array(size);
     this.#members = new Uint16Array(size);
     this.#takenBefore = new Int32Array(slots);
     this.#parkedPositions = new Uint16Array(size);
@@ -177,7 +182,7 @@ export class PackedQueue implements RunningQueue {
       size,
       options.indirect,
       maxSegments,
-      this.#inflight !== null,
+      this.#inflight,
     );
     this.#position = base.available;
     this.#usedPosition = base.used;
@@ -248,30 +253,30 @@ export class PackedQueue implements RunningQueue {
         } else fault = this.#read(chain, position, -kept);
       } else {
         if (this.#ahead === 0 && !this.#refresh()) return null;
-        fault = this.#read(chain, position, size - this.#outstanding());
-        if (fault > RING_WRAP) {
-          this.#position = advance(position, reader.count, this.size);
+        fault = this.#read(chain, position, this.#room());
+        if (fault > WRAP) {
+          const next = position + reader.count;
+          this.#position = next < 2 * size ? next : next - 2 * size;
           const ahead = this.#ahead - reader.count;
           this.#ahead = ahead > 0 ? ahead : 0;
         }
       }
-      if (fault <= RING_WRAP) {
+      if (fault <= WRAP) {
         this.#break(packedFault(fault, entryAt(position, size), size));
         return null;
       }
       const id = reader.id;
       if (id >= size) this.#skip(id, ID_RANGE);
-      else if (this.#inFlight[id] !== 0) this.#skip(id, ID_IN_FLIGHT);
+      else if (this.#members[id] !== 0) this.#skip(id, ID_IN_FLIGHT);
       else {
-        this.#inFlight[id] = 1;
         this.#members[id] = reader.count;
         if (this.#order !== null) this.#order.take(id);
         if (kept >= 0) this.#keptOf[id] = kept;
         else if (this.#inflight !== null) {
           // One that comes again has its entries, and its number.
-          this.#inflight.take(id, reader.raw!, reader.count);
+          this.#inflight.take(id, reader.count);
         }
-        if (fault === CHAIN_OK) {
+        if (fault === OK) {
           const open: OpenChain = chain;
           open.head = id;
           open.position = position;
@@ -317,7 +322,7 @@ export class PackedQueue implements RunningQueue {
     // It may be in the ring no more: a successor finds it in the area alone.
     if (chain.resubmitted) this.#recovering++;
     else if (this.#inflight !== null) this.#inflight.untake(id);
-    this.#inFlight[id] = 0;
+    this.#members[id] = 0;
     this.#give(chain);
   }
 
@@ -338,14 +343,9 @@ export class PackedQueue implements RunningQueue {
     this.#publishedPosition = next;
     if (this.#ringLog !== null) this.#ringLog.answers(previous, next);
     if (this.#inflight !== null) this.#inflight.published(next);
+    const event = this.#driverEvent[0], eventIdx = this.#eventIdx;
     const wanted = this.#alwaysNotify ||
-      wantsPacked(
-        this.#driverEvent[0],
-        this.#eventIdx,
-        next,
-        previous,
-        this.size,
-      );
+      wantsPacked(event, eventIdx, next, previous, this.size);
     if (wanted) this.counters.notifications++;
     return wanted;
   }
@@ -401,7 +401,7 @@ export class PackedQueue implements RunningQueue {
   #refresh(): boolean {
     if (this.#broken !== null) return false;
     const halves = this.#halves, size = this.size;
-    const room = size - this.#outstanding();
+    const room = this.#room();
     const ahead = countAvailable(halves, this.#position, size, room);
     if (ahead > 0 && room === 0) {
       this.#break(
@@ -415,12 +415,9 @@ export class PackedQueue implements RunningQueue {
   }
 
   #read(chain: OpenChain, position: number, limit: number): number {
-    return this.#reader.read(
-      chain,
-      entryAt(position, this.size),
-      marksAt(position, this.size),
-      limit,
-    );
+    const size = this.size, firstLap = position < size;
+    const entry = firstLap ? position : position - size;
+    return this.#reader.read(chain, entry, firstLap ? AVAIL : USED, limit);
   }
 
   /** Answers a chain, now or when its turn comes. */
@@ -438,18 +435,19 @@ export class PackedQueue implements RunningQueue {
 
   /** Puts an answer into the ring, to be published later. */
   #answer(id: number, written: number): void {
-    const position = this.#usedPosition;
-    const index = entryAt(position, this.size);
-    const flags = (position < this.size ? AVAIL_USED : 0) |
-      (written > 0 ? VIRTQ_DESC_F_WRITE : 0);
+    const position = this.#usedPosition, size = this.size;
+    const index = position < size ? position : position - size;
+    const flags = (position < size ? AVAIL | USED : 0) |
+      (written > 0 ? WRITE : 0);
     this.#words[index * 4 + 2] = written;
     if (this.#firstAnswer < 0) {
       this.#halves[index * 8 + 6] = id;
       this.#firstAnswer = index;
       this.#firstFlags = flags;
     } else this.#words[index * 4 + 3] = flags << 16 | id;
-    this.#usedPosition = advance(position, this.#members[id], this.size);
-    this.#inFlight[id] = 0;
+    const next = position + this.#members[id];
+    this.#usedPosition = next < 2 * size ? next : next - 2 * size;
+    this.#members[id] = 0;
     this.counters.completed++;
     if (this.#inflight !== null) this.#inflight.answered(id);
   }
@@ -487,9 +485,10 @@ export class PackedQueue implements RunningQueue {
     this.counters.badChains++;
   }
 
-  /** Descriptors that are with the device. */
-  #outstanding(): number {
-    return entriesBetween(this.#usedPosition, this.#position, this.size);
+  /** Descriptors that are with the driver. */
+  #room(): number {
+    const held = this.#position - this.#usedPosition, size = this.size;
+    return held < 0 ? -size - held : size - held;
   }
 
   #break(reason: string): void {

@@ -28,6 +28,8 @@ export const STAMP_UNIT = 4096;
 const SECTOR = 512;
 /** One request in so many has its latency measured. */
 const SAMPLE = 16;
+/** Requests that are made available at a time, while there are answers to reap. */
+const BATCH = 8;
 
 /** What to do to a disk. */
 export interface LoadOptions {
@@ -230,6 +232,10 @@ class Load {
         this.#check(slot);
         const sampled = everyLatency || requests % SAMPLE === 0;
         this.#submit(slot, sampled ? performance.now() : 0);
+        if (requests % BATCH === 0 && driver.publish()) {
+          kicks++;
+          this.#kick();
+        }
       }
       if (driver.publish()) {
         kicks++;

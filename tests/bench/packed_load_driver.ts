@@ -10,20 +10,18 @@
  * @module
  */
 
-import { VIRTQ_DESC_F_INDIRECT } from "../../virtqueue/constants.ts";
+import {
+  VIRTQ_DESC_F_AVAIL,
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_USED,
+} from "../../virtqueue/constants.ts";
 import { needPackedEvent } from "../../virtqueue/notification.ts";
 import {
   loadAcquire,
   storeEvent,
   storeFence,
 } from "../../virtqueue/ordering.ts";
-import {
-  advance,
-  AVAIL_USED,
-  encodePosition,
-  entryAt,
-  marksAt,
-} from "../../virtqueue/packed_ring.ts";
+import { encodePosition, entryAt } from "../../virtqueue/packed_ring.ts";
 import type { SharedRegion } from "../../vhost/testing/front_end.ts";
 import type { LoadRing } from "./load_driver.ts";
 import {
@@ -32,6 +30,12 @@ import {
   RequestSlots,
   TABLE_BYTES,
 } from "./request_slots.ts";
+
+// Compiled code looks up an imported name at each use; one of this module's own
+// is a constant.
+const INDIRECT = VIRTQ_DESC_F_INDIRECT;
+const AVAIL = VIRTQ_DESC_F_AVAIL;
+const USED = VIRTQ_DESC_F_USED;
 
 /** The driver's side of one packed ring. */
 export class PackedLoadDriver implements LoadRing {
@@ -98,17 +102,18 @@ export class PackedLoadDriver implements LoadRing {
 
   submit(slot: number, block: number): void {
     this.#requests.aim(slot, block);
-    const position = this.#next;
-    const at = entryAt(position, this.size);
-    const flags = VIRTQ_DESC_F_INDIRECT | marksAt(position, this.size);
-    this.#words[at * 4] = this.#base + TABLE_BYTES * slot;
-    this.#words[at * 4 + 1] = 0;
-    this.#words[at * 4 + 2] = TABLE_BYTES;
+    const position = this.#next, size = this.size;
+    const at = position < size ? position : position - size;
+    const flags = position < size ? INDIRECT | AVAIL : INDIRECT | USED;
+    const words = this.#words;
+    words[at * 4] = this.#base + TABLE_BYTES * slot;
+    words[at * 4 + 1] = 0;
+    words[at * 4 + 2] = TABLE_BYTES;
     if (position === this.#kicked) {
       this.#halves[at * 8 + 6] = slot;
       this.#firstFlags = flags;
-    } else this.#words[at * 4 + 3] = flags << 16 | slot;
-    this.#next = advance(position, 1, this.size);
+    } else words[at * 4 + 3] = flags << 16 | slot;
+    this.#next = position + 1 < 2 * size ? position + 1 : 0;
   }
 
   publish(): boolean {
@@ -126,10 +131,10 @@ export class PackedLoadDriver implements LoadRing {
   }
 
   reap(): number {
-    const position = this.#used;
-    const at = entryAt(position, this.size) * 8;
+    const position = this.#used, size = this.size;
+    const at = (position < size ? position : position - size) * 8;
     if (!this.#usedAt(at, position)) return -1;
-    this.#used = advance(position, 1, this.size);
+    this.#used = position + 1 < 2 * size ? position + 1 : 0;
     return this.#halves[at + 6];
   }
 
@@ -150,7 +155,7 @@ export class PackedLoadDriver implements LoadRing {
   }
 
   #usedAt(at: number, position: number): boolean {
-    const marks = position < this.size ? AVAIL_USED : 0;
-    return (loadAcquire(this.#halves, at + 7) & AVAIL_USED) === marks;
+    const marks = position < this.size ? AVAIL | USED : 0;
+    return (loadAcquire(this.#halves, at + 7) & (AVAIL | USED)) === marks;
   }
 }
