@@ -17,6 +17,7 @@ import { cString, libc } from "./libc.ts";
 import type { IoTable } from "./io_table.ts";
 import { type LockKind, testLock, tryLock } from "./file_lock.ts";
 import { mapAnonymous } from "./mapping.ts";
+import { readSlot, writeSlot } from "./slot_io.ts";
 import { FileType, type Metadata, statFd } from "./statx.ts";
 
 const O_RDONLY = 0;
@@ -43,16 +44,6 @@ const STEP_BYTES = 0x4000_0000;
 /** 64-bit arguments: address of the iovec, offset, length. */
 const wide = new BigInt64Array(3);
 const words = new Uint32Array(wide.buffer);
-
-/** Puts iovec address and offset of a slot into `wide`. */
-function placeOperands(table: IoTable, slot: number): void {
-  const iovecs = table.iovecs.address(slot);
-  const offset = table.offsets[slot];
-  words[0] = iovecs;
-  words[1] = iovecs / TWO_32;
-  words[2] = offset;
-  words[3] = Math.floor(offset / TWO_32);
-}
 
 export type { LockKind } from "./file_lock.ts";
 
@@ -239,40 +230,14 @@ export class DataFile implements Disposable {
     }
   }
 
-  /**
-   * As {@linkcode DataFile.readv}, with the operands of a slot; allocates nothing
-   * wherever it is called from.
-   *
-   * C: `ssize_t preadv(int fd, const struct iovec *iov, int iovcnt, off_t
-   * offset);`
-   *
-   * @param table has `offsets`, `counts` and `iovecs` of the slot
-   * @returns bytes read, fewer at the end of the file; or a negative errno
-   */
+  /** As {@linkcode readSlot}. */
   readSlot(table: IoTable, slot: number): number {
-    for (;;) {
-      placeOperands(table, slot);
-      const n = libc().preadv(this.#fd, wide[0], table.counts[slot], wide[1]);
-      if (n >= 0) return n;
-      const e = errno();
-      if (e !== Errno.EINTR) return -e;
-    }
+    return readSlot(this.#fd, table, slot);
   }
 
-  /**
-   * As {@linkcode DataFile.writev}, with the operands of a slot.
-   *
-   * C: `ssize_t pwritev(int fd, const struct iovec *iov, int iovcnt, off_t
-   * offset);`
-   */
+  /** As {@linkcode writeSlot}. */
   writeSlot(table: IoTable, slot: number): number {
-    for (;;) {
-      placeOperands(table, slot);
-      const n = libc().pwritev(this.#fd, wide[0], table.counts[slot], wide[1]);
-      if (n >= 0) return n;
-      const e = errno();
-      if (e !== Errno.EINTR) return -e;
-    }
+    return writeSlot(this.#fd, table, slot);
   }
 
   /**

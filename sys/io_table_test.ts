@@ -25,11 +25,23 @@ Deno.test("DataFile reads and writes the operands of a slot", () => {
     bytes.fill(0);
     assertEquals(file.readSlot(table, 1), 200);
     assertEquals([bytes[99], bytes[100], bytes[4096]], [1, 0, 2]);
+    table.counts[1] = 1;
+    bytes.fill(0);
+    assertEquals(file.readSlot(table, 1), 100);
+    assertEquals([bytes[99], bytes[100], bytes[4096]], [1, 0, 0]);
+    bytes.fill(3, 0, 100);
+    assertEquals(file.writeSlot(table, 1), 100);
+    bytes.fill(0);
+    table.counts[1] = 2;
+    assertEquals(file.readSlot(table, 1), 200);
+    assertEquals([bytes[99], bytes[4096]], [3, 2]);
     table.offsets[1] = 6 * 2 ** 30;
     assertEquals(file.readSlot(table, 1), 0);
     table.counts[0] = 1;
     words[table.iovecs.wordOffset(0)] = 1;
     words[table.iovecs.wordOffset(0) + 2] = 1;
+    assertEquals(file.writeSlot(table, 0), -14);
+    table.counts[0] = 2;
     assertEquals(file.writeSlot(table, 0), -14);
   } finally {
     Deno.removeSync(path);

@@ -39,6 +39,8 @@ export class IovecTable implements Disposable {
   readonly segmentsPerSlot: number;
   /** All arrays, one after the other. */
   readonly words: Uint32Array<ArrayBuffer>;
+  /** The same by 64 bits: address and length of each element. */
+  readonly longs: BigInt64Array<ArrayBuffer>;
   readonly #arena: Arena;
   readonly #base: number;
 
@@ -68,11 +70,17 @@ export class IovecTable implements Disposable {
     this.#arena = new Arena(slots * segmentsPerSlot * IOVEC_BYTES);
     this.#base = this.#arena.address;
     this.words = this.#arena.u32;
+    this.longs = new BigInt64Array(this.#arena.buffer);
   }
 
   /** Index in `words` of the first element of a slot. */
   wordOffset(slot: number): number {
     return slot * this.segmentsPerSlot * IOVEC_WORDS;
+  }
+
+  /** Index in `longs` of the first element of a slot. */
+  longOffset(slot: number): number {
+    return slot * this.segmentsPerSlot * 2;
   }
 
   /** Address of the first element of a slot. */

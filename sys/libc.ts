@@ -124,6 +124,17 @@ export const SYMBOLS = {
   pread: { parameters: ["i32", "buffer", "u64", "i64"], result: "i32" },
   // ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset);
   pwrite: { parameters: ["i32", "buffer", "u64", "i64"], result: "i32" },
+  // The same, with memory by its address.
+  preadTo: {
+    name: "pread",
+    parameters: ["i32", "u64", "u64", "i64"],
+    result: "i32",
+  },
+  pwriteFrom: {
+    name: "pwrite",
+    parameters: ["i32", "u64", "u64", "i64"],
+    result: "i32",
+  },
   // int fsync(int fd);
   fsync: { parameters: ["i32"], result: "i32" },
   // int fdatasync(int fd);

@@ -8,7 +8,7 @@ import { skipRest } from "../../tests/support/skip.ts";
 async function traceOf(features: bigint): Promise<string[] | string> {
   using directory = TemporaryDirectory.make("trace");
   const file = directory.file("trace");
-  const calls = "trace=pwritev,fallocate,fdatasync,write";
+  const calls = "trace=pwrite64,fallocate,fdatasync,write";
   const child = new URL("./testing/durability_child.ts", import.meta.url);
   let error: string;
   try {
@@ -32,7 +32,9 @@ async function traceOf(features: bigint): Promise<string[] | string> {
 function relevantCalls(trace: string): string[] {
   const seen: string[] = [];
   for (const line of trace.split("\n")) {
-    const call = /(pwritev|fallocate|fdatasync)\(\d+<[^>]*disk\.img/.exec(line);
+    const call = /(pwrite64|fallocate|fdatasync)\(\d+<[^>]*disk\.img/.exec(
+      line,
+    );
     const answer = /write\(\d+<[^>]*>, "answered (\w+)/.exec(line);
     if (call !== null) seen.push(call[1]);
     else if (answer !== null) seen.push(`${answer[1]} answered`);
@@ -43,7 +45,7 @@ function relevantCalls(trace: string): string[] {
 for (
   const [name, bits, expected] of [
     ["a driver that cannot flush", [VIRTIO_F_VERSION_1], [
-      "pwritev",
+      "pwrite64",
       "fdatasync",
       "write answered",
       "fallocate",
@@ -53,7 +55,7 @@ for (
       "flush answered",
     ]],
     ["a driver that flushes", [VIRTIO_F_VERSION_1, VIRTIO_BLK_F_FLUSH], [
-      "pwritev",
+      "pwrite64",
       "write answered",
       "fallocate",
       "zeroes answered",

@@ -2,8 +2,8 @@
  * A storage engine of plain system calls: every operation is done, and
  * completed, before `submit` returns.
  *
- * Theory of operation. One preadv or pwritev moves the data of a request
- * between the image and guest memory. What it does not move at once is the rare
+ * Theory of operation. One system call moves the data of a request between the
+ * image and guest memory: preadv or pwritev, pread or pwrite for one buffer. What it does not move at once is the rare
  * case and handled apart: a short transfer goes on where it stopped; with direct
  * I/O, EINVAL says that a buffer or a length is not aligned, and the transfer
  * goes through a {@linkcode BounceBuffer}. A transfer ends with its whole length
@@ -14,7 +14,7 @@
  * learned from its answer and not tried again: then zeroes are written, and a
  * discard, which promises nothing, does nothing.
  *
- * Source: preadv(2), fallocate(2), open(2) on O_DIRECT.
+ * Source: pread(2), preadv(2), fallocate(2), open(2) on O_DIRECT.
  *
  * @module
  */
@@ -66,7 +66,7 @@ interface RareCounters {
   ignoredDiscards: number;
 }
 
-/** Storage in a file or block device, by preadv, pwritev and fallocate. */
+/** Storage in a file or block device, by plain system calls. */
 export class SyncEngine implements Storage {
   readonly blockSize: number;
   readonly optimalSize: number;

@@ -83,7 +83,7 @@ tracing.test("fdatasync returns before a durable request is answered, and is not
     wrapper: traced(
       tracer as readonly string[],
       output,
-      ["pwritev", "fallocate", "fdatasync", "fsync", "write"],
+      ["pwrite64", "fallocate", "fdatasync", "fsync", "write"],
       // A device that answered before the call returned would be seen.
       [`fdatasync:delay_exit=${DELAY * 1000}`],
     ),
@@ -126,7 +126,7 @@ tracing.test("fdatasync returns before a durable request is answered, and is not
     await t.step(`${name}: the order of the system calls`, () => {
       const image = `<${images.get(name)}>`;
       const thread = calls.find(({ name, args }) =>
-        name === "pwritev" && args.includes(image)
+        name === "pwrite64" && args.includes(image)
       )?.thread;
       assert(thread !== undefined, "the image was not written");
       // The first look of the engine is whether holes can be punched.
@@ -134,10 +134,10 @@ tracing.test("fdatasync returns before a durable request is answered, and is not
         .filter(({ args }) =>
           args.includes(image) || args.includes("<anon_inode:[eventfd]>")
         ).map(({ name }) => name);
-      const from = seen.indexOf("pwritev");
+      const from = seen.indexOf("pwrite64");
       const sync = durable ? ["fdatasync"] : [];
       const expected = [
-        ...["pwritev", ...sync, "write"],
+        ...["pwrite64", ...sync, "write"],
         ...["fallocate", ...sync, "write"],
         ...["fdatasync", "write"],
       ];

@@ -1,0 +1,86 @@
+/**
+ * Reading and writing files with the operands of a slot ({@linkcode IoTable}):
+ * nothing is allocated, wherever these functions are called from.
+ *
+ * A single piece of memory is read into, and written from, without a list, which
+ * the kernel would have to fetch and to check: that is a twentieth of the time of
+ * a read of 4 KiB from the page cache.
+ *
+ * @module
+ */
+
+import { Errno, errno } from "./errno.ts";
+import type { IoTable } from "./io_table.ts";
+import { libc } from "./libc.ts";
+
+const TWO_32 = 4294967296;
+
+/** 64-bit arguments: address of the iovecs, offset in the file. */
+const wide = new BigInt64Array(2);
+const words = new Uint32Array(wide.buffer);
+
+function placeOffset(table: IoTable, slot: number): void {
+  const offset = table.offsets[slot];
+  words[2] = offset;
+  words[3] = Math.floor(offset / TWO_32);
+}
+
+function placeIovecs({ iovecs }: IoTable, slot: number): void {
+  const address = iovecs.address(slot);
+  words[0] = address;
+  words[1] = address / TWO_32;
+}
+
+/**
+ * Reads into the memory of a slot.
+ *
+ * C: `ssize_t preadv(int fd, const struct iovec *iov, int iovcnt, off_t offset);`
+ * or `ssize_t pread(int fd, void *buf, size_t count, off_t offset);`
+ *
+ * @param table has `offsets`, `counts` and `iovecs` of the slot
+ * @returns bytes read, fewer at the end of the file; or a negative errno
+ */
+export function readSlot(fd: number, table: IoTable, slot: number): number {
+  const count = table.counts[slot], { longs } = table.iovecs;
+  for (;;) {
+    let n: number;
+    placeOffset(table, slot);
+    if (count === 1) {
+      const at = table.iovecs.longOffset(slot);
+      n = libc().preadTo(fd, longs[at], longs[at + 1], wide[1]);
+    } else {
+      placeIovecs(table, slot);
+      n = libc().preadv(fd, wide[0], count, wide[1]);
+    }
+    if (n >= 0) return n;
+    const e = errno();
+    if (e !== Errno.EINTR) return -e;
+  }
+}
+
+/**
+ * Writes from the memory of a slot.
+ *
+ * C: `ssize_t pwritev(int fd, const struct iovec *iov, int iovcnt, off_t offset);`
+ * or `ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset);`
+ *
+ * @param table has `offsets`, `counts` and `iovecs` of the slot
+ * @returns bytes written, which can be fewer; or a negative errno
+ */
+export function writeSlot(fd: number, table: IoTable, slot: number): number {
+  const count = table.counts[slot], { longs } = table.iovecs;
+  for (;;) {
+    let n: number;
+    placeOffset(table, slot);
+    if (count === 1) {
+      const at = table.iovecs.longOffset(slot);
+      n = libc().pwriteFrom(fd, longs[at], longs[at + 1], wide[1]);
+    } else {
+      placeIovecs(table, slot);
+      n = libc().pwritev(fd, wide[0], count, wide[1]);
+    }
+    if (n >= 0) return n;
+    const e = errno();
+    if (e !== Errno.EINTR) return -e;
+  }
+}
