@@ -5,8 +5,10 @@
  * Theory of operation. Slot i of the queue depth owns descriptor i of the ring,
  * which points to its own indirect table of three, in the order of
  * {@linkcode RequestSlots}. To submit, the request is aimed at its place on the
- * disk, and the head goes into the available ring. Heads are therefore slots, and
- * a used element tells the slot at once.
+ * disk, its descriptors are written into the table, as those of a guest are each
+ * time, although they are always the same here, and the head goes into the
+ * available ring. Heads are therefore slots, and a used element tells the slot at
+ * once.
  *
  * @module
  */
@@ -81,6 +83,12 @@ export class LoadDriver implements LoadRing {
   readonly #usedElements: Uint32Array<ArrayBuffer>;
   readonly #mask: number;
   readonly #requests: RequestSlots;
+  /** The descriptor table. */
+  readonly #table: Uint32Array<ArrayBuffer>;
+  /** What belongs there, in memory of our own. */
+  readonly #descriptors: Uint32Array<ArrayBuffer>;
+  /** Words of the descriptors of a request. */
+  readonly #chainWords: number;
   readonly #heads: Uint16Array;
   readonly #slots: Uint16Array;
   #next = 0;
@@ -113,6 +121,8 @@ export class LoadDriver implements LoadRing {
       byteOffset + used + 4,
       2 * size,
     );
+    this.#table = new Uint32Array(buffer, byteOffset + table, 4 * size);
+    this.#chainWords = indirect ? 4 : 12;
     this.#heads = new Uint16Array(depth);
     this.#slots = new Uint16Array(size);
     for (let slot = 0; slot < depth; slot++) {
@@ -138,6 +148,7 @@ export class LoadDriver implements LoadRing {
         });
       }
     }
+    this.#descriptors = this.#table.slice();
   }
 
   #describe(
@@ -164,8 +175,12 @@ export class LoadDriver implements LoadRing {
 
   /** Makes a request available, not published yet. */
   submit(slot: number, block: number): void {
+    const head = this.#heads[slot];
     this.#requests.aim(slot, block);
-    this.#available[2 + (this.#next & this.#mask)] = this.#heads[slot];
+    for (let i = 4 * head, end = i + this.#chainWords; i < end; i++) {
+      this.#table[i] = this.#descriptors[i];
+    }
+    this.#available[2 + (this.#next & this.#mask)] = head;
     this.#next = (this.#next + 1) & 0xffff;
   }
 
