@@ -201,7 +201,7 @@ async function main(): Promise<number> {
     return 0;
   }
   if (args.loop) {
-    console.log(blkLoopTable());
+    console.log(await blkLoopTable());
     return 0;
   }
   const rounds = Number(args.rounds), seconds = Number(args.seconds);

@@ -50,6 +50,17 @@ export function ringProfile(): RingProfile {
   return current;
 }
 
+/** Does something that does not wait on rings of a profile. */
+export function withRings<T>(profile: RingProfile, fn: () => T): T {
+  const before = current;
+  current = profile;
+  try {
+    return fn();
+  } finally {
+    current = before;
+  }
+}
+
 /**
  * Registers a test for each profile: the full product. Its name tells which.
  *
