@@ -57,6 +57,8 @@ export const SYMBOLS = {
   // int eventfd_read(int fd, eventfd_t *value);
   eventfd_read: { parameters: ["i32", "buffer"], result: "i32" },
 
+  // int clock_gettime(clockid_t clockid, struct timespec *tp);
+  clock_gettime: { parameters: ["i32", "u64"], result: "i32" },
   // int timerfd_create(int clockid, int flags);
   timerfd_create: { parameters: ["i32", "i32"], result: "i32" },
   // int timerfd_settime(int fd, int flags, const struct itimerspec *new_value,

@@ -74,8 +74,6 @@ export class DataLoop implements Disposable {
   readonly #sources = new Map<number, Source>();
   #nextToken = TOKEN_CONTROL + 1;
   #turns = 0;
-  /** How long the loop has slept for want of work on rings, in ms. */
-  #slept = 0;
   #missed = 0;
   #disposed = false;
 
@@ -233,10 +231,10 @@ export class DataLoop implements Disposable {
         if (this.#pending(handled)) return true;
       }
     }
-    let now = performance.now();
-    const end = now + polling.window(now);
-    if (now < end) this.#waiter.flush();
-    for (let round = 1; now < end; round++) {
+    if (!polling.begin()) return false;
+    this.#waiter.flush();
+    let round = 0;
+    do {
       for (let i = 0; i < LOOKS; i++) {
         if (this.#waiter.ready) {
           this.#sleep(0);
@@ -245,14 +243,11 @@ export class DataLoop implements Disposable {
         if (this.#pending(handled)) return true;
       }
       // A kick for a ring that is not active must not wait either.
-      if (round % LOOK_INTERVAL === 0) {
+      if (++round % LOOK_INTERVAL === 0) {
         this.#sleep(0);
         this.#publish();
       }
-      const last = now;
-      now = performance.now();
-      if (polling.gap(now, now - last)) return false;
-    }
+    } while (polling.goOn());
     return false;
   }
 
@@ -294,9 +289,9 @@ export class DataLoop implements Disposable {
   #sleep(limit: number): boolean {
     const polls = limit !== 0 && this.#pollsRings();
     const timeout = polls ? POLL_INTERVAL : limit < 0 ? WATCHDOG : limit;
-    const start = limit === 0 ? 0 : performance.now();
+    if (limit !== 0) this.#polling.sleeps();
     const count = this.#waiter.wait(timeout);
-    const slept = limit === 0 ? 0 : performance.now() - start;
+    if (limit !== 0) this.#polling.wakes();
     let aside = count > 0;
     for (let i = 0; i < count; i++) {
       const token = this.#waiter.token(i);
@@ -305,16 +300,10 @@ export class DataLoop implements Disposable {
       if (token === TOKEN_CONTROL) drainEventFd(this.#controlFd);
       else source?.ready();
     }
-    if (limit !== 0) {
-      this.#slept += slept;
-      if (!aside) {
-        this.#polling.slept(this.#slept);
-        this.#slept = 0;
-      }
-    }
+    if (limit !== 0) this.#polling.woken(aside);
     const devices = this.#devices;
     for (let i = 0; i < devices.length; i++) devices[i].woken();
-    return count === 0 && slept >= WATCHDOG - 1;
+    return count === 0 && limit !== 0 && this.#polling.sleptFor(WATCHDOG - 1);
   }
 
   #pollsRings(): boolean {

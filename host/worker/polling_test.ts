@@ -1,62 +1,115 @@
-import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { EventFd } from "../../sys/eventfd.ts";
 import { PollingGovernor } from "./polling.ts";
 import { Bench } from "./testing/bench.ts";
 import { EpollWaiter } from "./waiter.ts";
 
+/** A governor, and a clock that stands still unless it is told to go on. */
+class Governed {
+  readonly governor: PollingGovernor;
+  now = 1000;
+
+  constructor(mode: "auto" | "off" | number) {
+    this.governor = new PollingGovernor(mode, (times, at) => {
+      times[at] = this.now;
+    });
+  }
+
+  sleep(ms: number, aside = false): void {
+    this.governor.sleeps();
+    this.now += ms;
+    this.governor.wakes();
+    this.governor.woken(aside);
+  }
+
+  /** Looks each microsecond; for how many tens of them that was allowed. */
+  look(): number {
+    const begin = this.now;
+    if (!this.governor.begin()) return 0;
+    do this.now += 0.001; while (this.governor.goOn());
+    return Math.round((this.now - begin) * 100);
+  }
+}
+
 Deno.test("PollingGovernor: auto looks only where sleeps were short", () => {
-  const governor = new PollingGovernor("auto");
-  assertEquals(governor.window(0), 0);
-  governor.slept(5);
-  assertEquals(governor.window(0), 0);
-  governor.slept(0.03);
-  assertAlmostEquals(governor.window(0), 0.01);
-  for (let i = 0; i < 10; i++) governor.slept(0.03);
-  assertAlmostEquals(governor.window(0), 0.1);
-  governor.slept(3);
-  assertAlmostEquals(governor.window(0), 0.05);
-  for (let i = 0; i < 5; i++) governor.slept(3);
-  assertEquals(governor.window(0), 0);
+  const governed = new Governed("auto");
+  assertEquals(governed.look(), 0);
+  governed.sleep(5);
+  assertEquals(governed.look(), 0);
+  governed.sleep(0.03);
+  assertEquals(governed.look(), 1);
+  for (let i = 0; i < 10; i++) governed.sleep(0.03);
+  assertEquals(governed.look(), 10);
+  governed.sleep(3);
+  assertEquals(governed.look(), 5);
+  for (let i = 0; i < 5; i++) governed.sleep(3);
+  assertEquals(governed.look(), 0);
 });
 
 Deno.test("PollingGovernor: a fixed window stays", () => {
-  const governor = new PollingGovernor(80);
-  governor.slept(0.01);
-  governor.slept(10);
-  assertAlmostEquals(governor.window(0), 0.08);
-  assert(governor.enabled);
+  const governed = new Governed(80);
+  governed.sleep(0.01);
+  governed.sleep(10);
+  assertEquals(governed.look(), 8);
+  assert(governed.governor.enabled);
 });
 
 Deno.test("PollingGovernor: off is off", () => {
-  const governor = new PollingGovernor("off");
-  governor.slept(0.001);
-  assertEquals([governor.window(0), governor.enabled], [0, false]);
+  const governed = new Governed("off");
+  governed.sleep(0.001);
+  assertEquals([governed.look(), governed.governor.enabled], [0, false]);
 });
 
 Deno.test("PollingGovernor: rests after a preemption", () => {
-  const governor = new PollingGovernor(50);
-  assert(!governor.gap(1000, 0.01));
-  assert(governor.gap(1000, 0.5));
-  assertEquals(governor.window(1050), 0);
-  assertAlmostEquals(governor.window(1101), 0.05);
+  const governed = new Governed(50), { governor } = governed;
+  assert(governor.begin());
+  governed.now += 0.01;
+  assert(governor.goOn());
+  governed.now += 0.5;
+  assert(!governor.goOn());
+  governed.now += 50;
+  assertEquals(governed.look(), 0);
+  governed.now += 51;
+  assertEquals(governed.look(), 5);
 });
 
 Deno.test("PollingGovernor: looking goes on as the last window was", () => {
-  const governor = new PollingGovernor(50);
+  const governed = new Governed(50), { governor } = governed;
   assert(!governor.looking);
-  governor.window(0);
+  governor.begin();
   assert(governor.looking);
-  governor.gap(1000, 0.5);
+  governed.now += 0.5;
+  assert(!governor.goOn());
   assert(governor.looking);
-  governor.window(1050);
+  governor.begin();
   assert(!governor.looking);
-  governor.window(1101);
+  governed.now += 101;
+  governor.begin();
   assert(governor.looking);
+});
+
+Deno.test("PollingGovernor: a sleep that nothing of rings ended goes on", () => {
+  const governed = new Governed("auto"), { governor } = governed;
+  for (let i = 0; i < 3; i++) governed.sleep(0.06, true);
+  assertEquals([governor.slept, governor.sleptFor(0.05)], [0, true]);
+  // Of 0.24 ms in all: too long to have been spared.
+  governed.sleep(0.06);
+  assertEquals(Math.round(governor.slept * 1000), 240);
+  assertEquals(governed.look(), 0);
+  governed.sleep(0.06);
+  assertEquals(Math.round(governor.slept * 1000), 60);
+  assertEquals(governed.look(), 1);
+  assert(!governor.sleptFor(1));
 });
 
 Deno.test("the loop tells of a sleep that a ring ended, as a whole", () => {
   const polling = new PollingGovernor("auto"), told: number[] = [];
-  polling.slept = (duration) => void told.push(duration);
+  const woken = polling.woken.bind(polling);
+  polling.woken = (aside) => {
+    const before = polling.slept;
+    woken(aside);
+    if (polling.slept !== before) told.push(polling.slept);
+  };
   const waiter = new EpollWaiter(), wait = waiter.wait.bind(waiter);
   // Every sleep takes a millisecond at least.
   waiter.wait = (timeout) => {
