@@ -12,6 +12,9 @@ Deno.test("the clock runs as the runtime's does, and never back", () => {
   }
   const end = performance.now();
   readClock(times, 2);
+  // Ours was read before the first and after the last of the others.
+  const passed = times[2] - times[0];
+  assert(passed >= end - start - 0.1, `${passed} ms of ${end - start}`);
   // Whoever is preempted between two looks sees a gap.
-  assertAlmostEquals(times[2] - times[0], end - start, 50);
+  assertAlmostEquals(passed, end - start, 50);
 });

@@ -41,6 +41,8 @@ Deno.test("DataFile reads and writes the operands of a slot", () => {
     words[table.iovecs.wordOffset(0)] = 1;
     words[table.iovecs.wordOffset(0) + 2] = 1;
     assertEquals(file.writeSlot(table, 0), -14);
+    table.offsets[0] = 5 * 2 ** 30;
+    assertEquals(file.readSlot(table, 0), -14);
     table.counts[0] = 2;
     assertEquals(file.writeSlot(table, 0), -14);
   } finally {

@@ -1,7 +1,7 @@
 /**
  * What the areas of split and packed queues have in common: how they begin, how
  * long they are, and what an area that cannot be used is refused with. Nothing of
- * this is part of the work on a request.
+ * this but the counter is part of the work on a request.
  *
  * Both layouts begin with `u64 features; u16 version; u16 desc_num;`, go on with
  * fields of their own to the length of an entry, and then have one entry for each

@@ -13,8 +13,8 @@
  *
  * What changes together is changed by one store:
  *
- * - `note` fills entries that are still free; `take` then moves the head of the free
- *   list past them.
+ * - `note` fills entries that are still free; `take` then moves the head of the
+ *   free list past them.
  * - `publishing` links the entries of a batch of answers in front of the free
  *   list and notes the new used position, the old ones beside both;
  * - then the queue marks the first answer of the batch used, which is the moment

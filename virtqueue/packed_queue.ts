@@ -485,9 +485,9 @@ export class PackedQueue implements RunningQueue {
     this.counters.badChains++;
   }
 
-  /** Descriptors that are with the driver. */
+  /** Descriptors that the driver has: it does not know of what is not published. */
   #room(): number {
-    const held = this.#position - this.#usedPosition, size = this.size;
+    const held = this.#position - this.#publishedPosition, size = this.size;
     return held < 0 ? -size - held : size - held;
   }
 

@@ -6,6 +6,7 @@ import {
 } from "@std/assert";
 import { GuestMemory } from "./memory.ts";
 import { PackedQueue, type PackedQueueOptions } from "./packed_queue.ts";
+import { PackedInflight, packedInflightSize } from "./packed_inflight.ts";
 import { assertMisuse } from "./testing/misuse.ts";
 import { type FakeDriverOptions, FakeMemory } from "./testing/driver.ts";
 import {
@@ -329,6 +330,43 @@ Deno.test("a ring is broken by a member that is not available", () => {
   assertEquals(
     queue.broken,
     "the chain at descriptor 0 goes on at one that is not available",
+  );
+});
+
+Deno.test("a bad chain without an end, or with a wrong one, breaks the ring, too", () => {
+  const bad = { address: 2 ** 40, flags: NEXT };
+  const endless = rig();
+  endless.driver.offer(
+    buffer(bad),
+    ...Array.from({ length: 6 }, () => buffer({ flags: NEXT })),
+  );
+  assertEquals(endless.queue.take(), null);
+  assertEquals(
+    endless.queue.broken,
+    "the chain at descriptor 0 has more descriptors than the driver",
+  );
+  const torn = rig();
+  torn.driver.offer(buffer(bad), buffer({ flags: NEXT }));
+  torn.driver.setDescriptor(2, buffer({ flags: 0x8000, id: 2 }));
+  assertEquals(torn.queue.take(), null);
+  assertEquals(
+    torn.queue.broken,
+    "the chain at descriptor 0 goes on at one that is not available",
+  );
+});
+
+Deno.test("the driver has no descriptors back before it is told", () => {
+  const area = new Uint8Array(packedInflightSize(4));
+  const inflight = new PackedInflight(area, 4);
+  const { driver, queue } = rig({ size: 4 }, { inflight });
+  for (let id = 0; id < 4; id++) driver.offer(buffer({ id }));
+  for (let id = 0; id < 4; id++) queue.complete(queue.take()!, 0);
+  // Another processor of the guest goes on as if it had seen four answers.
+  driver.offer(buffer({ id: 0 }));
+  assertEquals(queue.take(), null);
+  assertEquals(
+    queue.broken,
+    "descriptor 0 is available although all 4 of the ring are with the device",
   );
 });
 

@@ -8,7 +8,7 @@ import { skipRest } from "../../tests/support/skip.ts";
 async function traceOf(features: bigint): Promise<string[] | string> {
   using directory = TemporaryDirectory.make("trace");
   const file = directory.file("trace");
-  const calls = "trace=pwrite64,fallocate,fdatasync,write";
+  const calls = "trace=pwrite64,pwritev,fallocate,fdatasync,write";
   const child = new URL("./testing/durability_child.ts", import.meta.url);
   let error: string;
   try {
@@ -32,9 +32,10 @@ async function traceOf(features: bigint): Promise<string[] | string> {
 function relevantCalls(trace: string): string[] {
   const seen: string[] = [];
   for (const line of trace.split("\n")) {
-    const call = /(pwrite64|fallocate|fdatasync)\(\d+<[^>]*disk\.img/.exec(
-      line,
-    );
+    const call = /(pwrite64|pwritev|fallocate|fdatasync)\(\d+<[^>]*disk\.img/
+      .exec(
+        line,
+      );
     const answer = /write\(\d+<[^>]*>, "answered (\w+)/.exec(line);
     if (call !== null) seen.push(call[1]);
     else if (answer !== null) seen.push(`${answer[1]} answered`);

@@ -3,12 +3,12 @@
  * completed, before `submit` returns.
  *
  * Theory of operation. One system call moves the data of a request between the
- * image and guest memory: preadv or pwritev, pread or pwrite for one buffer. What it does not move at once is the rare
- * case and handled apart: a short transfer goes on where it stopped; with direct
- * I/O, EINVAL says that a buffer or a length is not aligned, and the transfer
- * goes through a {@linkcode BounceBuffer}. A transfer ends with its whole length
- * or with an error: reading beyond the end of an image that was truncated is
- * EIO.
+ * image and guest memory: preadv or pwritev, pread or pwrite for one buffer. What
+ * it does not move at once is the rare case and handled apart: a short transfer
+ * goes on where it stopped; with direct I/O, EINVAL says that a buffer or a length
+ * is not aligned, and the transfer goes through a {@linkcode BounceBuffer}. A
+ * transfer ends with its whole length or with an error: reading beyond the end of
+ * an image that was truncated is EIO.
  *
  * Ranges are punched and zeroed with fallocate. What the file system lacks is
  * learned from its answer and not tried again: then zeroes are written, and a

@@ -22,42 +22,45 @@ class Governed {
     this.governor.woken(aside);
   }
 
-  /** Looks each microsecond; for how many tens of them that was allowed. */
+  /** Looks each 1/1024 ms; for how long that was allowed, -1: not at all. */
   look(): number {
-    const begin = this.now;
-    if (!this.governor.begin()) return 0;
-    do this.now += 0.001; while (this.governor.goOn());
-    return Math.round((this.now - begin) * 100);
+    if (!this.governor.begin()) return -1;
+    let looks = 0;
+    do {
+      this.now += 1 / 1024;
+      looks++;
+    } while (this.governor.goOn());
+    return looks;
   }
 }
 
 Deno.test("PollingGovernor: auto looks only where sleeps were short", () => {
   const governed = new Governed("auto");
-  assertEquals(governed.look(), 0);
+  assertEquals(governed.look(), -1);
   governed.sleep(5);
-  assertEquals(governed.look(), 0);
+  assertEquals(governed.look(), -1);
   governed.sleep(0.03);
-  assertEquals(governed.look(), 1);
+  assertEquals(governed.look(), 11);
   for (let i = 0; i < 10; i++) governed.sleep(0.03);
-  assertEquals(governed.look(), 10);
+  assertEquals(governed.look(), 103);
   governed.sleep(3);
-  assertEquals(governed.look(), 5);
+  assertEquals(governed.look(), 52);
   for (let i = 0; i < 5; i++) governed.sleep(3);
-  assertEquals(governed.look(), 0);
+  assertEquals(governed.look(), -1);
 });
 
 Deno.test("PollingGovernor: a fixed window stays", () => {
   const governed = new Governed(80);
   governed.sleep(0.01);
   governed.sleep(10);
-  assertEquals(governed.look(), 8);
+  assertEquals(governed.look(), 82);
   assert(governed.governor.enabled);
 });
 
 Deno.test("PollingGovernor: off is off", () => {
   const governed = new Governed("off");
   governed.sleep(0.001);
-  assertEquals([governed.look(), governed.governor.enabled], [0, false]);
+  assertEquals([governed.look(), governed.governor.enabled], [-1, false]);
 });
 
 Deno.test("PollingGovernor: rests after a preemption", () => {
@@ -68,9 +71,9 @@ Deno.test("PollingGovernor: rests after a preemption", () => {
   governed.now += 0.5;
   assert(!governor.goOn());
   governed.now += 50;
-  assertEquals(governed.look(), 0);
+  assertEquals(governed.look(), -1);
   governed.now += 51;
-  assertEquals(governed.look(), 5);
+  assertEquals(governed.look(), 52);
 });
 
 Deno.test("PollingGovernor: looking goes on as the last window was", () => {
@@ -95,10 +98,10 @@ Deno.test("PollingGovernor: a sleep that nothing of rings ended goes on", () => 
   // Of 0.24 ms in all: too long to have been spared.
   governed.sleep(0.06);
   assertEquals(Math.round(governor.slept * 1000), 240);
-  assertEquals(governed.look(), 0);
+  assertEquals(governed.look(), -1);
   governed.sleep(0.06);
   assertEquals(Math.round(governor.slept * 1000), 60);
-  assertEquals(governed.look(), 1);
+  assertEquals(governed.look(), 11);
   assert(!governor.sleptFor(1));
 });
 

@@ -5,10 +5,10 @@
  * Theory of operation. Slot i of the queue depth owns descriptor i of the ring,
  * which points to its own indirect table of three, in the order of
  * {@linkcode RequestSlots}. To submit, the request is aimed at its place on the
- * disk, its descriptors are written into the table, as those of a guest are each
- * time, although they are always the same here, and the head goes into the
- * available ring. Heads are therefore slots, and a used element tells the slot at
- * once.
+ * disk, its descriptors of the ring are written, as a guest does each time,
+ * although they are always the same here, and the head goes into the available
+ * ring. (The indirect tables stay as they are, in both layouts.) Heads are
+ * therefore slots, and a used element tells the slot at once.
  *
  * @module
  */

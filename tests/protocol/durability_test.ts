@@ -83,7 +83,7 @@ tracing.test("fdatasync returns before a durable request is answered, and is not
     wrapper: traced(
       tracer as readonly string[],
       output,
-      ["pwrite64", "fallocate", "fdatasync", "fsync", "write"],
+      ["pwrite64", "pwritev", "fallocate", "fdatasync", "fsync", "write"],
       // A device that answered before the call returned would be seen.
       [`fdatasync:delay_exit=${DELAY * 1000}`],
     ),
