@@ -101,7 +101,7 @@ export const phases: readonly Phase[] = [
     name: "unit",
     title: "unit tests",
     group: "ok",
-    timeout: 420,
+    timeout: 720,
     run: {
       tests: [
         "sys",
