@@ -198,7 +198,8 @@ export class PackedModel implements QueueModel<PackedChain> {
         at = parked.at;
         this.#set({ parked: this.state.parked.slice(0, -1) });
       } else if (this.state.known === 0 && !this.#look()) return null;
-      const room = this.options.size - (this.state.at - this.state.used);
+      // The driver does not know of what is not shown.
+      const room = this.options.size - (this.state.at - this.state.shown);
       const raw = parked?.kept
         ? parked.raw
         : this.#readChain(at, parked?.raw.length ?? room);
@@ -323,8 +324,8 @@ export class PackedModel implements QueueModel<PackedChain> {
   #look(): boolean {
     if (this.state.broken) return false;
     const { size } = this.options;
-    const { at, used } = this.state;
-    const room = size - (at - used);
+    const { at, shown } = this.state;
+    const room = size - (at - shown);
     let known = 0;
     while (known < Math.max(1, Math.min(LOOK, room))) {
       const flags = this.#memory.read(this.#entry(at + known) + 14n, 2);
