@@ -58,7 +58,7 @@ export const SYMBOLS = {
   eventfd_read: { parameters: ["i32", "buffer"], result: "i32" },
 
   // int clock_gettime(clockid_t clockid, struct timespec *tp);
-  clock_gettime: { parameters: ["i32", "u64"], result: "i32" },
+  clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
   // int timerfd_create(int clockid, int flags);
   timerfd_create: { parameters: ["i32", "i32"], result: "i32" },
   // int timerfd_settime(int fd, int flags, const struct itimerspec *new_value,

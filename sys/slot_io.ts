@@ -31,6 +31,34 @@ function placeIovecs({ iovecs }: IoTable, slot: number): void {
   words[1] = address / TWO_32;
 }
 
+/** Moves what a slot says: bytes moved, or a negative errno. */
+function transfer(
+  fd: number,
+  table: IoTable,
+  slot: number,
+  writing: boolean,
+): number {
+  const count = table.counts[slot], { longs } = table.iovecs;
+  for (;;) {
+    let n: number;
+    placeOffset(table, slot);
+    if (count === 1) {
+      const at = table.iovecs.longOffset(slot);
+      n = writing
+        ? libc().pwriteFrom(fd, longs[at], longs[at + 1], wide[1])
+        : libc().preadTo(fd, longs[at], longs[at + 1], wide[1]);
+    } else {
+      placeIovecs(table, slot);
+      n = writing
+        ? libc().pwritev(fd, wide[0], count, wide[1])
+        : libc().preadv(fd, wide[0], count, wide[1]);
+    }
+    if (n >= 0) return n;
+    const e = errno();
+    if (e !== Errno.EINTR) return -e;
+  }
+}
+
 /**
  * Reads into the memory of a slot.
  *
@@ -41,21 +69,7 @@ function placeIovecs({ iovecs }: IoTable, slot: number): void {
  * @returns bytes read, fewer at the end of the file; or a negative errno
  */
 export function readSlot(fd: number, table: IoTable, slot: number): number {
-  const count = table.counts[slot], { longs } = table.iovecs;
-  for (;;) {
-    let n: number;
-    placeOffset(table, slot);
-    if (count === 1) {
-      const at = table.iovecs.longOffset(slot);
-      n = libc().preadTo(fd, longs[at], longs[at + 1], wide[1]);
-    } else {
-      placeIovecs(table, slot);
-      n = libc().preadv(fd, wide[0], count, wide[1]);
-    }
-    if (n >= 0) return n;
-    const e = errno();
-    if (e !== Errno.EINTR) return -e;
-  }
+  return transfer(fd, table, slot, false);
 }
 
 /**
@@ -68,19 +82,5 @@ export function readSlot(fd: number, table: IoTable, slot: number): number {
  * @returns bytes written, which can be fewer; or a negative errno
  */
 export function writeSlot(fd: number, table: IoTable, slot: number): number {
-  const count = table.counts[slot], { longs } = table.iovecs;
-  for (;;) {
-    let n: number;
-    placeOffset(table, slot);
-    if (count === 1) {
-      const at = table.iovecs.longOffset(slot);
-      n = libc().pwriteFrom(fd, longs[at], longs[at + 1], wide[1]);
-    } else {
-      placeIovecs(table, slot);
-      n = libc().pwritev(fd, wide[0], count, wide[1]);
-    }
-    if (n >= 0) return n;
-    const e = errno();
-    if (e !== Errno.EINTR) return -e;
-  }
+  return transfer(fd, table, slot, true);
 }

@@ -2,15 +2,14 @@
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { DIRTY_LOG_PAGE, DirtyLog, dirtyLogSize } from "./dirty_log.ts";
-import { SplitInflight, splitInflightSize } from "./inflight.ts";
-import { PackedInflight, packedInflightSize } from "./packed_inflight.ts";
+import { packedInflightSize } from "./packed_inflight.ts";
 import { encodeBase } from "./packed_ring.ts";
 import { QueueError } from "./queue_error.ts";
 import type { RunningQueue } from "./queue.ts";
 import type { RingDriver } from "./testing/buffers.ts";
 import { FakeDriver, FakeMemory } from "./testing/driver.ts";
 import { FakePackedDriver } from "./testing/packed_driver.ts";
-import { startPacked, startQueue, startRing } from "./testing/queue.ts";
+import { startRing, startTracked } from "./testing/queue.ts";
 
 const SIZE = 8;
 
@@ -24,43 +23,24 @@ interface Rig {
   base(available: number, used: number): number;
 }
 
-function split(inOrder: boolean): Rig {
+function rig(packed: boolean, inOrder: boolean): Rig {
   const memory = new FakeMemory([{ guestAddress: 0x1000, bytes: 1 << 16 }]);
-  const driver = new FakeDriver(memory, { size: SIZE, indirect: true });
-  const area = new Uint8Array(splitInflightSize(SIZE));
-  return {
-    driver,
-    memory,
-    start: (position) =>
-      startQueue(driver, {
-        inOrder,
-        position,
-        inflight: new SplitInflight(area, SIZE),
-      }),
-    base: (available) => available,
-  };
-}
-
-function packed(inOrder: boolean): Rig {
-  const memory = new FakeMemory([{ guestAddress: 0x1000, bytes: 1 << 16 }]);
-  const driver = new FakePackedDriver(memory, { size: SIZE, indirect: true });
+  const Driver = packed ? FakePackedDriver : FakeDriver;
+  const driver = new Driver(memory, { size: SIZE, indirect: true });
+  // Longer than that of a split ring.
   const area = new Uint8Array(packedInflightSize(SIZE));
   return {
     driver,
     memory,
-    start: (position) =>
-      startPacked(driver, {
-        inOrder,
-        position,
-        inflight: new PackedInflight(area, SIZE),
-      }),
-    base: (available, used) => encodeBase(available, used, SIZE),
+    start: (position) => startTracked(driver, area, { inOrder, position }),
+    base: (available, used) =>
+      packed ? encodeBase(available, used, SIZE) : available,
   };
 }
 
 const LAYOUTS: [string, (inOrder: boolean) => Rig][] = [
-  ["split", split],
-  ["packed", packed],
+  ["split", (inOrder) => rig(false, inOrder)],
+  ["packed", (inOrder) => rig(true, inOrder)],
 ];
 
 function submit(driver: RingDriver): void {

@@ -202,10 +202,7 @@ class Load {
     const end = begin + seconds * 1000;
     if (mode === "poll") driver.disableInterrupt();
     while (this.#inFlight < depth) this.#submit(this.#inFlight++, now);
-    if (driver.publish()) {
-      kicks++;
-      this.#kick();
-    }
+    kicks += this.#publish();
     while (now < end) {
       let slot = driver.reap();
       if (slot < 0) {
@@ -232,15 +229,9 @@ class Load {
         this.#check(slot);
         const sampled = everyLatency || requests % SAMPLE === 0;
         this.#submit(slot, sampled ? performance.now() : 0);
-        if (requests % BATCH === 0 && driver.publish()) {
-          kicks++;
-          this.#kick();
-        }
+        if (requests % BATCH === 0) kicks += this.#publish();
       }
-      if (driver.publish()) {
-        kicks++;
-        this.#kick();
-      }
+      kicks += this.#publish();
     }
     const elapsed = (performance.now() - begin) / 1000;
     const microseconds = (share: number) =>
@@ -268,6 +259,13 @@ class Load {
         throw new Error(`${this.#inFlight} requests were not answered in 10 s`);
       }
     }
+  }
+
+  /** Makes what was submitted available; the number of kicks. */
+  #publish(): number {
+    if (!this.#driver.publish()) return 0;
+    this.#kick();
+    return 1;
   }
 
   #submit(slot: number, now: number): void {

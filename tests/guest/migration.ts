@@ -15,6 +15,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { createHash } from "node:crypto";
 import { runtimeArguments } from "../../host/cli/testing/vhostd.ts";
+import { untilServing } from "../support/vhostd.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { ChildProcess } from "../support/process.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
@@ -328,11 +329,5 @@ async function serve(
       `passt-socket=${directory.file("wire")}`,
     ],
   });
-  try {
-    await server.expect("Stop with Ctrl-C", 30_000, "stdout");
-    return server;
-  } catch (error) {
-    await server.stop();
-    throw error;
-  }
+  return await untilServing(server);
 }

@@ -13,7 +13,7 @@ import { waitUntil } from "../support/deadline.ts";
 import { ChildProcess } from "../support/process.ts";
 import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
-import { COMMAND_ARGUMENTS } from "../support/vhostd.ts";
+import { COMMAND_ARGUMENTS, untilServing } from "../support/vhostd.ts";
 import { makeImage, readImage, vhostUserBlk } from "./disks.ts";
 import {
   awaitLinuxGuest,
@@ -128,11 +128,5 @@ async function serve(
       `socket=${directory.file(`${place}.sock`)}`,
     ],
   });
-  try {
-    await server.expect("Stop with Ctrl-C", 30_000, "stdout");
-    return server;
-  } catch (error) {
-    await server.stop();
-    throw error;
-  }
+  return await untilServing(server);
 }

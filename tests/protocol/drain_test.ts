@@ -3,6 +3,7 @@ import { FrontEnd } from "../../vhost/testing/front_end.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { Guest, ServedDisk } from "./disk.ts";
 import {
+  ATTEMPTS,
   DEPTH,
   READ_LENGTH,
   readFromMedium,
@@ -12,10 +13,6 @@ import {
   SlowReads,
 } from "./slow_reads.ts";
 import { VhostdProcess } from "./vhostd_process.ts";
-
-const ADDRESS = 0x4000_0000;
-/** How often to try until requests are in flight at the right time. */
-const ATTEMPTS = 10;
 
 /** A disk that can be looked at from outside. */
 interface Looked {
@@ -44,7 +41,7 @@ async function drained(
   { leave, rest }: Departure,
 ): Promise<number> {
   using guest = await Guest.connect(disk.socket, { copy: false });
-  using reads = new SlowReads(guest, ADDRESS);
+  using reads = new SlowReads(guest);
   const { frontEnd, drivers: [driver] } = guest;
   await frontEnd.addMemReg(guest.region);
   await frontEnd.addMemReg(reads.region);
@@ -126,7 +123,7 @@ slowly.test("ENABLE 0: reads end before the answer, the others after ENABLE 1", 
     await frontEnd.setVringEnable(0, false);
   });
   using guest = await Guest.connect(disk.socket, { copy: false });
-  using reads = new SlowReads(guest, ADDRESS);
+  using reads = new SlowReads(guest);
   await guest.frontEnd.addMemReg(reads.region);
   await guest.start();
   for (let i = 0; i < ATTEMPTS; i++) {

@@ -6,6 +6,7 @@
  */
 
 import { runtimeArguments } from "../../host/cli/testing/vhostd.ts";
+import { untilServing } from "../support/vhostd.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { ChildProcess } from "../support/process.ts";
 
@@ -31,13 +32,7 @@ export async function serveNet(
   ];
   const env = { NO_COLOR: "1" };
   const server = ChildProcess.start(program, { name: "vhostd", args, env });
-  try {
-    await server.expect("Stop with Ctrl-C", START_TIMEOUT, "stdout");
-    return server;
-  } catch (error) {
-    await server.stop();
-    throw error;
-  }
+  return await untilServing(server, START_TIMEOUT);
 }
 
 /** Ids of the processes that a process has started and that are not reaped. */

@@ -24,6 +24,10 @@ const READ = 1 << 20;
 /** What the used ring says of one that ended well: data and status. */
 export const READ_LENGTH = READ + 1;
 const PAGE = 4096;
+/** Guest address of the region that is read into. */
+const ADDRESS = 0x4000_0000;
+/** How often to try until requests are in flight at the right time. */
+export const ATTEMPTS = 10;
 /** No stamp of a sector. */
 const MARK = 0xa5a5_a5a5;
 
@@ -60,13 +64,10 @@ export class SlowReads implements Disposable {
   readonly #guest: Guest;
   readonly #words: Uint32Array<ArrayBuffer>;
 
-  /**
-   * @param guest has the ring, in other memory
-   * @param address guest address of the region
-   */
-  constructor(guest: Guest, address: number) {
+  /** @param guest has the ring, in other memory */
+  constructor(guest: Guest) {
     this.#guest = guest;
-    this.region = SharedRegion.create(address, DEPTH * READ);
+    this.region = SharedRegion.create(ADDRESS, DEPTH * READ);
     const { buffer, byteOffset, byteLength } = this.region.bytes;
     this.#words = new Uint32Array(buffer, byteOffset, byteLength / 4);
   }

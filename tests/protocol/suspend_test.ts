@@ -6,6 +6,7 @@ import { InflightMemory } from "../../vhost/testing/inflight_memory.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { Guest, ServedDisk } from "./disk.ts";
 import {
+  ATTEMPTS,
   DEPTH,
   READ_LENGTH,
   readFromMedium,
@@ -14,10 +15,6 @@ import {
   slowly,
   SlowReads,
 } from "./slow_reads.ts";
-
-const ADDRESS = 0x4000_0000;
-/** How often to try until requests are in flight at the right time. */
-const ATTEMPTS = 10;
 
 /** Requests that are noted as in flight in the area of one split queue. */
 function noted(area: InflightMemory): number {
@@ -41,7 +38,7 @@ async function suspended(
   disable: boolean,
 ): Promise<number> {
   using guest = await Guest.connect(disk.socket, { copy: false });
-  using reads = new SlowReads(guest, ADDRESS);
+  using reads = new SlowReads(guest);
   const { frontEnd, drivers: [driver] } = guest;
   await frontEnd.addMemReg(guest.region);
   await frontEnd.addMemReg(reads.region);

@@ -74,3 +74,21 @@ export async function ctl(
   }
   return decoder.decode(stdout);
 }
+
+/**
+ * Waits until a server that was started says that it serves.
+ *
+ * @throws {ProcessError} `timeout` or `ended`; it is stopped then
+ */
+export async function untilServing(
+  server: ChildProcess,
+  timeout = 30_000,
+): Promise<ChildProcess> {
+  try {
+    await server.expect("Stop with Ctrl-C", timeout, "stdout");
+    return server;
+  } catch (error) {
+    await server.stop();
+    throw error;
+  }
+}

@@ -4,7 +4,9 @@
  * @module
  */
 
+import { SplitInflight } from "../inflight.ts";
 import { GuestMemory } from "../memory.ts";
+import { PackedInflight } from "../packed_inflight.ts";
 import { PackedQueue, type PackedQueueOptions } from "../packed_queue.ts";
 import { SplitQueue, type SplitQueueOptions } from "../split_queue.ts";
 import type { QueueOptions } from "../split_ring.ts";
@@ -73,4 +75,20 @@ export function startRing(
 ): SplitQueue | PackedQueue {
   const options = queueOptions(driver, changes);
   return driver.packed ? new PackedQueue(options) : new SplitQueue(options);
+}
+
+/**
+ * As {@linkcode startRing}, with requests tracked.
+ *
+ * @param area with room for as many entries as the ring has, in its layout
+ */
+export function startTracked(
+  driver: RingDriver,
+  area: Uint8Array<ArrayBuffer>,
+  changes: Partial<QueueOptions> = {},
+): SplitQueue | PackedQueue {
+  const options = queueOptions(driver, changes), { size } = options;
+  return driver.packed
+    ? new PackedQueue({ ...options, inflight: new PackedInflight(area, size) })
+    : new SplitQueue({ ...options, inflight: new SplitInflight(area, size) });
 }

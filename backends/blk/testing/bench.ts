@@ -13,24 +13,14 @@ import {
 } from "../../../virtqueue/constants.ts";
 import type { DeviceContext } from "../../../virtqueue/device.ts";
 import { GuestMemory } from "../../../virtqueue/memory.ts";
-import { SplitInflight } from "../../../virtqueue/inflight.ts";
-import {
-  PackedInflight,
-  packedInflightSize,
-} from "../../../virtqueue/packed_inflight.ts";
+import { packedInflightSize } from "../../../virtqueue/packed_inflight.ts";
 import {
   type FakeBuffer,
-  type FakeDriver,
   FakeMemory,
   type RingDriver,
 } from "../../../virtqueue/testing/driver.ts";
 import type { RunningQueue } from "../../../virtqueue/queue.ts";
-import { FakePackedDriver } from "../../../virtqueue/testing/packed_driver.ts";
-import {
-  startPacked,
-  startQueue,
-  startRing,
-} from "../../../virtqueue/testing/queue.ts";
+import { startRing, startTracked } from "../../../virtqueue/testing/queue.ts";
 import { NotificationCheck } from "../../../virtqueue/testing/notification_check.ts";
 import {
   makeDriver,
@@ -245,15 +235,7 @@ export class BlkBench implements Disposable {
     const area = this.#areas[index];
     const queue = area === undefined
       ? startRing(driver, options)
-      : driver instanceof FakePackedDriver
-      ? startPacked(driver, {
-        ...options,
-        inflight: new PackedInflight(area, QUEUE_SIZE),
-      })
-      : startQueue(driver as FakeDriver, {
-        ...options,
-        inflight: new SplitInflight(area, QUEUE_SIZE),
-      });
+      : startTracked(driver, area, options);
     this.queues[index] = queue;
     this.#checks[index] = new NotificationCheck(driver, queue);
   }

@@ -11,7 +11,7 @@ import { Reactor } from "../../../sys/reactor.ts";
 import { waitUntil } from "../../support/deadline.ts";
 import { ChildProcess } from "../../support/process.ts";
 import { TemporaryDirectory } from "../../support/temporary_directory.ts";
-import { COMMAND_ARGUMENTS, ctl } from "../../support/vhostd.ts";
+import { COMMAND_ARGUMENTS, ctl, untilServing } from "../../support/vhostd.ts";
 import { makeImage } from "../disks.ts";
 import type { DeviceKind } from "./guest.ts";
 
@@ -117,12 +117,7 @@ export class Bench implements AsyncDisposable {
           `--balloon=id=balloon,socket=${file("balloon.sock")}`,
         ],
       });
-      try {
-        await server.expect("Stop with Ctrl-C", START_TIMEOUT, "stdout");
-      } catch (error) {
-        await server.stop();
-        throw error;
-      }
+      await untilServing(server, START_TIMEOUT);
       return new Bench(options, directory, server);
     } catch (error) {
       directory[Symbol.dispose]();
