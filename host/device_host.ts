@@ -213,6 +213,7 @@ export class DeviceHost {
     this.#waiting = null;
     // Whoever connects from now on is to reach a successor, or nobody.
     this.#listener?.close();
+    this.#plane.hurry();
     try {
       await this.#current?.session.stop();
       await this.#serving;

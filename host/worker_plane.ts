@@ -48,6 +48,7 @@ import {
 import { writeWords } from "../virtqueue/config_words.ts";
 import type { LogLevel } from "../virtqueue/device.ts";
 import { WorkerConfigDelegate } from "./config_delegate.ts";
+import { LOCK_PATIENCE, LockPatience } from "./lock_patience.ts";
 import {
   type DeviceError,
   type WorkerChannel,
@@ -93,6 +94,11 @@ export interface WorkerPlaneOptions {
    * device has Workers of its own.
    */
   readonly group?: string | null;
+  /**
+   * How long (ms) a lock is waited for that a predecessor may still hold (default
+   * {@linkcode LOCK_PATIENCE}).
+   */
+  readonly lockPatience?: number;
   /** What the device's predecessor kept for it. */
   readonly kept?: unknown;
   /** Takes what the device keeps for a successor. */
@@ -129,6 +135,7 @@ export class WorkerPlane implements DataPlane {
   readonly #signalled = new Map<number, Signalled>();
   /** The descriptors that Workers may be signalling when they log. */
   #logFds: number[] = [];
+  readonly #patience: LockPatience;
 
   private constructor(
     channels: readonly WorkerChannel[],
@@ -146,6 +153,14 @@ export class WorkerPlane implements DataPlane {
     this.configDelegate = facts.driverWords === null
       ? null
       : new WorkerConfigDelegate(channels[0]);
+    this.#patience = new LockPatience(
+      options.lockPatience ?? LOCK_PATIENCE,
+      (reason) =>
+        options.log(
+          "info",
+          `Waits for a process that may be ending: ${reason}`,
+        ),
+    );
     channels[0].onConfig = (config, notify) => {
       this.#config = config;
       if (notify) this.events?.configChanged();
@@ -239,7 +254,9 @@ export class WorkerPlane implements DataPlane {
 
   async startRing(ring: RingSetup): Promise<void> {
     const { index, callFd, errorFd } = ring;
-    if (this.#signalled.size === 0) await this.#activate();
+    if (this.#signalled.size === 0) {
+      await this.#patience.outlast(() => this.#activate());
+    }
     this.#signalled.set(index, { callFd, nextCallFd: -1, errorFd });
     try {
       await this.#workerOf(index).request({ type: "start-ring", ring });
@@ -328,6 +345,11 @@ export class WorkerPlane implements DataPlane {
       missedWakeUps,
       device: { ...device, workers: all.map((status) => status.device) },
     };
+  }
+
+  /** The device is about to be closed: nothing is waited for any more. */
+  hurry(): void {
+    this.#patience.end();
   }
 
   /** Closes the device and ends the Workers. Idempotent; never rejects. */

@@ -8,16 +8,19 @@
  * permission", one from 200 on says "I let nobody else use it". Whoever claims
  * a byte takes a read lock on it, which others may take too; a claim is seen by
  * asking whether a write lock would be possible. The locks belong to the open
- * file description (OFD locks), so they end with the process, and two devices
- * of one process exclude each other as well.
+ * file description (OFD locks), so two devices of one process exclude each other
+ * as well, and they end with the last user of the open file: of a process that
+ * was killed, that is the last of its requests in io_uring, which outlives it by
+ * some milliseconds. So no request of a predecessor comes after one of ours;
+ * whoever begins to serve waits for it (`host/lock_patience.ts`).
  *
  * A writer claims reading and writing and forbids others to write or to resize.
  * A read-only server claims reading and forbids the same; so any number of
  * readers share an image, and none of them shares it with a writer.
  *
  * With sharing the claims are made but forbid nothing, and what others forbid
- * is ignored: such a server is never refused, while those that insist on having
- * the image for themselves still see it.
+ * is ignored: such a server is never refused, and waits for no predecessor, while
+ * those that insist on having the image for themselves still see it.
  *
  * Claims are made before the others' are looked at: of two that start together
  * at least one sees the other.

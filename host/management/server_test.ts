@@ -251,6 +251,8 @@ Deno.test("ManagementServer bounds the number of clients", async () => {
   const all: Peer[] = [];
   for (let i = 0; i < MAXIMUM_CLIENTS; i++) {
     all.push(peers.use(await fixture.connect()));
+    // Else those that wait to be accepted may become too many.
+    await until(() => fixture.server.clients === all.length);
   }
   const answers = await Promise.all(all.map((peer, i) => peer.ask(echo(i, i))));
   assertEquals(answers, all.map((_, i) => result(i, i)));

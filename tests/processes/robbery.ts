@@ -9,7 +9,7 @@ import { openFdCount } from "../../sys/fd.ts";
 import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { mappingsOf } from "../../sys/mapping.ts";
 import { SECTOR } from "../protocol/disk.ts";
-import { ChildProcess } from "../support/process.ts";
+import { ChildProcess, lastLines } from "../support/process.ts";
 import { type Requirement, skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { COMMAND_ARGUMENTS } from "../support/vhostd.ts";
@@ -81,10 +81,31 @@ function serve(image: string, socket: string, keys: string): ChildProcess {
       "serve",
       "--supervise=off",
       "--management=off",
-      "--log-level=error",
+      "--log-level=warn",
       `--blk=path=${image},socket=${socket},${keys}`,
     ],
   });
+}
+
+/** Adds what a server wrote to an error. */
+async function withWords(
+  server: ChildProcess,
+  body: () => Promise<void>,
+): Promise<void> {
+  try {
+    await body();
+  } catch (error) {
+    throw new Error(`${error}\nvhostd: ${lastLines(server.stderr.text)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** The least of each column. */
+function least(rows: readonly (readonly number[])[]): number[] {
+  return rows[0].map((_, column) =>
+    Math.min(...rows.map((row) => row[column]))
+  );
 }
 
 /**
@@ -108,25 +129,30 @@ export async function robOfServers(
   for (let kills = 0; flights.length < count; kills++) {
     assert(kills < 3 * count, "too few kills met requests in flight");
     await using server = serve(image, socket, keys);
-    await guest.connect(socket);
-    own.push([openFdCount(), mappingsOf("vhostd-inflight")]);
-    // Some die at once, before their first answer; others have served for a
-    // while.
-    const end = performance.now() + (kills % 8) ** 2 / 2;
-    await guest.run(() => performance.now() >= end);
+    await withWords(server, async () => {
+      await guest.connect(socket);
+      own.push([openFdCount(), mappingsOf("vhostd-inflight")]);
+      // Some die at once, before their first answer; others have served for a
+      // while.
+      const end = performance.now() + (kills % 8) ** 2 / 2;
+      await guest.run(() => performance.now() >= end);
+    });
     Deno.kill(server.pid, "SIGKILL");
     await server.status;
     const inFlight = guest.trackedRequests;
     if (inFlight > 0) flights.push(inFlight);
   }
   await using server = serve(image, socket, keys);
-  await guest.connect(socket);
-  await guest.finish();
-  await guest.leave();
+  await withWords(server, async () => {
+    await guest.connect(socket);
+    await guest.finish();
+    await guest.leave();
+  });
   guest.check(image);
   await server.stop();
-  // Nothing piles up over the connections, after the first ones.
-  assertEquals(own.at(-1), own[4]);
+  // Nothing piles up over the connections, after the first ones. What the
+  // runtime still holds of a child that just ended comes and goes.
+  assertEquals(least(own.slice(-10)), least(own.slice(4, 14)));
   flights.sort((a, b) => a - b);
   return `${flights.length} kills with ${flights[0]} to ${
     flights.at(-1)

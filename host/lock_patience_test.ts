@@ -1,0 +1,178 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { openStorage } from "../backends/storage/open.ts";
+import { EventFd } from "../sys/eventfd.ts";
+import { createMemfd } from "../sys/memfd.ts";
+import { mapFile } from "../sys/mapping.ts";
+import { waitUntil, withDeadline } from "../tests/support/deadline.ts";
+import { TemporaryDirectory } from "../tests/support/temporary_directory.ts";
+import { FakeDriver, FakeMemory } from "../virtqueue/testing/driver.ts";
+import { LockPatience } from "./lock_patience.ts";
+import { DeviceError } from "./worker/channel.ts";
+import { WorkerPlane } from "./worker_plane.ts";
+
+const GUEST_ADDRESS = 0x10_0000;
+const SIZE = 0x1_0000;
+/** Longer than any test may take (ms). */
+const FOREVER = 600_000;
+
+function locked(): DeviceError {
+  return new DeviceError("locked", "another process uses it");
+}
+
+/** Attempts that fail so often, and then succeed; and their count. */
+function failing(
+  times: number,
+): { attempt: () => Promise<void>; made: number } {
+  const attempts = {
+    made: 0,
+    attempt(): Promise<void> {
+      attempts.made++;
+      return attempts.made > times
+        ? Promise.resolve()
+        : Promise.reject(locked());
+    },
+  };
+  return attempts;
+}
+
+Deno.test("LockPatience tries again while somebody holds a lock, and says so once", async () => {
+  const reasons: string[] = [];
+  const patience = new LockPatience(FOREVER, (reason) => reasons.push(reason));
+  const attempts = failing(4);
+  await patience.outlast(attempts.attempt);
+  assertEquals(attempts.made, 5);
+  assertEquals(reasons, ["another process uses it"]);
+  await patience.outlast(attempts.attempt);
+  assertEquals([attempts.made, reasons.length], [6, 1]);
+});
+
+Deno.test("LockPatience waits for nothing else", async () => {
+  const patience = new LockPatience(FOREVER, () => {});
+  for (
+    const error of [new DeviceError("system", "no locks"), new Error("locked")]
+  ) {
+    let made = 0;
+    const thrown = await assertRejects(() =>
+      patience.outlast(() => {
+        made++;
+        return Promise.reject(error);
+      })
+    );
+    assertEquals([thrown, made], [error, 1]);
+  }
+});
+
+Deno.test("LockPatience: after a wait in vain all are told at once, until one succeeds", async () => {
+  const patience = new LockPatience(20, () => {});
+  const attempts = failing(Infinity);
+  await assertRejects(() => patience.outlast(attempts.attempt), DeviceError);
+  assert(attempts.made > 1);
+  const { made } = attempts;
+  await assertRejects(() => patience.outlast(attempts.attempt), DeviceError);
+  assertEquals(attempts.made, made + 1);
+  await patience.outlast(failing(0).attempt);
+  const later = failing(1);
+  await patience.outlast(later.attempt);
+  assertEquals(later.made, 2);
+});
+
+Deno.test("LockPatience ends in the middle of a wait", async () => {
+  let begun = false;
+  const patience = new LockPatience(FOREVER, () => begun = true);
+  const attempts = failing(Infinity);
+  const waiting = assertRejects(
+    () => patience.outlast(attempts.attempt),
+    DeviceError,
+  );
+  await waitUntil(() => begun, { what: "the wait to begin" });
+  patience.end();
+  await withDeadline(waiting, 5_000, "the end of the wait");
+  await assertRejects(() => patience.outlast(attempts.attempt), DeviceError);
+});
+
+/** A disk that somebody else has locked, and a ring to start on it. */
+async function withLockedDisk(
+  lockPatience: number,
+  body: (
+    plane: WorkerPlane,
+    start: () => Promise<void>,
+    release: () => void,
+    lines: readonly string[],
+  ) => Promise<void>,
+): Promise<void> {
+  using directory = TemporaryDirectory.make("patience");
+  const path = directory.file("disk.img");
+  Deno.writeFileSync(path, new Uint8Array(512));
+  const lines: string[] = [];
+  const plane = await WorkerPlane.start({
+    module: new URL("../backends/blk/mod.ts", import.meta.url).href,
+    options: { path },
+    lockPatience,
+    log: (level, message) => lines.push(`${level} ${message}`),
+  });
+  const holder = openStorage({ path });
+  using memfd = createMemfd("patience", SIZE);
+  using mapping = mapFile(memfd.fd, { size: SIZE });
+  using kick = EventFd.create();
+  using call = EventFd.create();
+  const bytes = new Uint8Array(mapping.buffer);
+  const driver = new FakeDriver(
+    new FakeMemory([{ guestAddress: GUEST_ADDRESS, bytes }]),
+    { size: 8 },
+  );
+  try {
+    await plane.addRegion({
+      guestAddress: GUEST_ADDRESS,
+      size: SIZE,
+      hostAddress: mapping.address,
+      userAddress: 0,
+      fd: memfd.fd,
+      fileOffset: 0,
+      pageSize: 4096,
+    });
+    holder.acquire();
+    const start = () =>
+      plane.startRing({
+        ...driver,
+        index: 0,
+        position: 0,
+        kickFd: kick.fd,
+        callFd: call.fd,
+        errorFd: -1,
+      });
+    await body(plane, start, () => holder.release(), lines);
+  } finally {
+    holder.close();
+    await plane.close();
+  }
+}
+
+Deno.test("a disk whose predecessor still holds the lock starts when that is gone", async () => {
+  await withLockedDisk(FOREVER, async (plane, start, release, lines) => {
+    let started = false;
+    const starting = start().then(() => started = true);
+    await waitUntil(() => lines.length > 0, { what: "the wait to begin" });
+    assert(lines[0].startsWith("info Waits for a process that may be ending"));
+    assert(lines[0].includes("another process uses it"), lines[0]);
+    // The device answers others meanwhile.
+    assertEquals((await plane.status()).rings.length, 0);
+    assertEquals(started, false);
+    release();
+    await withDeadline(starting, 5_000, "the start of the ring");
+    assertEquals((await plane.status()).rings.length, 1);
+    await plane.stopRing(0);
+  });
+});
+
+Deno.test("a disk that is in use is refused in the end, and when the server stops", async () => {
+  await withLockedDisk(20, async (_plane, start) => {
+    const error = await assertRejects(start, DeviceError);
+    assertEquals(error.kind, "locked");
+  });
+  await withLockedDisk(FOREVER, async (plane, start, _release, lines) => {
+    const refused = assertRejects(start, DeviceError);
+    await waitUntil(() => lines.length > 0, { what: "the wait to begin" });
+    plane.hurry();
+    await withDeadline(refused, 5_000, "the refusal");
+  });
+});
