@@ -33,6 +33,7 @@
 
 import { drainEventFd } from "../../sys/eventfd.ts";
 import { SystemError } from "../../sys/errno.ts";
+import { ticksOf } from "../../sys/clock.ts";
 import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { HostedDevice } from "./hosted_device.ts";
 import { PollingGovernor } from "./polling.ts";
@@ -47,6 +48,8 @@ const POLL_INTERVAL = 1;
  * idle device processor time.
  */
 const WATCHDOG = 5000;
+/** A sleep as long as that, by the clock, which is not the kernel's timer. */
+const WATCHDOG_TICKS = ticksOf(WATCHDOG - 1);
 /** Looks at the rings between two looks at the clock. */
 const LOOKS = 8;
 /** Looks before the first one: a request that comes at once is worth no clock. */
@@ -303,7 +306,7 @@ export class DataLoop implements Disposable {
     if (limit !== 0) this.#polling.woken(aside);
     const devices = this.#devices;
     for (let i = 0; i < devices.length; i++) devices[i].woken();
-    return count === 0 && limit !== 0 && this.#polling.sleptFor(WATCHDOG - 1);
+    return count === 0 && limit !== 0 && this.#polling.sleptFor(WATCHDOG_TICKS);
   }
 
   #pollsRings(): boolean {

@@ -1,12 +1,13 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { skipUnless } from "../../tests/support/skip.ts";
+import { ticksOf } from "../../sys/clock.ts";
 import { IORING_OP_NOP } from "../../sys/io_uring/constants.ts";
 import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { EventFd } from "../../sys/eventfd.ts";
 import { mapAnonymous } from "../../sys/mapping.ts";
 import type { VirtioDevice } from "../../virtqueue/device.ts";
 import { FakeDriver } from "../../virtqueue/testing/driver.ts";
-import { PollingGovernor, type ReadClock } from "./polling.ts";
+import { PollingGovernor } from "./polling.ts";
 import { Bench, EchoDevice } from "./testing/bench.ts";
 import { UringWaiter } from "./uring_waiter.ts";
 import { EpollWaiter, type Waiter } from "./waiter.ts";
@@ -18,9 +19,9 @@ const WAITERS: readonly [string, boolean, () => Waiter][] = [
 ];
 
 /** A clock that goes on by a tenth of a millisecond when it is looked at. */
-function steadily(): ReadClock {
+function steadily(): () => number {
   let now = 0;
-  return (times, at) => times[at] = now += 0.1;
+  return () => now += ticksOf(0.1);
 }
 
 /** From now on sleeping is an error. */
@@ -74,7 +75,7 @@ for (const [waiter, supported, make] of WAITERS) {
     bench.kick.signal();
     bench.turns(2);
     assertEquals(bench.texts(), ["again"]);
-    assertEquals(bench.hosted.rings.get(0)?.status().kicks, 2);
+    assertEquals(bench.hosted.rings[0].status().kicks, 2);
   });
 
   test("a ring without kick descriptor is polled", () => {
@@ -146,7 +147,7 @@ for (const [waiter, supported, make] of WAITERS) {
     bench.turns(5);
     assertEquals(bench.device.serves, 1);
     bench.device.parked = false;
-    bench.hosted.resume(bench.hosted.rings.get(0)!.queue);
+    bench.hosted.resume(bench.hosted.rings[0].queue);
     bench.turns(1);
     assertEquals(bench.texts(), ["parked"]);
   });
@@ -296,7 +297,7 @@ for (const [waiter, supported, make] of WAITERS) {
     bench.turns(2);
     assertEquals(bench.error.drain(), 1);
     assertEquals(bench.driver.reap().map(({ length }) => length), [0, 4]);
-    const status = bench.hosted.rings.get(0)!.status();
+    const status = bench.hosted.rings[0].status();
     assertEquals([status.badChains, status.broken], [1, null]);
   });
 
@@ -306,7 +307,7 @@ for (const [waiter, supported, make] of WAITERS) {
     bench.driver.setAvailableIndex(1000);
     bench.turns(2);
     assertEquals(bench.error.drain(), 1);
-    assert(bench.hosted.rings.get(0)!.status().broken?.includes("1000"));
+    assert(bench.hosted.rings[0].status().broken?.includes("1000"));
     bench.turns(2);
     bench.hosted.stopRing(0);
   });
@@ -323,7 +324,7 @@ for (const [waiter, supported, make] of WAITERS) {
       return 0;
     };
     bench.turns(1);
-    assert(bench.hosted.rings.get(0)!.status().broken !== null);
+    assert(bench.hosted.rings[0].status().broken !== null);
     assertEquals(bench.error.drain(), 1);
     bench.turns(2);
     assertEquals(bench.error.drain(), 0);
@@ -445,7 +446,7 @@ for (const [waiter, supported, make] of WAITERS) {
   test("a kick that got lost costs seconds, and is counted", () => {
     const waiter = make();
     let now = 0;
-    const polling = new PollingGovernor("off", (times, at) => times[at] = now);
+    const polling = new PollingGovernor("off", () => now);
     using bench = new Bench(waiter, 64, true, polling);
     bench.start();
     bench.turns(2);
@@ -453,7 +454,7 @@ for (const [waiter, supported, make] of WAITERS) {
     const wait = waiter.wait.bind(waiter);
     waiter.wait = (timeout) => {
       // As if the time had passed, and nothing had happened.
-      now += Math.max(timeout, 0);
+      now += ticksOf(Math.max(timeout, 0));
       return wait(0);
     };
     const serve = bench.device.serve.bind(bench.device);

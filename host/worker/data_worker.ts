@@ -269,7 +269,7 @@ function endLoan(number: number): void {
 
 function status(hosted: HostedDevice, loop: DataLoop): WorkerStatus {
   return {
-    rings: Array.from(hosted.rings.values(), (ring) => ring.status()),
+    rings: hosted.rings.map((ring) => ring.status()),
     device: hosted.device.status?.() ?? {},
     missedWakeUps: loop.missedWakeUps,
   };

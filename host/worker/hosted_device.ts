@@ -46,14 +46,8 @@ import { PackedQueue } from "../../virtqueue/packed_queue.ts";
 import { SplitQueue } from "../../virtqueue/split_queue.ts";
 import type { DataLoop } from "./data_loop.ts";
 import type { RegionAddress } from "./messages.ts";
-import { Ring } from "./ring.ts";
-
-/** Chains that one ring may take in one turn, unless the device says else. */
-export const BUDGET = 8;
-/** How often to say that requests do not end, in ms. */
-const PATIENCE = 5_000;
-/** How often to ask a device to give up what it has of a ring, in ms. */
-const AGAIN = 50;
+import { BUDGET, Ring } from "./ring.ts";
+import { drain, suspend } from "./ring_end.ts";
 
 /** The place of one device in a {@linkcode DataLoop}. */
 export class HostedDevice implements Disposable {
@@ -67,7 +61,8 @@ export class HostedDevice implements Disposable {
   #device: VirtioDevice | null = null;
   #budget = BUDGET;
   #features = 0n;
-  readonly #rings = new Map<number, Ring>();
+  /** In the order in which they started. The loop counts: iterators are garbage. */
+  readonly #rings: Ring[] = [];
   readonly #active: Ring[] = [];
   /** Tokens of what the device watches, by descriptor. */
   readonly #watched = new Map<number, number>();
@@ -98,8 +93,8 @@ export class HostedDevice implements Disposable {
     this.#budget = device.chainsPerTurn ?? BUDGET;
   }
 
-  /** Rings that run, by index. */
-  get rings(): ReadonlyMap<number, Ring> {
+  /** Rings that run, in the order in which they started. */
+  get rings(): readonly Ring[] {
     return this.#rings;
   }
 
@@ -123,9 +118,9 @@ export class HostedDevice implements Disposable {
 
   /** Forgets a region: nothing in this thread refers to it afterwards. */
   removeRegion(region: RegionAddress): void {
-    for (const ring of this.#rings.values()) this.#drain(ring);
+    for (const ring of this.#rings) this.#end(ring);
     detachMemory(this.memory.remove(region.guestAddress, region.size));
-    for (const ring of this.#rings.values()) {
+    for (const ring of this.#rings) {
       ring.queue.rebind();
       this.device.start?.(ring.queue);
       this.#activate(ring);
@@ -134,10 +129,10 @@ export class HostedDevice implements Disposable {
 
   /** Starts a ring and looks at it, kicked or not. */
   startRing(setup: RingSetup): void {
-    if (this.#rings.has(setup.index)) {
+    if (this.#find(setup.index) !== undefined) {
       throw new Error(`Ring ${setup.index} runs already`);
     }
-    const { index, kickFd } = setup;
+    const { kickFd } = setup;
     const tracked = setup.inflight
       ? viewMemory(setup.inflight.address, setup.inflight.size)
       : null;
@@ -154,7 +149,7 @@ export class HostedDevice implements Disposable {
       if (tracked !== null) detachMemory(tracked);
       throw error;
     }
-    this.#rings.set(index, ring);
+    this.#rings.push(ring);
     this.#activate(ring);
     // A predecessor may have died between publishing and notifying: one
     // notification too many is harmless, one too few stalls the driver.
@@ -207,12 +202,11 @@ export class HostedDevice implements Disposable {
   stopRing(index: number, suspend = false): number {
     const ring = this.#ring(index);
     const leaves = suspend && this.device.suspend !== undefined;
-    if (leaves) this.#suspend(ring);
-    else this.#drain(ring);
+    this.#end(ring, leaves);
     if (ring.kickFd >= 0) this.#loop.unwatch(ring.kickToken);
     else this.#polledRings--;
     this.#loop.waiter.flush();
-    this.#rings.delete(index);
+    this.#rings.splice(this.#rings.indexOf(ring), 1);
     this.#deactivate(ring);
     if (ring.tracked !== null) detachMemory(ring.tracked);
     return leaves ? ring.queue.suspendedBase : ring.queue.base;
@@ -220,7 +214,7 @@ export class HostedDevice implements Disposable {
 
   /** Drains and stops every ring. */
   stopRings(): void {
-    for (const index of [...this.#rings.keys()]) this.stopRing(index);
+    for (const { queue } of [...this.#rings]) this.stopRing(queue.index);
   }
 
   /**
@@ -243,7 +237,7 @@ export class HostedDevice implements Disposable {
     this.#logMemory = area && viewMemory(area.address, area.size);
     this.#dirtyLog = this.#logMemory &&
       new DirtyLog(new Uint8Array(this.#logMemory));
-    for (const ring of this.#rings.values()) {
+    for (const ring of this.#rings) {
       ring.queue.logWrites(this.#dirtyLog, ring.usedLog);
     }
     if (before !== null) detachMemory(before);
@@ -282,8 +276,8 @@ export class HostedDevice implements Disposable {
 
   /** See {@linkcode DeviceContext.resume}. */
   resume(queue: VirtQueue): void {
-    const ring = this.#rings.get(queue.index);
-    if (ring?.queue === queue) this.#activate(ring);
+    const ring = this.#find(queue.index);
+    if (ring !== undefined && ring.queue === queue) this.#activate(ring);
   }
 
   /** See {@linkcode DeviceContext.watch}. */
@@ -332,7 +326,8 @@ export class HostedDevice implements Disposable {
 
   /** Publishes what was completed on any ring. */
   publish(): void {
-    for (const ring of this.#rings.values()) ring.publish();
+    const rings = this.#rings;
+    for (let i = 0; i < rings.length; i++) rings[i].publish();
     if (this.#dirtyLog !== null) this.#tellOfLog();
   }
 
@@ -390,8 +385,9 @@ export class HostedDevice implements Disposable {
       this.publish();
     }
     if (this.#polledRings > 0) {
-      for (const ring of this.#rings.values()) {
-        if (ring.kickFd < 0) this.#activate(ring);
+      const rings = this.#rings;
+      for (let i = 0; i < rings.length; i++) {
+        if (rings[i].kickFd < 0) this.#activate(rings[i]);
       }
     }
   }
@@ -403,7 +399,7 @@ export class HostedDevice implements Disposable {
    */
   lookAtAll(): number {
     let found = 0;
-    for (const ring of this.#rings.values()) {
+    for (const ring of this.#rings) {
       if (ring.active || ring.parked) continue;
       if (ring.queue.ready) found++;
       this.#activate(ring);
@@ -443,56 +439,24 @@ export class HostedDevice implements Disposable {
   }
 
   /** Waits until the device has nothing of this ring any more. */
-  #drain(ring: Ring): void {
-    const { queue } = ring;
-    const quiesce = (): void => this.device.quiesce?.(queue);
-    // What a predecessor left is in no ring: it is done now, as far as it can be.
-    for (let left = queue.recovering; left > 0; left = queue.recovering) {
-      this.device.serve(queue, BUDGET);
-      this.#loop.turnWithout(this);
-      const stays = queue.recovering === left;
-      if (queue.broken !== null || (stays && queue.ready)) break;
-      if (stays) quiesce();
-    }
-    quiesce();
-    this.#awaitEnd(ring, quiesce);
-  }
-
-  /** Has the device give up, or end, what it has of this ring. */
-  #suspend(ring: Ring): void {
-    ring.publish();
-    this.device.suspend!(ring.queue);
-    this.#awaitEnd(ring, () => this.device.suspend!(ring.queue));
-  }
-
-  /** Turns until the device has nothing of a ring, which it is asked again for. */
-  #awaitEnd(ring: Ring, again: () => void): void {
-    const { queue } = ring;
-    const start = performance.now();
-    let said = start, asked = start;
-    while (queue.inFlight > 0) {
-      this.#loop.turnWithout(this);
-      ring.publish();
-      const now = performance.now();
-      if (now - asked >= AGAIN) {
-        asked = now;
-        again();
-      }
-      if (now - said < PATIENCE) continue;
-      said = now;
-      const left = `${queue.inFlight} requests`;
-      const since = `${Math.round((now - start) / 1000)} s`;
-      this.log(
-        "warn",
-        `queue ${queue.index} waits for ${left}, since ${since}`,
-      );
-    }
-    ring.publish();
+  #end(ring: Ring, leaves = false): void {
+    const { device, log } = this;
+    const place = { device, log, turn: () => this.#loop.turnWithout(this) };
+    if (leaves) suspend(ring, place);
+    else drain(ring, place);
     this.#tellOfLog();
   }
 
+  #find(index: number): Ring | undefined {
+    const rings = this.#rings;
+    for (let i = 0; i < rings.length; i++) {
+      if (rings[i].queue.index === index) return rings[i];
+    }
+    return undefined;
+  }
+
   #ring(index: number): Ring {
-    const ring = this.#rings.get(index);
+    const ring = this.#find(index);
     if (ring === undefined) throw new Error(`Ring ${index} does not run`);
     return ring;
   }

@@ -16,68 +16,75 @@
  * With a fixed window (`poll=50`) only the last rule holds.
  *
  * The loop tells what it does, and the governor reads the clock. Times are in
- * milliseconds and stay in an array: handed on from function to function, they
- * could be put on the heap.
+ * ticks of {@linkcode readClock}: whole numbers, so that nothing is put on the
+ * heap, not even before V8 has compiled this, which for what is rarely called
+ * takes a minute.
  *
  * @module
  */
 
-import { readClock } from "../../sys/clock.ts";
+import {
+  CLOCK_CYCLE,
+  readClock,
+  ticksBetween,
+  ticksOf,
+} from "../../sys/clock.ts";
 
 /** Longest window of `auto`. */
-const AUTO_LIMIT = 0.1;
+const AUTO_LIMIT = ticksOf(0.1);
 /** Window after the first sleep that was too short. */
-const FIRST = 0.01;
+const FIRST = ticksOf(0.01);
 /** A window below this is none. */
-const LEAST = 0.004;
+const LEAST = ticksOf(0.004);
 /** A gap between two looks that means preemption. */
-const GAP = 0.2;
+const GAP = ticksOf(0.2);
 /** Rest after a preemption. */
-const REST = 100;
-
-// Places in the array of times.
-/** The time of the last look at the clock. */
-const NOW = 0;
-/** When looking ends. */
-const END = 1;
-/** Until when there is no looking. */
-const REST_UNTIL = 2;
-/** How long the loop has slept for want of work on rings. */
-const SLEPT = 3;
-/** When the last sleep began. */
-const ASLEEP = 4;
-/** How long the last sleep lasted. */
-const LAST = 5;
-/** As `SLEPT`, when such work came last. */
-const WHOLE = 6;
-const TIMES = 7;
-
-/** Puts the time, in milliseconds, at a place of an array. */
-export type ReadClock = (times: Float64Array, at: number) => void;
+const REST = ticksOf(100);
+/** Windows and sleeps count as this long at most. */
+const LONGEST = CLOCK_CYCLE >> 1;
 
 /** Decides how long to look before sleeping. */
 export class PollingGovernor {
   readonly #limit: number;
   readonly #adaptive: boolean;
-  readonly #read: ReadClock;
-  readonly #times = new Float64Array(TIMES);
+  readonly #read: () => number;
   #window: number;
   #looking = false;
+  /** When looking began. */
+  #begun = 0;
+  /** For how long it may go on. */
+  #allowed = 0;
+  /** When there was the last look. */
+  #looked = 0;
+  /** Whether there is no looking for a while. */
+  #resting = false;
+  /** When that began. */
+  #restBegun = 0;
+  /** When the last sleep began. */
+  #asleep = 0;
+  /** How long the last sleep lasted. */
+  #last = 0;
+  /** How long the loop has slept for want of work on rings. */
+  #slept = 0;
+  /** The same, when such work came last. */
+  #whole = 0;
 
   /**
    * @param mode `auto`, `off`, or a fixed window in microseconds
-   * @param read the clock
+   * @param read the clock, in ticks
    */
-  constructor(mode: "auto" | "off" | number, read: ReadClock = readClock) {
+  constructor(
+    mode: "auto" | "off" | number,
+    read: () => number = readClock,
+  ) {
     this.#adaptive = mode === "auto";
     this.#limit = mode === "auto"
       ? AUTO_LIMIT
       : mode === "off"
       ? 0
-      : mode / 1000;
+      : Math.min(ticksOf(mode / 1000), LONGEST);
     this.#window = this.#adaptive ? 0 : this.#limit;
     this.#read = read;
-    this.#times[REST_UNTIL] = -Infinity;
   }
 
   /** Whether looking is ever allowed. */
@@ -90,45 +97,47 @@ export class PollingGovernor {
     return this.#looking;
   }
 
-  /** How long the loop slept until there was work on rings, the last time, in ms. */
+  /** Ticks that the loop slept until there was work on rings, the last time. */
   get slept(): number {
-    return this.#times[WHOLE];
+    return this.#whole;
   }
 
   /** The loop would look at its rings: whether it shall. */
   begin(): boolean {
-    const times = this.#times;
-    this.#read(times, NOW);
-    const window = times[NOW] < times[REST_UNTIL] ? 0 : this.#window;
-    times[END] = times[NOW] + window;
-    this.#looking = window > 0;
+    const now = this.#read();
+    // Whoever comes just a cycle of the clock later rests again, which is no harm.
+    if (this.#resting && ticksBetween(this.#restBegun, now) >= REST) {
+      this.#resting = false;
+    }
+    this.#begun = this.#looked = now;
+    this.#allowed = this.#resting ? 0 : this.#window;
+    this.#looking = this.#allowed > 0;
     return this.#looking;
   }
 
   /** The loop has looked for a little while: whether it shall go on. */
   goOn(): boolean {
-    const times = this.#times;
-    const last = times[NOW];
-    this.#read(times, NOW);
-    const now = times[NOW];
-    if (now - last >= GAP) {
-      times[REST_UNTIL] = now + REST;
+    const last = this.#looked, now = this.#read();
+    this.#looked = now;
+    if (ticksBetween(last, now) >= GAP) {
+      this.#resting = true;
+      this.#restBegun = now;
       return false;
     }
-    return now < times[END];
+    return ticksBetween(this.#begun, now) < this.#allowed;
   }
 
   /** The loop goes to sleep. */
   sleeps(): void {
-    this.#read(this.#times, ASLEEP);
+    this.#asleep = this.#read();
   }
 
   /** The loop wakes. */
   wakes(): void {
-    const times = this.#times;
-    this.#read(times, LAST);
-    times[LAST] -= times[ASLEEP];
-    times[SLEPT] += times[LAST];
+    this.#last = ticksBetween(this.#asleep, this.#read());
+    const slept = this.#slept + this.#last;
+    // Compiled code has the least of two numbers as a double.
+    this.#slept = slept < LONGEST ? slept : LONGEST;
   }
 
   /**
@@ -138,20 +147,21 @@ export class PollingGovernor {
    * were
    */
   woken(aside: boolean): void {
-    const times = this.#times;
     if (aside) return;
-    const slept = times[WHOLE] = times[SLEPT];
-    times[SLEPT] = 0;
+    const slept = this.#whole = this.#slept;
+    this.#slept = 0;
     if (!this.#adaptive) return;
     if (slept <= this.#limit) {
-      this.#window = Math.min(this.#limit, Math.max(FIRST, this.#window * 2));
+      const twice = this.#window * 2, limit = this.#limit;
+      this.#window = twice < FIRST ? FIRST : twice < limit ? twice : limit;
     } else {
-      this.#window = this.#window / 2 < LEAST ? 0 : this.#window / 2;
+      const half = this.#window >> 1;
+      this.#window = half < LEAST ? 0 : half;
     }
   }
 
-  /** Whether the last sleep lasted for so many milliseconds. */
-  sleptFor(ms: number): boolean {
-    return this.#times[LAST] >= ms;
+  /** Whether the last sleep lasted for so many ticks. */
+  sleptFor(ticks: number): boolean {
+    return this.#last >= ticks;
   }
 }

@@ -12,6 +12,9 @@ import type { RingSetup } from "../../vhost/data_plane.ts";
 import type { RingStatus } from "./messages.ts";
 import type { Waiter } from "./waiter.ts";
 
+/** Chains that one ring may take in one turn, unless the device says else. */
+export const BUDGET = 8;
+
 /** What signals descriptors that never block. */
 interface Signaller {
   /** The one of now. */

@@ -49,7 +49,7 @@ Deno.test("a ring is suspended at once; the next one does what it had", () => {
   assertEquals([asked.length, bench.texts()], [1, []]);
   bench.device.later = false;
   start(bench, area, 3);
-  assertEquals(bench.hosted.rings.get(0)!.queue.recovering, 3);
+  assertEquals(bench.hosted.rings[0].queue.recovering, 3);
   bench.turns(2);
   assertEquals(bench.texts(), ["0", "1", "2", "late"]);
 });
