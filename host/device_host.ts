@@ -157,6 +157,8 @@ export class DeviceHost {
       log: (level, message) => child[level](message),
     });
     const host = new DeviceHost(spec, plane, child, reactor);
+    plane.frontEndPresent = () =>
+      host.#current !== null && !hasHungUp(host.#current.socket);
     try {
       host.#open();
     } catch (error) {

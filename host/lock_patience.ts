@@ -7,7 +7,8 @@
  * the predecessor must not come after one of ours; but whoever starts at once, as
  * a supervisor does, meets the lock of the dead. So the first attempt goes on for
  * a while. Once a wait was in vain, somebody alive holds the lock, and whoever
- * asks is told at once, until an attempt succeeds.
+ * asks is told at once, for as long as that may still be so: a front-end that
+ * tries again and again is not to be kept waiting again and again.
  *
  * @module
  */
@@ -17,6 +18,8 @@ import { DeviceError } from "./worker/channel.ts";
 /** How long (ms) a lock is waited for: a disk may be slow, a machine busy. */
 export const LOCK_PATIENCE = 5_000;
 
+/** For so many times the limit nobody waits after a wait in vain. */
+const IMPATIENCE = 12;
 /** Pauses (ms) between attempts: the first one, and the longest. */
 const FIRST_PAUSE = 2, LONGEST_PAUSE = 50;
 
@@ -24,38 +27,55 @@ const FIRST_PAUSE = 2, LONGEST_PAUSE = 50;
 export class LockPatience {
   readonly #limit: number;
   readonly #waits: (reason: string) => void;
-  readonly #ended: PromiseWithResolvers<void> = Promise.withResolvers();
-  #left: number;
+  readonly #now: () => number;
+  readonly #over: PromiseWithResolvers<void> = Promise.withResolvers();
+  #ended = false;
+  /** When a wait was in vain last. */
+  #failed = -Infinity;
 
   /**
    * @param limit milliseconds until a lock is that of somebody alive
    * @param waits told why a wait begins
+   * @param now the time, in milliseconds
    */
-  constructor(limit: number, waits: (reason: string) => void) {
+  constructor(
+    limit: number,
+    waits: (reason: string) => void,
+    now: () => number = () => performance.now(),
+  ) {
     this.#limit = limit;
-    this.#left = limit;
     this.#waits = waits;
+    this.#now = now;
   }
 
   /**
    * Does something that takes locks; again while it fails for one.
    *
    * @param attempt may be repeated after it failed
+   * @param wanted whether somebody still wants it
    * @throws what the last attempt threw
    */
-  async outlast(attempt: () => Promise<void>): Promise<void> {
-    const begin = performance.now();
+  async outlast(
+    attempt: () => Promise<void>,
+    wanted: () => boolean = () => true,
+  ): Promise<void> {
+    const begin = this.#now();
+    const limit = begin - this.#failed < IMPATIENCE * this.#limit
+      ? 0
+      : this.#limit;
     for (let pause = FIRST_PAUSE;; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
       try {
         await attempt();
-        this.#left = this.#limit;
+        this.#failed = -Infinity;
         return;
       } catch (error) {
         if (!(error instanceof DeviceError) || error.kind !== "locked") {
           throw error;
         }
-        if (performance.now() - begin >= this.#left) {
-          this.#left = 0;
+        if (this.#ended || !wanted()) throw error;
+        const now = this.#now();
+        if (now - begin >= limit) {
+          if (limit > 0) this.#failed = now;
           throw error;
         }
         if (pause === FIRST_PAUSE) this.#waits(error.message);
@@ -66,14 +86,14 @@ export class LockPatience {
 
   /** Waits no more, from now on. */
   end(): void {
-    this.#left = 0;
-    this.#ended.resolve();
+    this.#ended = true;
+    this.#over.resolve();
   }
 
   async #pause(milliseconds: number): Promise<void> {
-    const over = Promise.withResolvers<void>();
-    const timer = setTimeout(over.resolve, milliseconds);
-    await Promise.race([over.promise, this.#ended.promise]);
+    const passed = Promise.withResolvers<void>();
+    const timer = setTimeout(passed.resolve, milliseconds);
+    await Promise.race([passed.promise, this.#over.promise]);
     clearTimeout(timer);
   }
 }

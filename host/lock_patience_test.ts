@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
 import { openStorage } from "../backends/storage/open.ts";
 import { EventFd } from "../sys/eventfd.ts";
 import { createMemfd } from "../sys/memfd.ts";
@@ -62,21 +62,47 @@ Deno.test("LockPatience waits for nothing else", async () => {
   }
 });
 
-Deno.test("LockPatience: after a wait in vain all are told at once, until one succeeds", async () => {
-  const patience = new LockPatience(20, () => {});
-  const attempts = failing(Infinity);
-  await assertRejects(() => patience.outlast(attempts.attempt), DeviceError);
-  assert(attempts.made > 1);
-  const { made } = attempts;
-  await assertRejects(() => patience.outlast(attempts.attempt), DeviceError);
-  assertEquals(attempts.made, made + 1);
+Deno.test("LockPatience: after a wait in vain all are told at once, for a minute", async () => {
+  let now = 0;
+  const patience = new LockPatience(5_000, () => {}, () => now);
+  /** Fails for so long, while the clock runs. */
+  const fail = async (): Promise<number> => {
+    let made = 0;
+    await assertRejects(() =>
+      patience.outlast(() => {
+        made++;
+        now += 1_000;
+        return Promise.reject(locked());
+      }), DeviceError);
+    return made;
+  };
+  assertEquals(await fail(), 5);
+  assertEquals(await fail(), 1);
+  now += 54_000;
+  assertEquals(await fail(), 1);
+  // Who had it may have gone, and another one may be ending.
+  now += 5_000;
+  assertEquals(await fail(), 5);
+  assertEquals(await fail(), 1);
+  // One that succeeds tells that it has.
   await patience.outlast(failing(0).attempt);
-  const later = failing(1);
-  await patience.outlast(later.attempt);
-  assertEquals(later.made, 2);
+  assertEquals(await fail(), 5);
 });
 
-Deno.test("LockPatience ends in the middle of a wait", async () => {
+Deno.test("LockPatience waits for nobody who has gone", async () => {
+  const patience = new LockPatience(FOREVER, () => {});
+  const attempts = failing(Infinity);
+  const wanted = () => attempts.made < 3;
+  await assertRejects(
+    () => patience.outlast(attempts.attempt, wanted),
+    DeviceError,
+  );
+  assertEquals(attempts.made, 3);
+  // Nothing is said about the lock by that.
+  await patience.outlast(failing(1).attempt);
+});
+
+Deno.test("LockPatience ends in the middle of a wait, for good", async () => {
   let begun = false;
   const patience = new LockPatience(FOREVER, () => begun = true);
   const attempts = failing(Infinity);
@@ -87,8 +113,19 @@ Deno.test("LockPatience ends in the middle of a wait", async () => {
   await waitUntil(() => begun, { what: "the wait to begin" });
   patience.end();
   await withDeadline(waiting, 5_000, "the end of the wait");
-  await assertRejects(() => patience.outlast(attempts.attempt), DeviceError);
+  await patience.outlast(failing(0).attempt);
+  const later = failing(Infinity);
+  await assertRejects(() => patience.outlast(later.attempt), DeviceError);
+  assertEquals(later.made, 1);
 });
+
+/** Whether the wait was told of. */
+function waits(lines: readonly string[]): boolean {
+  return lines.some((line) =>
+    line.startsWith("info Waits for a process that may be ending") &&
+    line.includes("another process uses it")
+  );
+}
 
 /** A disk that somebody else has locked, and a ring to start on it. */
 async function withLockedDisk(
@@ -151,9 +188,7 @@ Deno.test("a disk whose predecessor still holds the lock starts when that is gon
   await withLockedDisk(FOREVER, async (plane, start, release, lines) => {
     let started = false;
     const starting = start().then(() => started = true);
-    await waitUntil(() => lines.length > 0, { what: "the wait to begin" });
-    assert(lines[0].startsWith("info Waits for a process that may be ending"));
-    assert(lines[0].includes("another process uses it"), lines[0]);
+    await waitUntil(() => waits(lines), { what: "the wait to begin" });
     // The device answers others meanwhile.
     assertEquals((await plane.status()).rings.length, 0);
     assertEquals(started, false);
@@ -164,15 +199,21 @@ Deno.test("a disk whose predecessor still holds the lock starts when that is gon
   });
 });
 
-Deno.test("a disk that is in use is refused in the end, and when the server stops", async () => {
+Deno.test("a disk that is in use is refused in the end, and when server or front-end leave", async () => {
   await withLockedDisk(20, async (_plane, start) => {
     const error = await assertRejects(start, DeviceError);
     assertEquals(error.kind, "locked");
   });
   await withLockedDisk(FOREVER, async (plane, start, _release, lines) => {
     const refused = assertRejects(start, DeviceError);
-    await waitUntil(() => lines.length > 0, { what: "the wait to begin" });
+    await waitUntil(() => waits(lines), { what: "the wait to begin" });
     plane.hurry();
+    await withDeadline(refused, 5_000, "the refusal");
+  });
+  await withLockedDisk(FOREVER, async (plane, start, _release, lines) => {
+    const refused = assertRejects(start, DeviceError);
+    await waitUntil(() => waits(lines), { what: "the wait to begin" });
+    plane.frontEndPresent = () => false;
     await withDeadline(refused, 5_000, "the refusal");
   });
 });

@@ -117,6 +117,8 @@ interface Signalled {
 
 /** A device in data Workers, as the main thread sees it. */
 export class WorkerPlane implements DataPlane {
+  /** Whether the front-end is still there: nothing is waited for without it. */
+  frontEndPresent: () => boolean = () => true;
   /** Told of changes of the configuration space that the driver did not cause. */
   events: DataPlaneEvents | null = null;
   /** Resolves when a Worker failed. */
@@ -255,7 +257,10 @@ export class WorkerPlane implements DataPlane {
   async startRing(ring: RingSetup): Promise<void> {
     const { index, callFd, errorFd } = ring;
     if (this.#signalled.size === 0) {
-      await this.#patience.outlast(() => this.#activate());
+      await this.#patience.outlast(
+        () => this.#activate(),
+        () => this.frontEndPresent(),
+      );
     }
     this.#signalled.set(index, { callFd, nextCallFd: -1, errorFd });
     try {

@@ -162,6 +162,7 @@ async function startRing(
     return;
   }
   await announceFeatures(state);
+  ring.starting = true;
   try {
     const kept = setup.inflight === null ? keptArea(state, ring, setup) : null;
     // What is noted elsewhere, or nowhere, makes what was kept untrue.
@@ -177,6 +178,8 @@ async function startRing(
       `ring ${ring.index} does not start: ${reason}`,
       { cause },
     );
+  } finally {
+    ring.starting = false;
   }
   ring.running = true;
   ring.tracked = setup.inflight !== null;
@@ -237,6 +240,7 @@ export async function stopRingsIn(
 /** What a ring is doing, for people. */
 export function ringActivity(state: SessionState, ring: Vring): string {
   if (ring.running) return "running";
+  if (ring.starting) return "waits for the device";
   if (!ring.started) return "stopped";
   if (!ring.enabled) return "disabled";
   if (ring.size === 0) return "waits for its size";

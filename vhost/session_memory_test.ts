@@ -5,6 +5,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { openFdCount } from "../sys/fd.ts";
+import { withDeadline } from "../tests/support/deadline.ts";
 import { detachMemory, mappingsOf, viewMemory } from "../sys/mapping.ts";
 import { FrontEndMessage } from "./constants.ts";
 import { encodeMemoryRegion, encodeMemoryTable } from "./message.ts";
@@ -37,6 +38,27 @@ Deno.test("memory that comes after a ring was started has it run", async () => {
   await frontEnd.addMemReg(more);
   await frontEnd.remMemReg(elsewhere);
   assertEquals(plane.calls, ["addRegion 0x200000", "removeRegion 0x100000"]);
+});
+
+Deno.test("a ring that the device starts, or has refused, says so", async () => {
+  await using ring = new TestRing();
+  const { frontEnd, plane } = ring.h;
+  const activity = () => ring.h.status.rings[0].activity;
+  await ring.prepare();
+  await frontEnd.addMemReg(ring.region);
+  await frontEnd.setupRing(0, ring.layout);
+  const asked = Promise.withResolvers<void>();
+  const answer = Promise.withResolvers<void>();
+  plane.startRing = () => (asked.resolve(), answer.promise);
+  const enabled = assertRejects(
+    () => frontEnd.setVringEnable(0, true),
+    FrontEndError,
+  );
+  await withDeadline(asked.promise, 5_000, "the start of the ring");
+  assertEquals(activity(), "waits for the device");
+  answer.reject(new Error("in use"));
+  await enabled;
+  assertEquals(activity(), "refused");
 });
 
 Deno.test("a ring stops with its memory and goes on when it is back", async () => {

@@ -77,6 +77,8 @@ export class Vring {
   enabled = false;
   /** `SET_VRING_KICK` came, and `GET_VRING_BASE` did not since. */
   started = false;
+  /** The data plane was asked to serve the ring, and has not answered. */
+  starting = false;
   /** The data plane serves the ring. */
   running = false;
   /** While it runs: its requests are noted in the area that the front-end has. */

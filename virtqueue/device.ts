@@ -147,7 +147,11 @@ export interface VirtioDevice {
    */
   hear?(value: unknown): void;
 
-  /** Called before the first ring runs. May throw: the rings then do not start. */
+  /**
+   * Called before the first ring runs. May throw: the rings then do not start. An
+   * error whose `kind` is `locked` may be due to a predecessor that is ending: it
+   * is called again, for some seconds.
+   */
   activate?(): void;
 
   /**

@@ -149,6 +149,7 @@ export class Adapter {
       const nexus = this.bus.add(target, lun, unit);
       this.#connect(nexus, storage);
       const locked = this.#active;
+      if (locked) storage?.acquire();
       added = { target, lun, nexus, shared, user, options, locked };
       this.luns.push(added);
       return added;
@@ -221,8 +222,7 @@ export class Adapter {
     this.#active = true;
     try {
       for (const lun of this.luns) {
-        if (!lun.locked) lun.shared.acquire();
-        lun.locked = true;
+        if (!lun.locked) lock(lun);
       }
     } catch (error) {
       this.deactivate();
@@ -329,6 +329,7 @@ export class Adapter {
     const { nexus } = lun;
     this.#disconnect(nexus);
     this.#connect(nexus, storage);
+    if (lun.locked) storage?.acquire();
     lun.options = { ...lun.options, path };
     nexus.mediaEvent = storage === null
       ? MediaEvent.MEDIA_REMOVAL
@@ -353,7 +354,21 @@ export class Adapter {
   }
 }
 
+/**
+ * Locks the image of a logical unit. The storage forbids others nothing, but lets
+ * them see that it is there, until the last of its requests has ended: also those
+ * of a process that was killed, which the lock of the unit does not outlive.
+ */
+function lock(lun: Lun): void {
+  lun.shared.acquire();
+  lun.nexus.storage?.acquire();
+  lun.locked = true;
+}
+
 function unlock(lun: Lun): void {
-  if (lun.locked) lun.shared.release();
+  if (lun.locked) {
+    lun.nexus.storage?.release();
+    lun.shared.release();
+  }
   lun.locked = false;
 }

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { DataFile } from "../../sys/file.ts";
 import { pattern } from "../storage/testing/buffers.ts";
 import type { OpenChain } from "../../virtqueue/chain.ts";
 import {
@@ -335,6 +336,30 @@ imageTest("two processes do not serve one image", () => {
   }).outputSync();
   assertEquals(new TextDecoder().decode(lines.stdout).trim(), "locked");
 });
+
+imageTest(
+  "the lock of an image lasts as long as what reads and writes it",
+  async () => {
+    using images = new ScsiBench();
+    const path = images.image("a.img"), next = images.image("b.img");
+    using bench = new ScsiBench({ scsi: { path, removable: true } });
+    const locked = () =>
+      (bench.device.status().luns as { storage: { locked: boolean } }[])
+        .map(({ storage }) => storage.locked);
+    assertEquals(locked(), [true]);
+    await bench.device.command("change-medium", { path: next });
+    assertEquals(locked(), [true]);
+    // The image that was taken out is free.
+    {
+      using file = DataFile.open(path);
+      assert(file.testLock("write", 100, 200));
+    }
+    bench.device.deactivate();
+    assertEquals(locked(), [false]);
+    bench.device.activate();
+    assertEquals(locked(), [true]);
+  },
+);
 
 imageTest(
   "what a predecessor may have done is done again only if that is the same",
