@@ -153,6 +153,11 @@ export class CrashGuest implements Disposable {
     }
   }
 
+  /** Takes the answers that a server gave before it ended. */
+  settle(): void {
+    this.#reap();
+  }
+
   /** Leaves in order. */
   async leave(): Promise<void> {
     await this.#frontEnd!.getVringBase(0);

@@ -4,6 +4,7 @@ import {
   assertMatch,
   assertStringIncludes,
 } from "@std/assert";
+import { Bench } from "../../host/supervisor/testing/bench.ts";
 import { FrontEnd, SharedRegion } from "../../vhost/testing/front_end.ts";
 import { FakeDriver, FakeMemory } from "../../virtqueue/testing/driver.ts";
 import {
@@ -95,6 +96,78 @@ Deno.test("a front-end that takes its memory away ends its own device alone", as
   assertEquals((await guest.request(T_IN, 1, SECTOR)).status, 0);
   await load.stop();
   assertEquals((await server.status("b")).restarts, 0);
+});
+
+/** What a device makes its own process die of, and what is said of it. */
+const WAYS: readonly [
+  way: string,
+  die: (bench: Bench, pid: number) => void,
+  cause: RegExp,
+][] = [
+  ["SIGSEGV", told("segfault"), /^killed by SIGSEGV \(/],
+  [
+    "SIGABRT",
+    (_, pid) => Deno.kill(pid, "SIGABRT"),
+    /^killed by SIGABRT \(/,
+  ],
+  [
+    "an uncaught error",
+    told("throw"),
+    /^device "a" failed: .*The medium caught fire$/,
+  ],
+  [
+    "heap exhaustion",
+    told("exhaust"),
+    /^killed by SIG(TRAP|ABRT|ILL): Fatal JavaScript out of memory: .+$/,
+  ],
+  [
+    "an end of its own",
+    (_, pid) => Deno.kill(pid, "SIGTERM"),
+    /^it ended by itself with exit code 0$/,
+  ],
+];
+
+/** A command that is never answered: its process dies of it. */
+function told(command: string): (bench: Bench) => void {
+  return (bench) => void bench.command("a", command).catch(() => {});
+}
+
+Deno.test("whatever a process dies of, it comes back, and another disk notices nothing", async () => {
+  await using bench = new Bench();
+  const sectors = 1024;
+  const path = bench.directory.file("b.img");
+  Deno.writeFileSync(path, new Uint8Array(sectors * SECTOR));
+  const module = new URL("../../backends/blk/mod.ts", import.meta.url).href;
+  await bench.start([
+    bench.device("a"),
+    bench.device("b", { type: "blk", module, options: { path } }),
+  ]);
+  const bystander = await bench.facts("b");
+  await using load = await VerifiedLoad.start(
+    bench.directory.file("b.sock"),
+    sectors,
+  );
+  await load.progress();
+  for (const [i, [way, die, cause]] of WAYS.entries()) {
+    const { pid } = await bench.until("a", "running", i);
+    die(bench, pid);
+    const after = await bench.until("a", "running", i + 1);
+    // What was in flight at the death ends well, and so does what follows.
+    await load.progress();
+    assertEquals((await bench.facts("b")).pid, bystander.pid, way);
+    assertMatch(after.lastExit!, cause, way);
+    assert(after.pid !== pid && isGone(pid), way);
+    const lines = bench.logged("The device process died: ")
+      .filter((each) => each.includes(`pid=${pid}\n`));
+    assertEquals(lines.length, 1, way);
+    assertStringIncludes(lines[0], after.lastExit!, way);
+    using frontEnd = FrontEnd.connect(bench.directory.file("a.sock"));
+    await frontEnd.handshake();
+  }
+  await load.stop();
+  const { pid, restarts, connections } = await bench.facts("b");
+  assertEquals([pid, restarts, connections], [bystander.pid, 0, 1]);
+  assert(await bench.supervisor.stop());
 });
 
 /** Takes all memory of a memfd away. */
