@@ -12,7 +12,10 @@ import {
 } from "./storage.ts";
 import { pattern, TestBuffers } from "./testing/buffers.ts";
 import { StorageRunner } from "./testing/engine_suite.ts";
-import { skipRest } from "../../tests/support/skip.ts";
+import { type EngineOptions, IMAGE_ENGINES } from "./testing/engines.ts";
+import { TestRing } from "./testing/test_ring.ts";
+import { IoUring } from "../../sys/io_uring/io_uring.ts";
+import { skipRest, skipUnless } from "../../tests/support/skip.ts";
 
 const MEBIBYTE = 2 ** 20;
 
@@ -40,34 +43,48 @@ class LoopDevice implements Disposable {
   }
 }
 
-for (const blockSize of [512, 4096]) {
-  for (const direct of [false, true]) {
-    const name = `${blockSize}-byte blocks, direct=${direct}`;
-    Deno.test(`openStorage() serves a block device, ${name}`, async (t) => {
-      using directory = TemporaryDirectory.make("loop");
-      const file = directory.file("backing");
-      Deno.writeFileSync(file, pattern(4 * MEBIBYTE, 1));
-      const made = LoopDevice.make(file, blockSize);
-      if (typeof made === "string") {
-        return await skipRest(
+for (const engine of IMAGE_ENGINES) {
+  const runnable = skipUnless(
+    engine !== "io_uring" || IoUring.supported(),
+    `there is no io_uring here (${IoUring.refusal()?.message})`,
+  );
+  for (const blockSize of [512, 4096]) {
+    for (const direct of [false, true]) {
+      const name = `${blockSize}-byte blocks, direct=${direct}, ${engine}`;
+      runnable.test(`openStorage() serves a block device, ${name}`, (t) =>
+        withLoopDevice(
           t,
-          "loop device",
-          `no loop devices here (${made})`,
-        );
-      }
-      using device = made;
-      serve(device.path, file, blockSize, direct);
-    });
+          blockSize,
+          (path, file) => serve(path, file, { blockSize, direct, engine }),
+        ));
+    }
   }
+}
+
+/** Does something with a loop device over a file of a pattern, if there is one. */
+async function withLoopDevice(
+  t: Deno.TestContext,
+  blockSize: number,
+  fn: (path: string, backing: string) => void,
+): Promise<void> {
+  using directory = TemporaryDirectory.make("loop");
+  const file = directory.file("backing");
+  Deno.writeFileSync(file, pattern(4 * MEBIBYTE, 1));
+  const made = LoopDevice.make(file, blockSize);
+  if (typeof made === "string") {
+    return await skipRest(t, "loop device", `no loop devices here (${made})`);
+  }
+  using device = made;
+  fn(device.path, file);
 }
 
 function serve(
   path: string,
   backing: string,
-  blockSize: number,
-  direct: boolean,
+  { blockSize, direct, engine }: EngineOptions & { blockSize: number },
 ): void {
   using buffers = new TestBuffers(MEBIBYTE);
+  using ring = new TestRing();
   if (direct && blockSize === 4096) {
     const error = assertThrows(
       () => openStorage({ path, direct, blockSize: 512 }),
@@ -80,7 +97,7 @@ function serve(
         "not 512; use block-size=4096 or direct=off",
     );
   }
-  const storage = openStorage({ path, direct });
+  const storage = openStorage({ path, direct, engine }, ring.get);
   try {
     assertEquals(storage.capacity, 4 * MEBIBYTE);
     assertEquals(storage.blockSize, blockSize);
@@ -88,8 +105,9 @@ function serve(
     assert(storage.canDiscard);
     assertEquals(storage.status().kind, "block");
     assertEquals(storage.status().filesystem, "block");
+    assertEquals(storage.status().engine, engine);
     storage.acquire();
-    const runner = new StorageRunner(storage);
+    const runner = new StorageRunner(storage, ring);
     const transfer = (operation: 0 | 1, at: number, start: number) => {
       const length = buffers.scatter([[start, 8 * blockSize]]);
       return runner.run(operation, at, length, buffers.iovecs, 1);
@@ -105,6 +123,9 @@ function serve(
       );
     }
     assertEquals(runner.run(STORAGE_FLUSH), 0);
+    if (engine === "io_uring") {
+      assertEquals(storage.status().asynchronousOperations, 5);
+    }
     const before = Deno.statSync(backing).blocks!;
     assertEquals(runner.run(STORAGE_DISCARD, MEBIBYTE, MEBIBYTE), 0);
     assert(Deno.statSync(backing).blocks! < before);
