@@ -1,5 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { LoopDevice } from "../../tests/support/loop_device.ts";
 import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
+import { Errno } from "../../sys/errno.ts";
 import { StorageError } from "./error.ts";
 import { openStorage } from "./open.ts";
 import {
@@ -18,30 +20,6 @@ import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { skipRest, skipUnless } from "../../tests/support/skip.ts";
 
 const MEBIBYTE = 2 ** 20;
-
-/** A loop device over a file, as long as it lives. */
-class LoopDevice implements Disposable {
-  private constructor(readonly path: string) {}
-
-  /** Makes one, or tells why that is impossible here. */
-  static make(file: string, blockSize: number): LoopDevice | string {
-    try {
-      const { code, stdout, stderr } = new Deno.Command("losetup", {
-        args: ["--find", "--show", "--sector-size", `${blockSize}`, file],
-      }).outputSync();
-      const text = new TextDecoder();
-      return code === 0
-        ? new LoopDevice(text.decode(stdout).trim())
-        : text.decode(stderr).trim();
-    } catch (error) {
-      return String(error);
-    }
-  }
-
-  [Symbol.dispose](): void {
-    new Deno.Command("losetup", { args: ["-d", this.path] }).outputSync();
-  }
-}
 
 for (const engine of IMAGE_ENGINES) {
   const runnable = skipUnless(
@@ -66,11 +44,12 @@ async function withLoopDevice(
   t: Deno.TestContext,
   blockSize: number,
   fn: (path: string, backing: string) => void,
+  ...options: string[]
 ): Promise<void> {
   using directory = TemporaryDirectory.make("loop");
   const file = directory.file("backing");
   Deno.writeFileSync(file, pattern(4 * MEBIBYTE, 1));
-  const made = LoopDevice.make(file, blockSize);
+  const made = LoopDevice.make(file, blockSize, ...options);
   if (typeof made === "string") {
     return await skipRest(t, "loop device", `no loop devices here (${made})`);
   }
@@ -127,8 +106,35 @@ function serve(
       assertEquals(storage.status().asynchronousOperations, 5);
     }
     const before = Deno.statSync(backing).blocks!;
-    assertEquals(runner.run(STORAGE_DISCARD, MEBIBYTE, MEBIBYTE), 0);
-    assert(Deno.statSync(backing).blocks! < before);
+    // The first and the last block are not whole ones: they stay.
+    const [from, to] = [MEBIBYTE - 512, 2 * MEBIBYTE + 512];
+    const around = (at: number): Uint8Array => {
+      assertEquals(transfer(STORAGE_READ, at, 0), 8 * blockSize);
+      return buffers.bytes.slice(0, 8 * blockSize);
+    };
+    const outside = [MEBIBYTE - 8 * blockSize, 2 * MEBIBYTE];
+    const contents = outside.map(around);
+    around(MEBIBYTE);
+    assertEquals(runner.run(STORAGE_DISCARD, from, to - from), 0);
+    // The file system of the backing file may keep what was beside the hole.
+    assert(Deno.statSync(backing).blocks! <= before - (MEBIBYTE - 65536) / 512);
+    for (const at of [MEBIBYTE, 1.5 * MEBIBYTE]) {
+      assert(around(at).every((byte) => byte === 0));
+    }
+    const kept = blockSize === 512 ? 512 : 0;
+    const expected = contents.map((bytes, i) => {
+      if (i === 0) bytes.fill(0, bytes.length - kept);
+      else bytes.fill(0, 0, kept);
+      return bytes;
+    });
+    assertEquals(outside.map(around), expected);
+    assertEquals(storage.status().ignoredDiscards, 0);
+    // No whole block at all.
+    if (blockSize > 512) {
+      assertEquals(runner.run(STORAGE_DISCARD, 512, 2048), 0);
+      assertEquals(storage.status().ignoredDiscards, 1);
+      assert(storage.canDiscard);
+    }
     for (
       const operation of [
         STORAGE_WRITE_ZEROES,
@@ -144,6 +150,34 @@ function serve(
     storage.close();
   }
 }
+
+Deno.test("openStorage() discards nothing of a read-only block device", (t) =>
+  withLoopDevice(t, 512, (path) => {
+    using buffers = new TestBuffers(MEBIBYTE);
+    for (const readOnly of [true, false]) {
+      // The kernel lets such a device be opened for writing, and refuses then.
+      const storage = openStorage({ path, readOnly });
+      try {
+        assertEquals(storage.canDiscard, !readOnly);
+        assertEquals(storage.canUnmap, !readOnly);
+        const runner = new StorageRunner(storage);
+        const result = runner.run(STORAGE_DISCARD, 0, MEBIBYTE);
+        assertEquals(result, readOnly ? 0 : -Errno.EPERM);
+        assertEquals(storage.status().ignoredDiscards, readOnly ? 1 : 0);
+        const length = buffers.scatter([[0, MEBIBYTE]]);
+        assertEquals(
+          runner.run(STORAGE_READ, 0, length, buffers.iovecs, 1),
+          MEBIBYTE,
+        );
+        assertEquals(
+          buffers.bytes.slice(0, MEBIBYTE),
+          pattern(4 * MEBIBYTE, 1).subarray(0, MEBIBYTE),
+        );
+      } finally {
+        storage.close();
+      }
+    }
+  }, "--read-only"));
 
 Deno.test("openStorage() refuses a block device that the host uses", async (t) => {
   using directory = TemporaryDirectory.make("loop");
