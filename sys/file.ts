@@ -1,8 +1,8 @@
 /**
  * Disk images: regular files and block devices.
  *
- * Theory of operation: `readv`, `writev`, `datasync`, `punchHole` and
- * `zeroRange` are called for each request of a guest. They return a negative
+ * Theory of operation: `readv`, `writev`, `datasync`, `punchHole`, `zeroRange`
+ * and `discard` are called for each request of a guest. They return a negative
  * error number instead of throwing and allocate nothing: addresses and offsets
  * go through the small table `wide`, whose 64-bit elements reach the call
  * unboxed. All other functions throw.
@@ -12,7 +12,12 @@
 
 import { check, Errno, errno, SystemError, systemError } from "./errno.ts";
 import { OwnedFd, setNonblocking } from "./fd.ts";
-import { filesystemName, ioctlSize, logicalBlockSizeOf } from "./device.ts";
+import {
+  discardRange,
+  filesystemName,
+  ioctlSize,
+  logicalBlockSizeOf,
+} from "./device.ts";
 import { cString, libc } from "./libc.ts";
 import type { IoTable } from "./io_table.ts";
 import { type LockKind, testLock, tryLock } from "./file_lock.ts";
@@ -288,6 +293,11 @@ export class DataFile implements Disposable {
     }
     const keep = keepSize ? FALLOC_FL_KEEP_SIZE : 0;
     return this.#fallocate(FALLOC_FL_ZERO_RANGE | keep, offset, length);
+  }
+
+  /** As {@linkcode discardRange}, of a block device. */
+  discard(offset: number, length: number): number {
+    return discardRange(this.#fd, offset, length);
   }
 
   #fallocate(mode: number, offset: number, length: number): number {

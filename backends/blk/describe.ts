@@ -89,6 +89,6 @@ export function describeConfig(
     discardSectorAlignment: storage.discardGranularity / SECTOR_SIZE,
     maxWriteZeroesSectors: MAX_WRITE_ZEROES_SECTORS,
     maxWriteZeroesSeg: MAX_WRITE_ZEROES_SEGMENTS,
-    writeZeroesMayUnmap: options.discard && storage.canDiscard ? 1 : 0,
+    writeZeroesMayUnmap: options.discard && storage.canUnmap ? 1 : 0,
   };
 }

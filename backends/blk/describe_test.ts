@@ -19,7 +19,12 @@ import {
   VIRTIO_BLK_F_WRITE_ZEROES,
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
+  VIRTIO_BLK_T_WRITE_ZEROES,
 } from "./protocol.ts";
+import {
+  STORAGE_WRITE_ZEROES,
+  STORAGE_WRITE_ZEROES_UNMAP,
+} from "../storage/storage.ts";
 import { FakeStorage } from "../storage/testing/fake_storage.ts";
 import {
   BlkBench,
@@ -27,6 +32,7 @@ import {
   LEGACY,
   MODERN_WCE,
   pattern,
+  ranges,
 } from "./testing/bench.ts";
 
 const MEBIBYTE = 2 ** 20;
@@ -49,14 +55,30 @@ Deno.test("BlkDevice offers what it serves", () => {
     assertEquals(bench.device.features, ALWAYS | more);
     assertEquals(bench.device.deviceId, 2);
   }
-  const storage = new FakeStorage(MEBIBYTE);
-  Object.defineProperty(storage, "canDiscard", { value: false });
-  using bench = new BlkBench({ storage });
-  assertEquals(
-    bench.device.features,
-    ALWAYS | featureMask(VIRTIO_BLK_F_WRITE_ZEROES),
-  );
-  assertEquals(decodeConfig(bench.device.config).writeZeroesMayUnmap, 0);
+});
+
+Deno.test("BlkDevice offers to give space back as its storage can", () => {
+  const offered = (canDiscard: boolean, canUnmap: boolean, discard = true) => {
+    const storage = new FakeStorage(MEBIBYTE);
+    Object.defineProperty(storage, "canDiscard", { value: canDiscard });
+    Object.defineProperty(storage, "canUnmap", { value: canUnmap });
+    storage.immediate = true;
+    using bench = new BlkBench({ storage, blk: { discard } });
+    const answer = bench.request(VIRTIO_BLK_T_WRITE_ZEROES, ranges([0, 8, 1]));
+    assertEquals(answer.status, VIRTIO_BLK_S_OK);
+    return {
+      discards: (bench.device.features >> BigInt(VIRTIO_BLK_F_DISCARD)) & 1n,
+      mayUnmap: decodeConfig(bench.device.config).writeZeroesMayUnmap,
+      operation: storage.log[0].operation,
+    };
+  };
+  const writes = { mayUnmap: 0, operation: STORAGE_WRITE_ZEROES };
+  const unmaps = { mayUnmap: 1, operation: STORAGE_WRITE_ZEROES_UNMAP };
+  assertEquals(offered(true, true), { discards: 1n, ...unmaps });
+  assertEquals(offered(true, false), { discards: 1n, ...writes });
+  assertEquals(offered(false, true), { discards: 0n, ...unmaps });
+  assertEquals(offered(false, false), { discards: 0n, ...writes });
+  assertEquals(offered(true, true, false), { discards: 0n, ...writes });
 });
 
 Deno.test("BlkDevice fills every field of its configuration", () => {

@@ -164,7 +164,7 @@ export class BlkDevice implements VirtioDevice {
     this.#table = new IoTable(slots, this.#mostIovecs);
     this.#chains = new Array(slots).fill(null);
     this.#phases = new Uint8Array(slots);
-    this.#ranges = new Ranges(storage, this.#table, this.#discards);
+    this.#ranges = new Ranges(storage, this.#table, options.discard);
     storage.attach(this.#table);
     storage.onComplete = (slot, result) => this.#finished(slot, result);
     this.#describe();

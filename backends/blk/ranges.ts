@@ -27,7 +27,7 @@ export const RANGES_DONE = -1;
 export class Ranges {
   readonly #storage: Storage;
   readonly #table: IoTable;
-  readonly #discards: boolean;
+  readonly #unmaps: boolean;
   /** The range to work on next, by slot. */
   readonly #next: Uint16Array<ArrayBuffer>;
 
@@ -35,7 +35,7 @@ export class Ranges {
   constructor(storage: Storage, table: IoTable, discards: boolean) {
     this.#storage = storage;
     this.#table = table;
-    this.#discards = discards;
+    this.#unmaps = discards && storage.canUnmap;
     this.#next = new Uint16Array(table.slots);
   }
 
@@ -75,7 +75,7 @@ export class Ranges {
 
   #operation(discard: boolean, flags: number): 3 | 4 | 5 {
     if (discard) return STORAGE_DISCARD;
-    return this.#discards && (flags & RANGE_FLAG_UNMAP) !== 0
+    return this.#unmaps && (flags & RANGE_FLAG_UNMAP) !== 0
       ? STORAGE_WRITE_ZEROES_UNMAP
       : STORAGE_WRITE_ZEROES;
   }

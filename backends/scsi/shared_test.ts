@@ -1,5 +1,6 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { lunField, ScsiBench, type SendOptions } from "./testing/bench.ts";
+import { SyncEngine } from "../storage/sync_engine.ts";
 import { imageTest } from "../storage/testing/engines.ts";
 import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
@@ -55,6 +56,21 @@ imageTest("two host adapters share a logical unit and its reservations", () => {
   );
   first.device.reset();
   assertEquals(second.run(write, OUT).status, CONFLICT);
+});
+
+Deno.test("a disk is thin where what is freed reads as zeroes", () => {
+  const prototype = SyncEngine.prototype;
+  const unmaps = Object.getOwnPropertyDescriptor(prototype, "canUnmap")!;
+  try {
+    for (const canUnmap of [false, true]) {
+      Object.defineProperty(prototype, "canUnmap", { get: () => canUnmap });
+      using bench = new ScsiBench();
+      const [{ thin }] = bench.device.status().luns as { thin: boolean }[];
+      assertEquals(thin, canUnmap);
+    }
+  } finally {
+    Object.defineProperty(prototype, "canUnmap", unmaps);
+  }
 });
 
 ringTest("nothing of another adapter comes between compare and write", () => {

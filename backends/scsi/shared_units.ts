@@ -262,7 +262,7 @@ function describe(options: ResolvedLun, storage: Storage | null): UnitOptions {
     wwn: id,
     blockSize: storage?.blockSize ?? options.blockSize ?? 512,
     rotational: options.rotational,
-    thin: !options.readOnly && (options.thin ?? storage?.canDiscard ?? false),
+    thin: !options.readOnly && (options.thin ?? storage?.canUnmap ?? false),
     removable: options.removable,
     readOnly: options.readOnly,
     // Not of media that come and go: they are beside the image.

@@ -1,5 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { LoopDevice } from "../../tests/support/loop_device.ts";
 import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
+import { Errno } from "../../sys/errno.ts";
 import { StorageError } from "./error.ts";
 import { openStorage } from "./open.ts";
 import {
@@ -12,62 +14,56 @@ import {
 } from "./storage.ts";
 import { pattern, TestBuffers } from "./testing/buffers.ts";
 import { StorageRunner } from "./testing/engine_suite.ts";
-import { skipRest } from "../../tests/support/skip.ts";
+import { type EngineOptions, IMAGE_ENGINES } from "./testing/engines.ts";
+import { TestRing } from "./testing/test_ring.ts";
+import { IoUring } from "../../sys/io_uring/io_uring.ts";
+import { skipRest, skipUnless } from "../../tests/support/skip.ts";
 
 const MEBIBYTE = 2 ** 20;
 
-/** A loop device over a file, as long as it lives. */
-class LoopDevice implements Disposable {
-  private constructor(readonly path: string) {}
-
-  /** Makes one, or tells why that is impossible here. */
-  static make(file: string, blockSize: number): LoopDevice | string {
-    try {
-      const { code, stdout, stderr } = new Deno.Command("losetup", {
-        args: ["--find", "--show", "--sector-size", `${blockSize}`, file],
-      }).outputSync();
-      const text = new TextDecoder();
-      return code === 0
-        ? new LoopDevice(text.decode(stdout).trim())
-        : text.decode(stderr).trim();
-    } catch (error) {
-      return String(error);
+for (const engine of IMAGE_ENGINES) {
+  const runnable = skipUnless(
+    engine !== "io_uring" || IoUring.supported(),
+    `there is no io_uring here (${IoUring.refusal()?.message})`,
+  );
+  for (const blockSize of [512, 4096]) {
+    for (const direct of [false, true]) {
+      const name = `${blockSize}-byte blocks, direct=${direct}, ${engine}`;
+      runnable.test(`openStorage() serves a block device, ${name}`, (t) =>
+        withLoopDevice(
+          t,
+          blockSize,
+          (path, file) => serve(path, file, { blockSize, direct, engine }),
+        ));
     }
-  }
-
-  [Symbol.dispose](): void {
-    new Deno.Command("losetup", { args: ["-d", this.path] }).outputSync();
   }
 }
 
-for (const blockSize of [512, 4096]) {
-  for (const direct of [false, true]) {
-    const name = `${blockSize}-byte blocks, direct=${direct}`;
-    Deno.test(`openStorage() serves a block device, ${name}`, async (t) => {
-      using directory = TemporaryDirectory.make("loop");
-      const file = directory.file("backing");
-      Deno.writeFileSync(file, pattern(4 * MEBIBYTE, 1));
-      const made = LoopDevice.make(file, blockSize);
-      if (typeof made === "string") {
-        return await skipRest(
-          t,
-          "loop device",
-          `no loop devices here (${made})`,
-        );
-      }
-      using device = made;
-      serve(device.path, file, blockSize, direct);
-    });
+/** Does something with a loop device over a file of a pattern, if there is one. */
+async function withLoopDevice(
+  t: Deno.TestContext,
+  blockSize: number,
+  fn: (path: string, backing: string) => void,
+  ...options: string[]
+): Promise<void> {
+  using directory = TemporaryDirectory.make("loop");
+  const file = directory.file("backing");
+  Deno.writeFileSync(file, pattern(4 * MEBIBYTE, 1));
+  const made = LoopDevice.make(file, blockSize, ...options);
+  if (typeof made === "string") {
+    return await skipRest(t, "loop device", `no loop devices here (${made})`);
   }
+  using device = made;
+  fn(device.path, file);
 }
 
 function serve(
   path: string,
   backing: string,
-  blockSize: number,
-  direct: boolean,
+  { blockSize, direct, engine }: EngineOptions & { blockSize: number },
 ): void {
   using buffers = new TestBuffers(MEBIBYTE);
+  using ring = new TestRing();
   if (direct && blockSize === 4096) {
     const error = assertThrows(
       () => openStorage({ path, direct, blockSize: 512 }),
@@ -80,7 +76,7 @@ function serve(
         "not 512; use block-size=4096 or direct=off",
     );
   }
-  const storage = openStorage({ path, direct });
+  const storage = openStorage({ path, direct, engine }, ring.get);
   try {
     assertEquals(storage.capacity, 4 * MEBIBYTE);
     assertEquals(storage.blockSize, blockSize);
@@ -88,8 +84,9 @@ function serve(
     assert(storage.canDiscard);
     assertEquals(storage.status().kind, "block");
     assertEquals(storage.status().filesystem, "block");
+    assertEquals(storage.status().engine, engine);
     storage.acquire();
-    const runner = new StorageRunner(storage);
+    const runner = new StorageRunner(storage, ring);
     const transfer = (operation: 0 | 1, at: number, start: number) => {
       const length = buffers.scatter([[start, 8 * blockSize]]);
       return runner.run(operation, at, length, buffers.iovecs, 1);
@@ -105,9 +102,39 @@ function serve(
       );
     }
     assertEquals(runner.run(STORAGE_FLUSH), 0);
+    if (engine === "io_uring") {
+      assertEquals(storage.status().asynchronousOperations, 5);
+    }
     const before = Deno.statSync(backing).blocks!;
-    assertEquals(runner.run(STORAGE_DISCARD, MEBIBYTE, MEBIBYTE), 0);
-    assert(Deno.statSync(backing).blocks! < before);
+    // The first and the last block are not whole ones: they stay.
+    const [from, to] = [MEBIBYTE - 512, 2 * MEBIBYTE + 512];
+    const around = (at: number): Uint8Array => {
+      assertEquals(transfer(STORAGE_READ, at, 0), 8 * blockSize);
+      return buffers.bytes.slice(0, 8 * blockSize);
+    };
+    const outside = [MEBIBYTE - 8 * blockSize, 2 * MEBIBYTE];
+    const contents = outside.map(around);
+    around(MEBIBYTE);
+    assertEquals(runner.run(STORAGE_DISCARD, from, to - from), 0);
+    // The file system of the backing file may keep what was beside the hole.
+    assert(Deno.statSync(backing).blocks! <= before - (MEBIBYTE - 65536) / 512);
+    for (const at of [MEBIBYTE, 1.5 * MEBIBYTE]) {
+      assert(around(at).every((byte) => byte === 0));
+    }
+    const kept = blockSize === 512 ? 512 : 0;
+    const expected = contents.map((bytes, i) => {
+      if (i === 0) bytes.fill(0, bytes.length - kept);
+      else bytes.fill(0, 0, kept);
+      return bytes;
+    });
+    assertEquals(outside.map(around), expected);
+    assertEquals(storage.status().ignoredDiscards, 0);
+    // No whole block at all.
+    if (blockSize > 512) {
+      assertEquals(runner.run(STORAGE_DISCARD, 512, 2048), 0);
+      assertEquals(storage.status().ignoredDiscards, 1);
+      assert(storage.canDiscard);
+    }
     for (
       const operation of [
         STORAGE_WRITE_ZEROES,
@@ -123,6 +150,34 @@ function serve(
     storage.close();
   }
 }
+
+Deno.test("openStorage() discards nothing of a read-only block device", (t) =>
+  withLoopDevice(t, 512, (path) => {
+    using buffers = new TestBuffers(MEBIBYTE);
+    for (const readOnly of [true, false]) {
+      // The kernel lets such a device be opened for writing, and refuses then.
+      const storage = openStorage({ path, readOnly });
+      try {
+        assertEquals(storage.canDiscard, !readOnly);
+        assertEquals(storage.canUnmap, !readOnly);
+        const runner = new StorageRunner(storage);
+        const result = runner.run(STORAGE_DISCARD, 0, MEBIBYTE);
+        assertEquals(result, readOnly ? 0 : -Errno.EPERM);
+        assertEquals(storage.status().ignoredDiscards, readOnly ? 1 : 0);
+        const length = buffers.scatter([[0, MEBIBYTE]]);
+        assertEquals(
+          runner.run(STORAGE_READ, 0, length, buffers.iovecs, 1),
+          MEBIBYTE,
+        );
+        assertEquals(
+          buffers.bytes.slice(0, MEBIBYTE),
+          pattern(4 * MEBIBYTE, 1).subarray(0, MEBIBYTE),
+        );
+      } finally {
+        storage.close();
+      }
+    }
+  }, "--read-only"));
 
 Deno.test("openStorage() refuses a block device that the host uses", async (t) => {
   using directory = TemporaryDirectory.make("loop");

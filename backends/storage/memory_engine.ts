@@ -53,6 +53,7 @@ export class NullEngine implements Storage {
   readonly optimalSize: number = UNIT;
   readonly readOnly: boolean;
   readonly canDiscard: boolean = true;
+  readonly canUnmap: boolean = true;
   readonly discardGranularity: number = UNIT;
   onComplete: StorageCompletion = () => {};
   #table: IoTable | null = null;
@@ -105,6 +106,7 @@ export class MemoryEngine implements Storage {
   readonly optimalSize: number = UNIT;
   readonly readOnly: boolean;
   readonly canDiscard: boolean = true;
+  readonly canUnmap: boolean = true;
   readonly discardGranularity: number = UNIT;
   onComplete: StorageCompletion = () => {};
   readonly #file: DataFile;

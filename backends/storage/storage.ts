@@ -52,6 +52,8 @@ export interface Storage {
   readonly readOnly: boolean;
   /** True when DISCARD frees space. */
   readonly canDiscard: boolean;
+  /** True when WRITE_ZEROES_UNMAP frees space. */
+  readonly canUnmap: boolean;
   /** Granularity in bytes below which DISCARD frees nothing. */
   readonly discardGranularity: number;
 

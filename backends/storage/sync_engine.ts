@@ -10,11 +10,15 @@
  * transfer ends with its whole length or with an error: reading beyond the end of
  * an image that was truncated is EIO.
  *
- * Ranges are punched and zeroed with fallocate. What the file system lacks is
- * learned from its answer and not tried again: then zeroes are written, and a
- * discard, which promises nothing, does nothing.
+ * Ranges of files are punched and zeroed with fallocate. On a block device that
+ * zeroes in both cases, so it serves what has to read as zeroes; a discard is the
+ * device's own (BLKDISCARD), which promises nothing and which devices have that
+ * zero nothing by themselves. What the file system or the device lacks is learned
+ * from its answer and not tried again: then zeroes are written, and a discard does
+ * nothing.
  *
- * Source: pread(2), preadv(2), fallocate(2), open(2) on O_DIRECT.
+ * Source: pread(2), preadv(2), fallocate(2), open(2) on O_DIRECT; Linux
+ * `block/fops.c` and `block/ioctl.c`.
  *
  * @module
  */
@@ -23,7 +27,7 @@ import type { DataFile, ZeroOptions } from "../../sys/file.ts";
 import { Errno } from "../../sys/errno.ts";
 import type { IoTable } from "../../sys/io_table.ts";
 import { BounceBuffer } from "./bounce.ts";
-import { queueLimits } from "./block_device.ts";
+import { type QueueLimits, queueLimits } from "./block_device.ts";
 import { StorageError } from "./error.ts";
 import { ImageLock } from "./lock.ts";
 import { ScatterList } from "./scatter.ts";
@@ -56,6 +60,8 @@ export interface SyncEngineOptions {
   readonly blockSize: number;
   /** Serve the image although others use it. */
   readonly share: boolean;
+  /** What a block device's queue can do (default: what sysfs tells). */
+  readonly limits?: QueueLimits;
 }
 
 /** Counters of what is not the common case. */
@@ -86,7 +92,10 @@ export class SyncEngine implements Storage {
     ignoredDiscards: 0,
   };
   #capacity: number;
+  /** Ranges can be made holes. */
   #canPunch: boolean;
+  /** The device, if it is one, frees space that is not to read as zeroes. */
+  #canTrim: boolean;
   #canZero = true;
 
   /** Makes an engine for an open image of a fit size, which it closes in the end. */
@@ -94,7 +103,9 @@ export class SyncEngine implements Storage {
     this.#file = file;
     this.blockSize = options.blockSize;
     this.readOnly = file.readOnly;
-    const limits = file.kind === "block" ? queueLimits(file) : null;
+    const limits = file.kind === "block"
+      ? options.limits ?? queueLimits(file)
+      : null;
     this.optimalSize = Math.max(
       limits?.physicalBlockSize || FILE_UNIT,
       this.blockSize,
@@ -106,6 +117,8 @@ export class SyncEngine implements Storage {
     this.#capacity = file.size();
     this.#canPunch = !this.readOnly &&
       (limits === null ? this.#probePunch() : limits.writeZeroesMaxBytes > 0);
+    this.#canTrim = !this.readOnly && limits !== null &&
+      limits.discardMaxBytes > 0;
     this.#lock = new ImageLock(file, options.share);
     this.#scatter = new ScatterList();
     this.#zeroes = new ZeroWriter();
@@ -117,6 +130,10 @@ export class SyncEngine implements Storage {
   }
 
   get canDiscard(): boolean {
+    return this.#file.kind === "block" ? this.#canTrim : this.#canPunch;
+  }
+
+  get canUnmap(): boolean {
     return this.#canPunch;
   }
 
@@ -255,12 +272,24 @@ export class SyncEngine implements Storage {
   }
 
   #discard(offset: number, length: number): number {
-    if (this.#canPunch) {
+    if (this.#canTrim) {
+      const result = this.#trim(offset, length);
+      if (!isUnsupported(result)) return result;
+      if (result !== -Errno.EINVAL) this.#canTrim = false;
+    } else if (this.#canPunch && this.#file.kind === "file") {
       const result = this.#file.punchHole(offset, length);
       if (!this.#lacksPunch(result)) return result;
     }
     this.#rare.ignoredDiscards++;
     return 0;
+  }
+
+  /** Has the device free the whole blocks of a range. */
+  #trim(offset: number, length: number): number {
+    const block = this.#file.logicalBlockSize;
+    const start = Math.ceil(offset / block) * block;
+    const end = Math.floor((offset + length) / block) * block;
+    return end > start ? this.#file.discard(start, end - start) : -Errno.EINVAL;
   }
 
   #unmap(offset: number, length: number): number {
@@ -296,8 +325,8 @@ export class SyncEngine implements Storage {
 }
 
 /**
- * Whether an answer of fallocate means that this cannot be done here, on this
- * range at least (a block device refuses ranges that are no whole blocks).
+ * Whether an answer to fallocate or to a discard means that this cannot be done
+ * here, on this range at least (a block device refuses what is no whole blocks).
  */
 function isUnsupported(result: number): boolean {
   return result === -Errno.EOPNOTSUPP || result === -Errno.ENOSYS ||

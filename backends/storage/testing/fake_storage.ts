@@ -42,6 +42,7 @@ export class FakeStorage implements Storage {
   readonly optimalSize: number = 4096;
   readonly readOnly: boolean = false;
   readonly canDiscard: boolean = true;
+  readonly canUnmap: boolean = true;
   readonly discardGranularity: number = 4096;
   onComplete: StorageCompletion = () => {};
   /** The contents. */
