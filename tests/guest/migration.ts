@@ -39,6 +39,20 @@ const BANDWIDTH = 40 << 20;
 /** Devices that log. */
 const LOGGED = 3;
 
+/** Properties of the devices, each with its comma. */
+export interface DeviceProperties {
+  readonly blk?: string;
+  readonly scsi?: string;
+  readonly net?: string;
+}
+
+/** Packed rings, of all devices. */
+export const PACKED: DeviceProperties = {
+  blk: ",packed=on",
+  scsi: ",packed=on",
+  net: ",packed=on",
+};
+
 /** What a move took. */
 export interface Move {
   /** Milliseconds in which the guest stood still, as QEMU has it. */
@@ -113,7 +127,7 @@ export class Migration implements AsyncDisposable {
   readonly #directory: TemporaryDirectory;
   readonly #servers: readonly ChildProcess[];
   readonly #wire: Wire;
-  readonly #blk: string;
+  readonly #properties: DeviceProperties;
   #guest: LinuxGuest;
   #place = 0;
   #moves = 0;
@@ -123,21 +137,17 @@ export class Migration implements AsyncDisposable {
     servers: readonly ChildProcess[],
     wire: Wire,
     guest: LinuxGuest,
-    blk: string,
+    properties: DeviceProperties,
   ) {
-    this.#blk = blk;
+    this.#properties = properties;
     this.#directory = directory;
     this.#servers = servers;
     this.#wire = wire;
     this.#guest = guest;
   }
 
-  /**
-   * Starts the servers and the guest, and in it the loops.
-   *
-   * @param blk options of the disk, each with its comma
-   */
-  static async start(blk = ""): Promise<Migration> {
+  /** Starts the servers and the guest, and in it the loops. */
+  static async start(properties: DeviceProperties = {}): Promise<Migration> {
     const directory = TemporaryDirectory.make("move");
     const wire = new Wire(directory.file("wire"));
     const servers: ChildProcess[] = [];
@@ -145,8 +155,10 @@ export class Migration implements AsyncDisposable {
       makeImage(directory.file("disk.img"), 48 * MIB);
       makeImage(directory.file("scsi.img"), 16 * MIB);
       for (const place of [0, 1]) servers.push(await serve(directory, place));
-      const guest = await startLinuxGuest(machine(directory, 0, blk));
-      const migration = new Migration(directory, servers, wire, guest, blk);
+      const guest = await startLinuxGuest(machine(directory, 0, properties));
+      const migration = new Migration(
+        ...[directory, servers, wire, guest, properties] as const,
+      );
       await migration.#begin();
       return migration;
     } catch (error) {
@@ -159,6 +171,7 @@ export class Migration implements AsyncDisposable {
 
   async #begin(): Promise<void> {
     const guest = this.#guest;
+    await this.#checkRings();
     await guest.check("mkfs.ext4 -q -F /dev/vda && mount /dev/vda /mnt");
     await guest.check(
       "ip link set eth0 up && ip addr add 10.9.0.2/24 dev eth0",
@@ -170,6 +183,17 @@ export class Migration implements AsyncDisposable {
     );
     for (const [name, body] of LOADS) await guest.check(loop(name, body));
     await this.#progress();
+  }
+
+  /** Checks that the rings of each device are packed, or are not, as was asked. */
+  async #checkRings(): Promise<void> {
+    const { blk = "", scsi = "", net = "" } = this.#properties;
+    // RING_PACKED is 34.
+    const bits = await this.#guest.check(
+      "cut -c35 /sys/bus/virtio/devices/virtio[012]/features | tr -d '\\n'",
+    );
+    const asked = [blk, scsi, net].map((one) => /,packed=on/.test(one) ? 1 : 0);
+    assertEquals(bits.trim(), asked.join(""));
   }
 
   /** Waits until every loop has gone round again. */
@@ -199,7 +223,7 @@ export class Migration implements AsyncDisposable {
     await source.check(FRESH, 60_000);
     const uri = `unix:${this.#directory.file(`move${this.#moves++}`)}`;
     const target = await awaitLinuxGuest(
-      machine(this.#directory, place, this.#blk),
+      machine(this.#directory, place, this.#properties),
       uri,
     );
     const before = this.#timesLogged();
@@ -294,7 +318,7 @@ export class Migration implements AsyncDisposable {
 function machine(
   directory: TemporaryDirectory,
   place: number,
-  blk: string,
+  { blk, scsi = "", net }: DeviceProperties,
 ): LinuxMachine {
   const socket = (type: string) => directory.file(`${type}${place}.sock`);
   return {
@@ -305,8 +329,8 @@ function machine(
     devices: [
       ...vhostUserBlk(socket("blk"), blk),
       ...["-chardev", `socket,id=scsi,path=${socket("scsi")}`],
-      ...["-device", "vhost-user-scsi-pci,chardev=scsi"],
-      ...vhostUserNet(socket("net")),
+      ...["-device", `vhost-user-scsi-pci,chardev=scsi${scsi}`],
+      ...vhostUserNet(socket("net"), { properties: net }),
     ],
   };
 }
