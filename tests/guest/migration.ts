@@ -6,8 +6,9 @@
  * Theory of operation: both servers run all the time, and name the same images; a
  * QEMU is connected to one of them, at most. Loops in the guest write random data,
  * read it back past the cache and compare; a loop that finds a difference says so
- * in a file and ends. After each move every loop must have gone on. In the end the
- * guest's view of its disks is compared with the images.
+ * in a file and ends. After each move, and after one that was cancelled, every loop
+ * must have gone on. In the end the guest's view of its disks is compared with the
+ * images.
  *
  * @module
  */
@@ -35,6 +36,9 @@ const MOVE_TIMEOUT = 120_000;
 
 /** Bytes of memory that are copied in a second. */
 const BANDWIDTH = 40 << 20;
+
+/** That of a migration that does not come to its end. */
+const CRAWL = 1 << 20;
 
 /** Devices that log. */
 const LOGGED = 3;
@@ -211,22 +215,58 @@ export class Migration implements AsyncDisposable {
     await this.#guest.check("[ ! -e /tmp/failed ] || ! cat /tmp/failed");
   }
 
-  /** How often a device of this place began to log what it writes. */
-  #timesLogged(): number {
+  /** How often a device of this place began to log what it writes, or ended it. */
+  #times(event: "logged" | "not logged any more"): number {
     const said = this.#servers[this.#place].stderr.text;
-    return said.split("writes are logged").length - 1;
+    return said.split(`writes are ${event}`).length - 1;
+  }
+
+  /** A QEMU that waits at the other place, and what to call it for the move. */
+  async #await(): Promise<{ target: LinuxGuest; uri: string }> {
+    const uri = `unix:${this.#directory.file(`move${this.#moves++}`)}`;
+    const there = machine(this.#directory, 1 - this.#place, this.#properties);
+    return { target: await awaitLinuxGuest(there, uri), uri };
+  }
+
+  /**
+   * Begins a move and cancels it when all devices log: the guest stays where it
+   * is, and nothing is logged any more.
+   */
+  async cancel(): Promise<void> {
+    const source = this.#guest;
+    const begun = this.#times("logged") + LOGGED;
+    const ended = this.#times("not logged any more") + LOGGED;
+    const { target, uri } = await this.#await();
+    await using _target = target;
+    const { qmp } = source.qemu;
+    const until = (what: string, condition: () => boolean | Promise<boolean>) =>
+      waitUntil(condition, { what, timeout: MOVE_TIMEOUT });
+    const status = async (): Promise<string> =>
+      (await qmp.execute("query-migrate") as MigrationState).status;
+    await qmp.execute("migrate-set-parameters", { "max-bandwidth": CRAWL });
+    await qmp.execute("migrate", { uri });
+    await until("logs of all devices", () => this.#times("logged") === begun);
+    // Requests are written to the logs meanwhile.
+    await this.#progress();
+    assertEquals(await status(), "active");
+    await qmp.execute("migrate_cancel");
+    await until(
+      "the end of a migration",
+      async () => await status() === "cancelled",
+    );
+    await until(
+      "the end of all logs",
+      () => this.#times("not logged any more") === ended,
+    );
+    await this.#progress();
   }
 
   /** Moves the guest to the other place, under load, and checks that it goes on. */
   async move(): Promise<Move> {
     const source = this.#guest, place = 1 - this.#place;
     await source.check(FRESH, 60_000);
-    const uri = `unix:${this.#directory.file(`move${this.#moves++}`)}`;
-    const target = await awaitLinuxGuest(
-      machine(this.#directory, place, this.#properties),
-      uri,
-    );
-    const before = this.#timesLogged();
+    const { target, uri } = await this.#await();
+    const before = this.#times("logged");
     let arrived = false;
     try {
       const { qmp } = source.qemu;
@@ -251,7 +291,7 @@ export class Migration implements AsyncDisposable {
         { what: "the end of a migration", timeout: MOVE_TIMEOUT },
       );
       // All three devices logged what they wrote.
-      assertEquals(this.#timesLogged() - before, LOGGED);
+      assertEquals(this.#times("logged") - before, LOGGED);
       await source[Symbol.asyncDispose]();
       this.#guest = target;
       this.#place = place;

@@ -1,5 +1,5 @@
 /**
- * Live migration of a Linux guest, there and back, and with packed rings.
+ * Live migration of a Linux guest: cancelled, there and back, and with packed rings.
  */
 
 import { skipUnless } from "../support/skip.ts";
@@ -11,9 +11,10 @@ const reason = await prepareOrReason();
 const guests = skipUnless(reason === null, reason ?? "");
 
 guests.test(
-  "Linux: a guest moves there and back while it writes disks and network",
+  "Linux: a guest stays, moves there and back while it writes disks and network",
   async () => {
     await using migration = await Migration.start();
+    await migration.cancel();
     for (let i = 0; i < 2; i++) {
       console.log(describeMove(await migration.move()));
     }
