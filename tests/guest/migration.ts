@@ -6,8 +6,9 @@
  * Theory of operation: both servers run all the time, and name the same images; a
  * QEMU is connected to one of them, at most. Loops in the guest write random data,
  * read it back past the cache and compare; a loop that finds a difference says so
- * in a file and ends. After each move every loop must have gone on. In the end the
- * guest's view of its disks is compared with the images.
+ * in a file and ends. After each move, and after one that was cancelled, every loop
+ * must have gone on. In the end the guest's view of its disks is compared with the
+ * images.
  *
  * @module
  */
@@ -36,8 +37,25 @@ const MOVE_TIMEOUT = 120_000;
 /** Bytes of memory that are copied in a second. */
 const BANDWIDTH = 40 << 20;
 
+/** That of a migration that does not come to its end. */
+const CRAWL = 1 << 20;
+
 /** Devices that log. */
 const LOGGED = 3;
+
+/** Properties of the devices, each with its comma. */
+export interface DeviceProperties {
+  readonly blk?: string;
+  readonly scsi?: string;
+  readonly net?: string;
+}
+
+/** Packed rings, of all devices. */
+export const PACKED: DeviceProperties = {
+  blk: ",packed=on",
+  scsi: ",packed=on",
+  net: ",packed=on",
+};
 
 /** What a move took. */
 export interface Move {
@@ -113,7 +131,7 @@ export class Migration implements AsyncDisposable {
   readonly #directory: TemporaryDirectory;
   readonly #servers: readonly ChildProcess[];
   readonly #wire: Wire;
-  readonly #blk: string;
+  readonly #properties: DeviceProperties;
   #guest: LinuxGuest;
   #place = 0;
   #moves = 0;
@@ -123,21 +141,17 @@ export class Migration implements AsyncDisposable {
     servers: readonly ChildProcess[],
     wire: Wire,
     guest: LinuxGuest,
-    blk: string,
+    properties: DeviceProperties,
   ) {
-    this.#blk = blk;
+    this.#properties = properties;
     this.#directory = directory;
     this.#servers = servers;
     this.#wire = wire;
     this.#guest = guest;
   }
 
-  /**
-   * Starts the servers and the guest, and in it the loops.
-   *
-   * @param blk options of the disk, each with its comma
-   */
-  static async start(blk = ""): Promise<Migration> {
+  /** Starts the servers and the guest, and in it the loops. */
+  static async start(properties: DeviceProperties = {}): Promise<Migration> {
     const directory = TemporaryDirectory.make("move");
     const wire = new Wire(directory.file("wire"));
     const servers: ChildProcess[] = [];
@@ -145,8 +159,10 @@ export class Migration implements AsyncDisposable {
       makeImage(directory.file("disk.img"), 48 * MIB);
       makeImage(directory.file("scsi.img"), 16 * MIB);
       for (const place of [0, 1]) servers.push(await serve(directory, place));
-      const guest = await startLinuxGuest(machine(directory, 0, blk));
-      const migration = new Migration(directory, servers, wire, guest, blk);
+      const guest = await startLinuxGuest(machine(directory, 0, properties));
+      const migration = new Migration(
+        ...[directory, servers, wire, guest, properties] as const,
+      );
       await migration.#begin();
       return migration;
     } catch (error) {
@@ -159,6 +175,7 @@ export class Migration implements AsyncDisposable {
 
   async #begin(): Promise<void> {
     const guest = this.#guest;
+    await this.#checkRings();
     await guest.check("mkfs.ext4 -q -F /dev/vda && mount /dev/vda /mnt");
     await guest.check(
       "ip link set eth0 up && ip addr add 10.9.0.2/24 dev eth0",
@@ -170,6 +187,17 @@ export class Migration implements AsyncDisposable {
     );
     for (const [name, body] of LOADS) await guest.check(loop(name, body));
     await this.#progress();
+  }
+
+  /** Checks that the rings of each device are packed, or are not, as was asked. */
+  async #checkRings(): Promise<void> {
+    const { blk = "", scsi = "", net = "" } = this.#properties;
+    // RING_PACKED is 34.
+    const bits = await this.#guest.check(
+      "cut -c35 /sys/bus/virtio/devices/virtio[012]/features | tr -d '\\n'",
+    );
+    const asked = [blk, scsi, net].map((one) => /,packed=on/.test(one) ? 1 : 0);
+    assertEquals(bits.trim(), asked.join(""));
   }
 
   /** Waits until every loop has gone round again. */
@@ -187,22 +215,58 @@ export class Migration implements AsyncDisposable {
     await this.#guest.check("[ ! -e /tmp/failed ] || ! cat /tmp/failed");
   }
 
-  /** How often a device of this place began to log what it writes. */
-  #timesLogged(): number {
+  /** How often a device of this place began to log what it writes, or ended it. */
+  #times(event: "logged" | "not logged any more"): number {
     const said = this.#servers[this.#place].stderr.text;
-    return said.split("writes are logged").length - 1;
+    return said.split(`writes are ${event}`).length - 1;
+  }
+
+  /** A QEMU that waits at the other place, and what to call it for the move. */
+  async #await(): Promise<{ target: LinuxGuest; uri: string }> {
+    const uri = `unix:${this.#directory.file(`move${this.#moves++}`)}`;
+    const there = machine(this.#directory, 1 - this.#place, this.#properties);
+    return { target: await awaitLinuxGuest(there, uri), uri };
+  }
+
+  /**
+   * Begins a move and cancels it when all devices log: the guest stays where it
+   * is, and nothing is logged any more.
+   */
+  async cancel(): Promise<void> {
+    const source = this.#guest;
+    const begun = this.#times("logged") + LOGGED;
+    const ended = this.#times("not logged any more") + LOGGED;
+    const { target, uri } = await this.#await();
+    await using _target = target;
+    const { qmp } = source.qemu;
+    const until = (what: string, condition: () => boolean | Promise<boolean>) =>
+      waitUntil(condition, { what, timeout: MOVE_TIMEOUT });
+    const status = async (): Promise<string> =>
+      (await qmp.execute("query-migrate") as MigrationState).status;
+    await qmp.execute("migrate-set-parameters", { "max-bandwidth": CRAWL });
+    await qmp.execute("migrate", { uri });
+    await until("logs of all devices", () => this.#times("logged") === begun);
+    // Requests are written to the logs meanwhile.
+    await this.#progress();
+    assertEquals(await status(), "active");
+    await qmp.execute("migrate_cancel");
+    await until(
+      "the end of a migration",
+      async () => await status() === "cancelled",
+    );
+    await until(
+      "the end of all logs",
+      () => this.#times("not logged any more") === ended,
+    );
+    await this.#progress();
   }
 
   /** Moves the guest to the other place, under load, and checks that it goes on. */
   async move(): Promise<Move> {
     const source = this.#guest, place = 1 - this.#place;
     await source.check(FRESH, 60_000);
-    const uri = `unix:${this.#directory.file(`move${this.#moves++}`)}`;
-    const target = await awaitLinuxGuest(
-      machine(this.#directory, place, this.#blk),
-      uri,
-    );
-    const before = this.#timesLogged();
+    const { target, uri } = await this.#await();
+    const before = this.#times("logged");
     let arrived = false;
     try {
       const { qmp } = source.qemu;
@@ -227,7 +291,7 @@ export class Migration implements AsyncDisposable {
         { what: "the end of a migration", timeout: MOVE_TIMEOUT },
       );
       // All three devices logged what they wrote.
-      assertEquals(this.#timesLogged() - before, LOGGED);
+      assertEquals(this.#times("logged") - before, LOGGED);
       await source[Symbol.asyncDispose]();
       this.#guest = target;
       this.#place = place;
@@ -294,7 +358,7 @@ export class Migration implements AsyncDisposable {
 function machine(
   directory: TemporaryDirectory,
   place: number,
-  blk: string,
+  { blk, scsi = "", net }: DeviceProperties,
 ): LinuxMachine {
   const socket = (type: string) => directory.file(`${type}${place}.sock`);
   return {
@@ -305,8 +369,8 @@ function machine(
     devices: [
       ...vhostUserBlk(socket("blk"), blk),
       ...["-chardev", `socket,id=scsi,path=${socket("scsi")}`],
-      ...["-device", "vhost-user-scsi-pci,chardev=scsi"],
-      ...vhostUserNet(socket("net")),
+      ...["-device", `vhost-user-scsi-pci,chardev=scsi${scsi}`],
+      ...vhostUserNet(socket("net"), { properties: net }),
     ],
   };
 }

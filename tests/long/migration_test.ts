@@ -1,4 +1,9 @@
-import { describeMove, Migration } from "../guest/migration.ts";
+import {
+  describeMove,
+  type DeviceProperties,
+  Migration,
+  PACKED,
+} from "../guest/migration.ts";
 import { prepareOrReason } from "../guest/rig/prepare.ts";
 import { skipUnless } from "../support/skip.ts";
 
@@ -6,17 +11,21 @@ const reason = await prepareOrReason();
 
 const guests = skipUnless(reason === null, reason ?? "");
 
-/** What may be in flight when the guest moves. */
-const KINDS: [name: string, blk: string][] = [
-  ["no request", ""],
-  ["requests of the disk", ",inflight-migration=on"],
+/** How the guest writes when it moves, and with which devices. */
+const KINDS: [name: string, properties: DeviceProperties][] = [
+  ["with no request in flight", {}],
+  [
+    "with requests of the disk in flight",
+    { blk: ",inflight-migration=on" },
+  ],
+  ["on packed rings", PACKED],
 ];
 
-for (const [name, blk] of KINDS) {
+for (const [name, properties] of KINDS) {
   guests.test(
-    `Linux: a guest moves ten times while it writes disks and network, with ${name} in flight`,
+    `Linux: a guest moves ten times while it writes disks and network, ${name}`,
     async () => {
-      await using migration = await Migration.start(blk);
+      await using migration = await Migration.start(properties);
       for (let i = 1; i <= 10; i++) {
         console.log(`${i}: ${describeMove(await migration.move())}`);
       }

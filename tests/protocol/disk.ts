@@ -10,8 +10,11 @@ import { FrontEnd, SharedRegion } from "../../vhost/testing/front_end.ts";
 import {
   type Completion,
   FakeDriver,
+  type FakeDriverOptions,
   FakeMemory,
 } from "../../virtqueue/testing/driver.ts";
+import type { RingDriver } from "../../virtqueue/testing/buffers.ts";
+import { FakePackedDriver } from "../../virtqueue/testing/packed_driver.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 
 /** Sector of virtio-blk in bytes. */
@@ -117,13 +120,14 @@ export function header(type: number, sector: number): Uint8Array {
   return bytes;
 }
 
-/** A front-end with memory and drivers of a disk's rings. */
-export class Guest implements Disposable {
+/** A front-end with memory and drivers of a device's rings, split ones or packed. */
+export class Guest<Driver extends RingDriver = FakeDriver>
+  implements Disposable {
   /** The front-end; {@linkcode reconnect} makes another one. */
   frontEnd: FrontEnd;
   readonly region: SharedRegion;
   readonly memory: FakeMemory;
-  readonly drivers: FakeDriver[] = [];
+  readonly drivers: Driver[] = [];
 
   private constructor(
     frontEnd: FrontEnd,
@@ -136,24 +140,30 @@ export class Guest implements Disposable {
   }
 
   /** Connects, negotiates and lays out rings; {@linkcode start} starts them. */
-  static async connect(
+  static connect(socket: string, options: GuestOptions = {}): Promise<Guest> {
+    return Guest.#connect(socket, options, FakeDriver, false);
+  }
+
+  static async #connect<Driver extends RingDriver>(
     socket: string,
-    options: GuestOptions = {},
-  ): Promise<Guest> {
+    options: GuestOptions,
+    Driver: new (memory: FakeMemory, options: FakeDriverOptions) => Driver,
+    packed: boolean,
+  ): Promise<Guest<Driver>> {
     const { rings = 1, size = 128, memory: bytes = 4 << 20, copy } = options;
     const frontEnd = FrontEnd.connect(socket);
     const region = SharedRegion.create(options.base ?? GUEST_BASE, bytes);
     const memory = new FakeMemory([region]);
-    const guest = new Guest(frontEnd, region, memory);
+    const guest = new Guest<Driver>(frontEnd, region, memory);
     try {
-      await frontEnd.handshake({ features: options.features });
+      await frontEnd.handshake({ features: options.features, packed });
     } catch (error) {
       guest[Symbol.dispose]();
       throw error;
     }
     const eventIdx = (frontEnd.features >> 29n & 1n) === 1n;
     for (let i = 0; i < rings; i++) {
-      guest.drivers.push(new FakeDriver(memory, { size, eventIdx, copy }));
+      guest.drivers.push(new Driver(memory, { size, eventIdx, copy }));
     }
     return guest;
   }
@@ -165,9 +175,10 @@ export class Guest implements Disposable {
 
   /**
    * Connects again after the back-end died, with what a front-end knows then:
-   * rings go on behind the last buffer that was used. Nothing is kicked.
+   * rings go on behind the last buffer that was used. Nothing is kicked. Of split
+   * rings alone.
    */
-  async reconnect(socket: string): Promise<void> {
+  async reconnect(this: Guest, socket: string): Promise<void> {
     const { features } = this.frontEnd;
     this.frontEnd.close();
     this.frontEnd = FrontEnd.connect(socket);
@@ -185,6 +196,16 @@ export class Guest implements Disposable {
     options: GuestOptions = {},
   ): Promise<Guest> {
     const guest = await Guest.connect(socket, options);
+    await guest.start();
+    return guest;
+  }
+
+  /** As {@linkcode Guest.run}, with packed rings. */
+  static async runPacked(
+    socket: string,
+    options: GuestOptions = {},
+  ): Promise<Guest<FakePackedDriver>> {
+    const guest = await Guest.#connect(socket, options, FakePackedDriver, true);
     await guest.start();
     return guest;
   }
