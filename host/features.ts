@@ -25,13 +25,14 @@ const TRANSPORT_FEATURES: ReadonlyMap<number, string> = new Map([
   [39, "NOTIF_CONFIG_DATA"],
   [40, "RING_RESET"],
   [41, "ADMIN_VQ"],
+  [43, "SUSPEND"],
 ]);
 
 /**
  * The features of a mask by their names in the specification, without prefix;
  * a bit without a name is `bit N`.
  *
- * @param type type of the device, which names bits 0 to 23 and from 50 on
+ * @param type type of the device, which names bits 0 to 23, 41, 42 and from 50 on
  *
  * @example Usage
  * ```ts
@@ -46,7 +47,7 @@ export function featureNames(type: string, features: bigint): string[] {
   const names: string[] = [];
   for (let bit = 0; features >> BigInt(bit) !== 0n; bit++) {
     if (((features >> BigInt(bit)) & 1n) === 0n) continue;
-    const name = TRANSPORT_FEATURES.get(bit) ?? own?.get(bit);
+    const name = own?.get(bit) ?? TRANSPORT_FEATURES.get(bit);
     names.push(name ?? `bit ${bit}`);
   }
   return names;

@@ -16,7 +16,21 @@ Deno.test("featureNames() names the bits of a device and of the transport", () =
     "VERSION_1",
   ]);
   assertEquals(featureNames("blk", 1n << 63n | 1n << 8n), ["bit 8", "bit 63"]);
+  assertEquals(featureNames("net", 0x3fn << 50n | 1n << 43n), [
+    "SUSPEND",
+    "DEVICE_STATS",
+    "HASH_TUNNEL",
+    "VQ_NOTF_COAL",
+    "NOTF_COAL",
+    "GUEST_USO4",
+    "GUEST_USO6",
+  ]);
   assertEquals(featureNames("entropy", 1n | 1n << 32n), ["bit 0", "VERSION_1"]);
+});
+
+Deno.test("featureNames() gives a bit of two meanings the device's own", () => {
+  assertEquals(featureNames("net", 3n << 41n), ["GUEST_RSC4", "GUEST_RSC6"]);
+  assertEquals(featureNames("blk", 3n << 41n), ["ADMIN_VQ", "bit 42"]);
 });
 
 Deno.test("featureNames() agrees with the constants of the other layers", () => {

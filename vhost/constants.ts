@@ -52,6 +52,7 @@ export const FrontEndMessage = {
   SET_DEVICE_STATE_FD: 42,
   CHECK_DEVICE_STATE: 43,
   GET_SHMEM_CONFIG: 44,
+  GET_VRING_BASE_SKIP_DRAIN: 45,
 } as const;
 
 /** Messages that a back-end sends, by name without `VHOST_USER_BACKEND_`. */
@@ -93,6 +94,7 @@ export const ProtocolFeature = {
   GET_VRING_BASE_INFLIGHT: 20,
   GPA_ADDRESSES: 21,
   SHMEM: 22,
+  GET_VRING_BASE_SKIP_DRAIN: 23,
 } as const;
 
 /** Bit of the virtio features by which a front-end has writes logged. */

@@ -67,6 +67,7 @@ const UNANSWERABLE: ReadonlySet<number> = new Set([
   FrontEndMessage.SET_DEVICE_STATE_FD,
   FrontEndMessage.CHECK_DEVICE_STATE,
   FrontEndMessage.GET_SHMEM_CONFIG,
+  FrontEndMessage.GET_VRING_BASE_SKIP_DRAIN,
 ]);
 
 const SUCCESS = encodeU64(0n);

@@ -4,6 +4,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
+import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 import { NetBench } from "./testing/bench.ts";
 import { packet } from "./testing/packets.ts";
 
@@ -56,31 +57,34 @@ Deno.test("a passt that closes its connection and stays is ended", async () => {
   assertEquals(statusOf(bench).connections, 2);
 });
 
-Deno.test("a passt that does not read holds frames up, and then loses them", async () => {
-  using directory = TemporaryDirectory.make("passt");
-  const passt = script(directory, "exec sleep 60");
-  using bench = new NetBench({ backend: "passt", passt });
-  const { bytes } = packet({ payload: 1400 });
-  let sent = 0, done = 0;
-  while (done === sent) {
-    done += bench.send(bytes).length;
-    sent++;
-    assert(sent < 10_000, "the socket takes all");
-  }
-  assertEquals(bench.count("txStalled"), 0);
-  for (let i = 0; i < 20; i++, sent++) done += bench.send(bytes).length;
-  assertEquals(sent - done, 21);
-  // The driver says nothing more, and gets all back.
-  const driver = bench.drivers.get(1)!;
-  await bench.until(() => {
-    done += driver.reap().length;
-    return done === sent;
-  });
-  assertEquals(bench.count("txStalled"), 21);
-  // From now on nothing waits.
-  assertEquals(bench.send(bytes).length, 1);
-  assertEquals(bench.count("txStalled"), 22);
-});
+ringTest(
+  "a passt that does not read holds frames up, and then loses them",
+  async () => {
+    using directory = TemporaryDirectory.make("passt");
+    const passt = script(directory, "exec sleep 60");
+    using bench = new NetBench({ backend: "passt", passt });
+    const { bytes } = packet({ payload: 1400 });
+    let sent = 0, done = 0;
+    while (done === sent) {
+      done += bench.send(bytes).length;
+      sent++;
+      assert(sent < 10_000, "the socket takes all");
+    }
+    assertEquals(bench.count("txStalled"), 0);
+    for (let i = 0; i < 20; i++, sent++) done += bench.send(bytes).length;
+    assertEquals(sent - done, 21);
+    // The driver says nothing more, and gets all back.
+    const driver = bench.drivers.get(1)!;
+    await bench.until(() => {
+      done += driver.reap().length;
+      return done === sent;
+    });
+    assertEquals(bench.count("txStalled"), 21);
+    // From now on nothing waits.
+    assertEquals(bench.send(bytes).length, 1);
+    assertEquals(bench.count("txStalled"), 22);
+  },
+);
 
 for (const text of ["exec sleep 60", "trap '' TERM; exec sleep 60"]) {
   Deno.test(`nothing is left of a device whose passt is "${text}"`, () => {

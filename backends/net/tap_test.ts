@@ -11,6 +11,7 @@ import { replaceFd } from "../../sys/testing/replace_fd.ts";
 import { UnixSocket } from "../../sys/unix_socket.ts";
 import { inNamespace, ip } from "../../tests/support/namespace.ts";
 import { featureMask } from "../../virtqueue/constants.ts";
+import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 import { fillIpv4Checksum, onesSum, pseudoSum } from "./checksum.ts";
 import { NetBackendError } from "./error.ts";
 import { CtrlClass, NetFeature } from "./protocol.ts";
@@ -91,7 +92,7 @@ function tapOf(bench: NetBench): Record<string, unknown> {
 }
 
 if (inNamespace("TAPs in a namespace", import.meta.url)) {
-  Deno.test("host and guest reach each other over a TAP", async () => {
+  ringTest("host and guest reach each other over a TAP", async () => {
     using bench = new NetBench({ backend: "tap", ifname: "net%d" });
     const name = String(tapOf(bench).interface);
     assertEquals(name, "net0");
@@ -99,79 +100,88 @@ if (inNamespace("TAPs in a namespace", import.meta.url)) {
   });
 
   for (const udpSize of [1000, 8000, 20_000]) {
-    Deno.test(`a datagram of ${udpSize} bytes without checksum arrives`, async () => {
-      using bench = new NetBench({ backend: "tap", ifname: "net0" });
-      const mac = configure("net0");
-      await asksAndHears(bench, mac);
-      const { socket, port } = await udpSocket();
-      const arrived = once(socket, "message");
-      const made = toHost(packet({ udp: true, payload: udpSize }), mac, port);
-      const large = udpSize > 8972;
-      bench.send(
-        made.bytes,
-        partialHeader(made, large ? { gsoType: 3, gsoSize: 8000 } : {}),
-      );
-      const [message] = await arrived as [Uint8Array];
-      assertEquals(
-        new Uint8Array(message),
-        made.bytes.slice(made.payload),
-      );
-      socket.close();
-      assertEquals(tapOf(bench).refused, 0);
-    });
+    ringTest(
+      `a datagram of ${udpSize} bytes without checksum arrives`,
+      async () => {
+        using bench = new NetBench({ backend: "tap", ifname: "net0" });
+        const mac = configure("net0");
+        await asksAndHears(bench, mac);
+        const { socket, port } = await udpSocket();
+        const arrived = once(socket, "message");
+        const made = toHost(packet({ udp: true, payload: udpSize }), mac, port);
+        const large = udpSize > 8972;
+        bench.send(
+          made.bytes,
+          partialHeader(made, large ? { gsoType: 3, gsoSize: 8000 } : {}),
+        );
+        const [message] = await arrived as [Uint8Array];
+        assertEquals(
+          new Uint8Array(message),
+          made.bytes.slice(made.payload),
+        );
+        socket.close();
+        assertEquals(tapOf(bench).refused, 0);
+      },
+    );
   }
 
-  Deno.test("the kernel leaves checksums to guests that agreed to it", async () => {
-    const { GUEST_CSUM } = NetFeature;
-    for (const agreed of [true, false]) {
-      const features = agreed
-        ? EVERYTHING
-        : EVERYTHING & ~featureMask(GUEST_CSUM);
-      using bench = new NetBench({ backend: "tap", ifname: "net0" }, {
-        features,
-      });
+  ringTest(
+    "the kernel leaves checksums to guests that agreed to it",
+    async () => {
+      const { GUEST_CSUM } = NetFeature;
+      for (const agreed of [true, false]) {
+        const features = agreed
+          ? EVERYTHING
+          : EVERYTHING & ~featureMask(GUEST_CSUM);
+        using bench = new NetBench({ backend: "tap", ifname: "net0" }, {
+          features,
+        });
+        configure("net0");
+        bench.fill(32);
+        bench.run();
+        const { socket } = await udpSocket();
+        socket.send(new Uint8Array(500), 7, GUEST.join("."));
+        let header: Uint8Array | null = null, bytes = new Uint8Array(0);
+        await bench.until(() => {
+          for (const got of bench.received()) {
+            if (got.bytes.length !== 542) continue;
+            ({ header, bytes } = got);
+          }
+          return header !== null;
+        });
+        socket.close();
+        const like = packet({ udp: true });
+        assertEquals(header![0] & 1, agreed ? 1 : 0);
+        assertEquals(sumsHold(bytes, like), !agreed);
+      }
+    },
+  );
+
+  ringTest(
+    "large frames of the kernel arrive whole, or in segments",
+    async () => {
+      using bench = new NetBench({ backend: "tap", ifname: "net0" });
       configure("net0");
-      bench.fill(32);
-      bench.run();
       const { socket } = await udpSocket();
-      socket.send(new Uint8Array(500), 7, GUEST.join("."));
-      let header: Uint8Array | null = null, bytes = new Uint8Array(0);
+      // A datagram of the size of the MTU: more buffers than one.
+      bench.fill(60, 512);
+      bench.run();
+      const payload = crypto.getRandomValues(new Uint8Array(8972));
+      socket.send(payload, 7, GUEST.join("."));
+      let found: { bytes: Uint8Array; buffers: number } | null = null;
       await bench.until(() => {
-        for (const got of bench.received()) {
-          if (got.bytes.length !== 542) continue;
-          ({ header, bytes } = got);
-        }
-        return header !== null;
+        found ??= bench.received().find(({ bytes }) => bytes.length > 9000) ??
+          null;
+        return found !== null;
       });
       socket.close();
-      const like = packet({ udp: true });
-      assertEquals(header![0] & 1, agreed ? 1 : 0);
-      assertEquals(sumsHold(bytes, like), !agreed);
-    }
-  });
+      const { bytes, buffers } = found!;
+      assertEquals(buffers, Math.ceil((9014 + 12) / 512));
+      assertEquals(bytes.slice(42), payload);
+    },
+  );
 
-  Deno.test("large frames of the kernel arrive whole, or in segments", async () => {
-    using bench = new NetBench({ backend: "tap", ifname: "net0" });
-    configure("net0");
-    const { socket } = await udpSocket();
-    // A datagram of the size of the MTU: more buffers than one.
-    bench.fill(60, 512);
-    bench.run();
-    const payload = crypto.getRandomValues(new Uint8Array(8972));
-    socket.send(payload, 7, GUEST.join("."));
-    let found: { bytes: Uint8Array; buffers: number } | null = null;
-    await bench.until(() => {
-      found ??= bench.received().find(({ bytes }) => bytes.length > 9000) ??
-        null;
-      return found !== null;
-    });
-    socket.close();
-    const { bytes, buffers } = found!;
-    assertEquals(buffers, Math.ceil((9014 + 12) / 512));
-    assertEquals(bytes.slice(42), payload);
-  });
-
-  Deno.test("frames wait in the kernel until there are buffers", async () => {
+  ringTest("frames wait in the kernel until there are buffers", async () => {
     using bench = new NetBench({ backend: "tap", ifname: "net0" });
     configure("net0");
     const { socket } = await udpSocket();
@@ -195,7 +205,7 @@ if (inNamespace("TAPs in a namespace", import.meta.url)) {
     assertEquals(bench.count("rxNoBuffer"), 0);
   });
 
-  Deno.test("queues are attached as the guest uses them", async () => {
+  ringTest("queues are attached as the guest uses them", async () => {
     using bench = new NetBench(
       { backend: "tap", ifname: "many", queues: 3 },
       { features: ~0n, pairs: 3 },
@@ -218,34 +228,37 @@ if (inNamespace("TAPs in a namespace", import.meta.url)) {
     await asksAndHears(bench, mac);
   });
 
-  Deno.test("what the interface does not take is counted", () => {
+  ringTest("what the interface does not take is counted", () => {
     using bench = new NetBench({ backend: "tap", ifname: "down0" });
     bench.send(arpRequest());
     assertEquals(bench.count("txFrames"), 1);
     assertEquals(tapOf(bench).down, 1);
   });
 
-  Deno.test("frames for which there is no room are lost and counted", async () => {
-    using tap = Tap.open("full0");
-    const tapfd = dupFd(tap.fd);
-    using bench = new NetBench({ backend: "tap", tapfd });
-    const mac = configure("full0");
-    // The kernel always has room in a TAP; a socket that nobody reads has not.
-    const [ours, theirs] = UnixSocket.pair();
-    using _ours = ours, _theirs = theirs;
-    replaceFd(tapfd, ours.fd);
-    const frame = packet({ payload: 1400 }).bytes;
-    for (let sent = 1; tapOf(bench).full === 0; sent++) {
+  ringTest(
+    "frames for which there is no room are lost and counted",
+    async () => {
+      using tap = Tap.open("full0");
+      const tapfd = dupFd(tap.fd);
+      using bench = new NetBench({ backend: "tap", tapfd });
+      const mac = configure("full0");
+      // The kernel always has room in a TAP; a socket that nobody reads has not.
+      const [ours, theirs] = UnixSocket.pair();
+      using _ours = ours, _theirs = theirs;
+      replaceFd(tapfd, ours.fd);
+      const frame = packet({ payload: 1400 }).bytes;
+      for (let sent = 1; tapOf(bench).full === 0; sent++) {
+        assertEquals(bench.send(frame).length, 1);
+        assert(sent < 10_000, "the socket takes all");
+      }
       assertEquals(bench.send(frame).length, 1);
-      assert(sent < 10_000, "the socket takes all");
-    }
-    assertEquals(bench.send(frame).length, 1);
-    assertEquals([tapOf(bench).full, tapOf(bench).refused], [2, 0]);
-    replaceFd(tapfd, tap.fd);
-    await asksAndHears(bench, mac);
-  });
+      assertEquals([tapOf(bench).full, tapOf(bench).refused], [2, 0]);
+      replaceFd(tapfd, tap.fd);
+      await asksAndHears(bench, mac);
+    },
+  );
 
-  Deno.test("an open descriptor is taken over", async () => {
+  ringTest("an open descriptor is taken over", async () => {
     using tap = Tap.open("given0");
     using bench = new NetBench({ backend: "tap", tapfd: dupFd(tap.fd) });
     await asksAndHears(bench, configure("given0"));
@@ -258,7 +271,7 @@ if (inNamespace("TAPs in a namespace", import.meta.url)) {
     assert(!error.message.includes("flags"));
   });
 
-  Deno.test("a TAP without virtio headers gets finished frames", async () => {
+  ringTest("a TAP without virtio headers gets finished frames", async () => {
     ip("tuntap", "add", "plain0", "mode", "tap");
     const error = assertThrows(
       () => new NetBench({ backend: "tap", ifname: "plain0", queues: 2 }),
@@ -272,7 +285,7 @@ if (inNamespace("TAPs in a namespace", import.meta.url)) {
     ip("link", "delete", "plain0");
   });
 
-  Deno.test("guests of a switch reach the host over its uplink", async () => {
+  ringTest("guests of a switch reach the host over its uplink", async () => {
     using bench = new NetBench({ backend: "switch", uplink: "tap:up0" });
     using other = new NetBench({ backend: "switch" }, {
       features: EVERYTHING & ~featureMask(NetFeature.GUEST_CSUM),

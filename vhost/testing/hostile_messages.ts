@@ -75,7 +75,7 @@ export const HOSTILE_MESSAGES: readonly HostileMessage[] = [
     outcome: IGNORED,
     text: `Cannot serve ${messageName(request)}: it was not negotiated`,
   })),
-  ...[22, 26, 28, 30, 41, 42, 43, 44].map((request) => ({
+  ...[22, 26, 28, 30, 41, 42, 43, 44, 45].map((request) => ({
     name: `${messageName(request)}, which wants a payload back`,
     request,
     payload: encodeU64(0n),
@@ -83,7 +83,7 @@ export const HOSTILE_MESSAGES: readonly HostileMessage[] = [
     outcome: DROPPED,
     text: `Cannot serve ${messageName(request)}: it was not negotiated`,
   })),
-  ...[0, 45, 99, 0x7fff_ffff, 0xffff_ffff].map((request) => ({
+  ...[0, 46, 99, 0x7fff_ffff, 0xffff_ffff].map((request) => ({
     name: `message ${request}`,
     request,
     fds: 3,
