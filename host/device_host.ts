@@ -68,6 +68,11 @@ export interface DeviceSpec {
   readonly packed?: boolean;
   /** Offer `VIRTIO_F_IN_ORDER` (default true). */
   readonly inOrder?: boolean;
+  /**
+   * How long (ms) a lock is waited for that a predecessor may still hold (default
+   * 5000).
+   */
+  readonly lockPatience?: number;
   /** What the device's predecessor kept for it: a JSON value. */
   readonly kept?: unknown;
   /** Descriptor of memory in which packed rings outlive the process. */
@@ -152,6 +157,7 @@ export class DeviceHost {
       indirect: spec.indirect,
       packed: spec.packed,
       inOrder: spec.inOrder,
+      lockPatience: spec.lockPatience,
       kept: spec.kept,
       onKeep,
       log: (level, message) => child[level](message),

@@ -48,6 +48,12 @@ export interface ServeOptions {
   readonly packed?: boolean;
   /** Offer `VIRTIO_F_IN_ORDER` (default true). */
   readonly inOrder?: boolean;
+  /**
+   * How long, in milliseconds, a start of the device waits for the lock of its
+   * image, which a predecessor that was killed may still hold (default 5000; 0:
+   * it is refused at once).
+   */
+  readonly lockPatience?: number;
   /** Least level that is logged, on stderr (default `info`). */
   readonly logLevel?: LogLevel;
   /** Stop on SIGINT and SIGTERM (default true). */
@@ -112,6 +118,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
         indirect,
         packed: options.packed,
         inOrder: options.inOrder,
+        lockPatience: options.lockPatience,
       },
       new Logger({ level: options.logLevel }),
       reactor,

@@ -2,50 +2,13 @@ import { assertEquals } from "@std/assert";
 import { runSource } from "../testing/run.ts";
 import { uring } from "./testing/test_ring.ts";
 
-// A filter of system calls, as containers have: those of io_uring that match
-// fail with an error number, without being made.
+// What runs under filters that let system calls of io_uring fail with an error
+// number.
 const FILTER = `
-const kernel = Deno.dlopen("libc.so.6", {
-  // int prctl(int option, unsigned long arg2, unsigned long arg3,
-  //           unsigned long arg4, unsigned long arg5);
-  prctl: { parameters: ["i32", "u64", "u64", "u64", "u64"], result: "i32" },
-});
-/** Lets a system call fail; if \`argument\` is given, where that is not 0. */
-function forbid(number, errno, argument, value) {
-  const LOAD = 0x20, EQUAL = 0x15, GREATER = 0x25, RETURN = 0x06;
-  const refuse = [RETURN, 0, 0, 0x50000 | errno];
-  const allow = [RETURN, 0, 0, 0x7fff0000];
-  const program = [
-    [LOAD, 0, 0, 0],
-    [EQUAL, 0, argument === undefined ? 1 : 3, number],
-    ...(argument === undefined ? [] : [
-      [LOAD, 0, 0, 16 + 8 * argument],
-      value === undefined ? [GREATER, 0, 1, 0] : [EQUAL, 0, 1, value],
-    ]),
-    refuse,
-    allow,
-  ];
-  const code = new Uint8Array(8 * program.length);
-  const view = new DataView(code.buffer);
-  program.forEach(([code, yes, no, k], i) => {
-    view.setUint16(8 * i, code, true);
-    view.setUint8(8 * i + 2, yes);
-    view.setUint8(8 * i + 3, no);
-    view.setUint32(8 * i + 4, k, true);
-  });
-  const filter = new BigUint64Array(2);
-  filter[0] = BigInt(program.length);
-  filter[1] = Deno.UnsafePointer.value(Deno.UnsafePointer.of(code));
-  const at = Deno.UnsafePointer.value(Deno.UnsafePointer.of(filter));
-  const PR_SET_SECCOMP = 22, PR_SET_NO_NEW_PRIVS = 38, MODE_FILTER = 2n;
-  if (kernel.symbols.prctl(PR_SET_NO_NEW_PRIVS, 1n, 0n, 0n, 0n) !== 0 ||
-    kernel.symbols.prctl(PR_SET_SECCOMP, MODE_FILTER, at, 0n, 0n) !== 0) {
-    throw new Error("Cannot filter system calls");
-  }
-}
 import { Arena } from "./arena.ts";
 import { EventFd } from "./eventfd.ts";
 import { IoUring } from "./io_uring/io_uring.ts";
+import { forbidSystemCall as forbid } from "./testing/system_call_filter.ts";
 import { openFdCount } from "./fd.ts";
 const SETUP = 425, ENTER = 426, REGISTER = 427;
 const print = (value) => console.log(JSON.stringify(value));

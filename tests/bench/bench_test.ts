@@ -4,91 +4,16 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import { runCommand } from "../support/process.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { serve } from "../../host/serve.ts";
 import { LOOP_CASES, measureBlkLoop } from "./blk_loop.ts";
 import { benchArguments, type Load, parseBench } from "./clients.ts";
-import { compare, machineDifferences } from "./compare.ts";
+import { machineDifferences } from "./compare.ts";
 import { runLoad, STAMP_UNIT, stampImage } from "./load.ts";
 import { median, type Report, table } from "./report.ts";
 
-const BENCH = new URL("./blk.ts", import.meta.url).pathname;
-const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
-
-Deno.test("bench:blk measures, verifies and writes its report", async () => {
-  using directory = TemporaryDirectory.make("bench");
-  const path = directory.file("report.json");
-  const { stdout } = await runCommand(Deno.execPath(), {
-    args: [
-      ...["run", "--quiet", "--allow-all", `--config=${CONFIG}`, BENCH],
-      ...["--rounds=1", "--seconds=0.2", "--no-peers", `--json=${path}`],
-      ...[
-        "--case=cache 4k random read QD32",
-        "--case=memory 4k random write QD32",
-      ],
-    ],
-    timeout: 60_000,
-  });
-  assertStringIncludes(stdout, "cache 4k random read QD32");
-  const report = JSON.parse(Deno.readTextFileSync(path)) as Report;
-  assertEquals(report.cases.map(({ name }) => name), [
-    "cache 4k random read QD32",
-    "memory 4k random write QD32",
-  ]);
-  for (const { runs } of report.cases) {
-    const [{ requests, errors, iops, p50 }] = runs.vhostd;
-    assert(requests > 0 && iops > 0 && (p50 ?? 0) > 0);
-    assertEquals(errors, 0);
-  }
-  assertEquals(machineDifferences(report, report), []);
-  assertStringIncludes(compare(report, report).join("\n"), "| 1.00 |");
-});
-
 Deno.test("all requests of bench:blk --loop are done", () => {
   for (const one of LOOP_CASES) assert(measureBlkLoop(one, 640) > 0);
-});
-
-Deno.test("bench:scsi measures SCSI beside virtio-blk, and verifies", async () => {
-  using directory = TemporaryDirectory.make("bench");
-  const path = directory.file("report.json");
-  const script = new URL("./scsi.ts", import.meta.url).pathname;
-  await runCommand(Deno.execPath(), {
-    args: [
-      ...["run", "--quiet", "--allow-all", `--config=${CONFIG}`, script],
-      ...["--rounds=1", "--seconds=0.2", `--json=${path}`],
-      ...["--case=cache 4k random read QD32", "--case=cache 128k"],
-      "--case=cache 4k random write QD32",
-    ],
-    timeout: 100_000,
-  });
-  const report = JSON.parse(Deno.readTextFileSync(path)) as Report;
-  assertEquals(report.cases.map(({ name }) => name), [
-    "cache 4k random read QD32",
-    "cache 4k random write QD32",
-    "cache 128k sequential read QD16",
-  ]);
-  for (const { runs } of report.cases) {
-    assertEquals(Object.keys(runs), ["scsi", "blk"]);
-    for (const [{ requests, errors }] of Object.values(runs)) {
-      assert(requests > 0);
-      assertEquals(errors, 0);
-    }
-  }
-});
-
-Deno.test("bench:blk names the cases there are", async () => {
-  const output = await new Deno.Command(Deno.execPath(), {
-    args: [
-      ...["run", "--quiet", "--allow-all", `--config=${CONFIG}`, BENCH],
-      "--case=warp",
-    ],
-  }).output();
-  assertEquals(output.code, 2);
-  assertStringIncludes(
-    new TextDecoder().decode(output.stderr),
-    "null 4k random read QD128, polling client",
-  );
 });
 
 Deno.test("figures that a client cannot tell are left out", () => {

@@ -46,9 +46,11 @@ export class ServedDisk implements AsyncDisposable {
   /** Makes an image of `sectors` sectors, each stamped with its number, and serves it. */
   static async start(
     options: Readonly<Record<string, unknown>> = {},
-    { sectors = 8192, workers = 1, offer }: {
+    { sectors = 8192, workers = 1, lockPatience, offer }: {
       sectors?: number;
       workers?: number;
+      /** How long (ms) the lock of the image is waited for. */
+      lockPatience?: number;
       /** Which kinds of rings to offer (default: all). */
       offer?: { packed: boolean; inOrder: boolean };
     } = {},
@@ -64,6 +66,7 @@ export class ServedDisk implements AsyncDisposable {
         name: "blk",
         logLevel: "error",
         workers,
+        lockPatience,
         ...offer,
         signals: false,
       });

@@ -7,11 +7,16 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { ReservationFile } from "../../backends/scsi/target/aptpl.ts";
 import { Reservations } from "../../backends/scsi/target/reservations.ts";
 import { ImageLock } from "../../backends/storage/lock.ts";
+import { LOCK_PATIENCE } from "../../host/lock_patience.ts";
 import { DataFile } from "../../sys/file.ts";
 import { FrontEndError } from "../../vhost/testing/front_end.ts";
+import { withDeadline } from "../support/deadline.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { Guest, SECTOR, ServedDisk, T_IN, T_OUT } from "./disk.ts";
 import { ScsiGuest, ServedHba } from "./scsi.ts";
+
+/** Waits (ms) for a lock that somebody alive holds are in vain: they are short. */
+const QUICK = { lockPatience: 50 };
 
 /** Whether a third party could have the image now. */
 function isFree(path: string): boolean {
@@ -37,6 +42,12 @@ async function goOn(guest: Guest): Promise<void> {
   }
 }
 
+/** Asserts that it cannot go on, which does not take as long as by default. */
+async function refused(guest: Guest): Promise<void> {
+  const refusal = assertRejects(() => goOn(guest), FrontEndError, "refused");
+  await withDeadline(refusal, LOCK_PATIENCE, "the refusal");
+}
+
 /** Stops every ring of a guest. */
 async function rest(guest: Guest): Promise<void> {
   for (const index of guest.drivers.keys()) {
@@ -57,7 +68,7 @@ async function handOver(
   using to = await Guest.connect(target, { rings });
   await to.frontEnd.setFeatures(to.frontEnd.features);
   await to.frontEnd.addMemReg(to.region);
-  await assertRejects(() => goOn(to), FrontEndError, "refused");
+  await refused(to);
   // One ring is enough to keep it.
   for (let index = 1; index < rings; index++) {
     await from.frontEnd.getVringBase(index);
@@ -68,28 +79,25 @@ async function handOver(
   await goOn(to);
   assert(!isFree(image), "the target does not hold the image");
   // What failed there goes on here, and not while it goes on there.
-  await assertRejects(() => goOn(from), FrontEndError, "refused");
+  await refused(from);
   await rest(to);
   await goOn(from);
   assert(!isFree(image), "the source does not hold the image again");
 }
 
 Deno.test("blk: the lock moves with the rings, there and back", async () => {
-  await using source = await ServedDisk.start({ queues: 2 });
-  await using target = await ServedDisk.start({
-    path: source.image,
-    queues: 2,
-  });
+  await using source = await ServedDisk.start({ queues: 2 }, QUICK);
+  const moved = { path: source.image, queues: 2 };
+  await using target = await ServedDisk.start(moved, QUICK);
   await handOver(source.image, source.socket, target.socket, 2);
 });
 
 Deno.test("scsi: the lock moves with the rings, there and back", async () => {
   using directory = TemporaryDirectory.make("move");
-  await using source = await ServedHba.start({}, directory);
+  await using source = await ServedHba.start({}, directory, QUICK);
   const path = source.image("disk.img");
-  await using target = await ServedHba.start({
-    luns: [{ path, target: 0, lun: 0 }],
-  });
+  const luns = [{ path, target: 0, lun: 0 }];
+  await using target = await ServedHba.start({ luns }, undefined, QUICK);
   await handOver(path, source.socket, target.socket, 3);
 });
 

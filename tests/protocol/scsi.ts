@@ -43,6 +43,10 @@ export class ServedHba implements AsyncDisposable {
   static async start(
     options: Readonly<Record<string, unknown>> = {},
     shared?: TemporaryDirectory,
+    { lockPatience }: {
+      /** How long (ms) the lock of an image is waited for. */
+      lockPatience?: number;
+    } = {},
   ): Promise<ServedHba> {
     const directory = shared ?? TemporaryDirectory.make("scsi");
     try {
@@ -53,6 +57,7 @@ export class ServedHba implements AsyncDisposable {
         socket: directory.file("scsi.sock"),
         name: "scsi",
         logLevel: "error",
+        lockPatience,
         signals: false,
       });
       return new ServedHba(directory, shared === undefined, server);

@@ -35,7 +35,7 @@ const MARK = 0xa5a5_a5a5;
 export const SECTORS = DEPTH * READ / SECTOR;
 
 /** Whether temporary files can be read past the page cache. */
-function canBypass(): boolean {
+export function canBypass(): boolean {
   using directory = TemporaryDirectory.make("direct");
   const path = directory.file("probe");
   Deno.writeFileSync(path, new Uint8Array(PAGE));

@@ -65,11 +65,7 @@ function worthShowing(
 }
 
 /** Whether a path is a file, or a folder with a test in it. */
-async function hasTests(
-  path: string,
-  except: readonly string[],
-): Promise<boolean> {
-  if (except.includes(path)) return false;
+async function hasTests(path: string): Promise<boolean> {
   let entries: AsyncIterable<Deno.DirEntry>;
   try {
     if ((await Deno.stat(path)).isFile) return true;
@@ -79,22 +75,40 @@ async function hasTests(
     throw error;
   }
   for await (const { name, isDirectory } of entries) {
-    if (/_test\.ts$/.test(name)) return true;
-    if (isDirectory && await hasTests(join(path, name), except)) return true;
+    if (isTest(name)) return true;
+    if (isDirectory && await hasTests(join(path, name))) return true;
   }
   return false;
 }
 
-/** The paths of a phase that hold tests. */
+function isTest(name: string): boolean {
+  return /_test\.ts$/.test(name);
+}
+
+/**
+ * The paths of a phase that hold tests. In the place of a folder with something
+ * to leave out there is the rest of it: `deno test --ignore` forgets about files
+ * if it is given several folders.
+ */
 export async function existingTests(
   root: string,
   run: TestRun,
 ): Promise<string[]> {
-  const except = (run.except ?? []).map((path) => join(root, path));
+  const { tests, except = [] } = run;
   const found: string[] = [];
-  for (const path of run.tests) {
-    if (await hasTests(join(root, path), except)) found.push(path);
-  }
+  const add = async (path: string): Promise<void> => {
+    if (except.includes(path) || !await hasTests(join(root, path))) return;
+    if (!except.some((left) => left.startsWith(`${path}/`))) {
+      found.push(path);
+      return;
+    }
+    const entries = await Array.fromAsync(Deno.readDir(join(root, path)));
+    const parts = entries
+      .filter(({ name, isDirectory }) => isDirectory || isTest(name))
+      .map(({ name }) => `${path}/${name}`);
+    for (const part of parts.sort()) await add(part);
+  };
+  for (const path of tests) await add(path);
   return found;
 }
 
@@ -111,7 +125,6 @@ function testArguments(
     args.push("--coverage=coverage/raw", "--coverage-raw-data-only");
   }
   if (context.filter !== undefined) args.push("--filter", context.filter);
-  if (run.except !== undefined) args.push(`--ignore=${run.except.join(",")}`);
   return [...args, ...paths];
 }
 

@@ -156,6 +156,20 @@ Deno.test("execute() shows a live phase at once", async () => {
   assertStringIncludes(shown.join("\n"), "a line");
 });
 
+Deno.test("execute() leaves out what is excepted, a file of several folders too", async () => {
+  const { result, begun } = await run({
+    "a/b/one_test.ts": `Deno.test("holds", () => {});`,
+    "a/b/out_test.ts": `throw new Error("left out");`,
+    "a/c/two_test.ts": `Deno.test("holds, too", () => {});`,
+  }, {
+    tests: ["a/c", "a/b"],
+    except: ["a/b/out_test.ts"],
+    permissions: [],
+  });
+  assertEquals([result.passed, result.failed], [2, 0]);
+  assertEquals(begun.sort(), ["a/b/one_test.ts", "a/c/two_test.ts"]);
+});
+
 Deno.test("execute() gathers coverage where phase and run want it", async () => {
   const files = {
     "a/one.ts": `export const one = 1;`,
@@ -225,6 +239,12 @@ Deno.test("existingTests() finds files and folders with tests", async () => {
       permissions: [],
     };
     assertEquals(await existingTests(root, work), ["a", "a/b/x_test.ts"]);
+    await Deno.writeTextFile(join(root, "a/b/y_test.ts"), "");
+    await Deno.writeTextFile(join(root, "c/y_test.ts"), "");
+    assertEquals(
+      await existingTests(root, { ...work, except: ["c/d", "a/b/x_test.ts"] }),
+      ["a/b/y_test.ts", "c/y_test.ts"],
+    );
   } finally {
     await Deno.remove(root, { recursive: true });
   }
