@@ -10,8 +10,9 @@ import { serve } from "../../host/serve.ts";
 import { LOOP_CASES, measureBlkLoop } from "./blk_loop.ts";
 import { benchArguments, type Load, parseBench } from "./clients.ts";
 import { compare, machineDifferences } from "./compare.ts";
-import { runLoad, STAMP_UNIT, stampImage } from "./load.ts";
+import { runLoad } from "./load.ts";
 import { median, type Report, table } from "./report.ts";
+import { STAMP_UNIT, stampImage } from "./stamps.ts";
 
 const BENCH = new URL("./blk.ts", import.meta.url).pathname;
 const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
