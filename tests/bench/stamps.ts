@@ -46,40 +46,40 @@ export function firstStamp(start: number): number {
 export class WriteLog {
   /** The number of the run, never 0. */
   readonly run: number;
-  /** Of each block, the first write that may be its last; 0: none was begun. */
-  readonly #first: Uint32Array<ArrayBuffer>;
-  /** Of each block, the writes in flight. */
-  readonly #inFlight: Uint16Array<ArrayBuffer>;
+  /**
+   * Of each block, side by side: the first write that may be its last (0: none
+   * was begun), and how many are in flight.
+   */
+  readonly #state: Uint32Array<ArrayBuffer>;
   /** The number of the last write. */
   #last = 0;
 
   /** @param blocks that the disk has */
   constructor(blocks: number) {
     this.run = (crypto.getRandomValues(new Uint32Array(1))[0] | 1) >>> 0;
-    this.#first = new Uint32Array(blocks);
-    this.#inFlight = new Uint16Array(blocks);
+    this.#state = new Uint32Array(2 * blocks);
   }
 
   /** A write of a block begins; its number, from 1 on, modulo 2^32. */
   begin(block: number): number {
     const number = this.#last = (this.#last + 1) >>> 0;
-    if (this.#inFlight[block]++ === 0) this.#first[block] = number;
+    if (this.#state[2 * block + 1]++ === 0) this.#state[2 * block] = number;
     return number;
   }
 
   /** A write of a block was answered. */
   end(block: number): void {
-    this.#inFlight[block]--;
+    this.#state[2 * block + 1]--;
   }
 
   /** Whether a block was written. */
   wrote(block: number): boolean {
-    return this.#first[block] !== 0;
+    return this.#state[2 * block] !== 0;
   }
 
   /** Whether the write of this run and number may be the last one of a block. */
   mayBeLast(block: number, run: number, number: number): boolean {
-    const first = this.#first[block];
+    const first = this.#state[2 * block];
     return run === this.run &&
       (number - first) >>> 0 <= (this.#last - first) >>> 0;
   }
