@@ -46,6 +46,13 @@ export interface CommandRun {
 /** Modules whose documentation is complete, by `deno doc --lint`. */
 export const publicModules: readonly string[] = ["mod.ts"];
 
+/** Tests of benchmarks that run processes. */
+const BENCHMARKS = [
+  "tests/bench/commands_test.ts",
+  "tests/bench/gc_test.ts",
+  "tests/bench/load_test.ts",
+];
+
 /** The phases, in order. */
 export const phases: readonly Phase[] = [
   {
@@ -116,7 +123,7 @@ export const phases: readonly Phase[] = [
         "tests/bench",
         "tests/guest/rig",
       ],
-      except: ["tests/bench/commands_test.ts"],
+      except: BENCHMARKS,
       permissions: ["--allow-all"],
       coverage: true,
     },
@@ -173,7 +180,7 @@ export const phases: readonly Phase[] = [
     group: "system",
     timeout: 120,
     run: {
-      tests: ["tests/bench/commands_test.ts"],
+      tests: BENCHMARKS,
       permissions: ["--allow-all"],
     },
   },

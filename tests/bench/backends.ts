@@ -72,27 +72,53 @@ async function start(
   }
 }
 
+/** What makes `serve` serve a disk; `keys` are more keys of `--blk`. */
+function serveBlk(
+  { medium, image, size, socket }: Disk,
+  keys: string,
+): string[] {
+  const direct = medium === "direct" ? "on" : "off";
+  const options = [
+    medium === "memory" || medium === "null"
+      ? `storage=${medium},size=${size}`
+      : `path=${image},share,direct=${direct}`,
+    `socket=${socket}`,
+    ...(keys === "" ? [] : [keys]),
+  ];
+  return [
+    "serve",
+    "--management=off",
+    "--log-level=error",
+    `--blk=${options.join(",")}`,
+  ];
+}
+
 /** vhostd; `keys` go to `--blk`. */
 export function vhostd(name = "vhostd", keys = ""): Backend {
   return {
     name,
-    start: ({ medium, image, size, socket }) => {
-      const direct = medium === "direct" ? "on" : "off";
-      const options = [
-        medium === "memory" || medium === "null"
-          ? `storage=${medium},size=${size}`
-          : `path=${image},share,direct=${direct}`,
-        `socket=${socket}`,
-        ...(keys === "" ? [] : [keys]),
-      ];
-      return start(name, socket, Deno.execPath(), [
+    start: (disk) =>
+      start(name, disk.socket, Deno.execPath(), [
         ...COMMAND_ARGUMENTS,
-        "serve",
-        "--management=off",
-        "--log-level=error",
-        `--blk=${options.join(",")}`,
-      ]);
-    },
+        ...serveBlk(disk, keys),
+      ]),
+  };
+}
+
+/**
+ * vhostd in one process, which has V8 write to its stdout; `flags` are options
+ * of V8, `keys` go to `--blk`.
+ */
+export function tracedVhostd(flags: readonly string[], keys = ""): Backend {
+  const [run, ...rest] = COMMAND_ARGUMENTS;
+  return {
+    name: "vhostd",
+    start: (disk) =>
+      start("vhostd", disk.socket, Deno.execPath(), [
+        ...[run, `--v8-flags=${flags.join(",")}`, ...rest],
+        ...serveBlk(disk, keys),
+        "--supervise=off",
+      ]),
   };
 }
 
@@ -146,30 +172,4 @@ export function storageDaemon(name: string, iothread: boolean): Backend {
       ], env);
     },
   };
-}
-
-/** CPU time in seconds and resident memory in bytes of a process, with children. */
-export function usage(pid: number): { cpu: number; rss: number } {
-  let cpu = 0, rss = 0;
-  for (const id of family(pid)) {
-    const stat = Deno.readTextFileSync(`/proc/${id}/stat`);
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    cpu += (Number(fields[11]) + Number(fields[12])) / 100;
-    rss += Number(fields[21]) * 4096;
-  }
-  return { cpu, rss };
-}
-
-/** A process and its descendants. */
-function family(pid: number): number[] {
-  const ids = [pid];
-  for (const id of ids) {
-    for (const task of Deno.readDirSync(`/proc/${id}/task`)) {
-      const children = Deno.readTextFileSync(
-        `/proc/${id}/task/${task.name}/children`,
-      );
-      ids.push(...children.split(" ").filter((c) => c !== "").map(Number));
-    }
-  }
-  return ids;
 }

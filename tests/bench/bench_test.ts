@@ -9,8 +9,9 @@ import { serve } from "../../host/serve.ts";
 import { LOOP_CASES, measureBlkLoop } from "./blk_loop.ts";
 import { benchArguments, type Load, parseBench } from "./clients.ts";
 import { machineDifferences } from "./compare.ts";
-import { runLoad, STAMP_UNIT, stampImage } from "./load.ts";
+import { runLoad } from "./load.ts";
 import { median, type Report, table } from "./report.ts";
+import { STAMP_UNIT, stampImage } from "./stamps.ts";
 
 Deno.test("all requests of bench:blk --loop are done", () => {
   for (const one of LOOP_CASES) assert(measureBlkLoop(one, 640) > 0);

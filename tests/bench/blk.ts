@@ -15,7 +15,6 @@ import {
   type Disk,
   type Medium,
   storageDaemon,
-  usage,
   vhostd,
 } from "./backends.ts";
 import {
@@ -26,7 +25,7 @@ import {
   ownClient,
 } from "./clients.ts";
 import { blkLoopTable } from "./blk_loop.ts";
-import { stampImage } from "./load.ts";
+import { GC_CASES, gcHead, gcRow, measureGc } from "./gc.ts";
 import {
   type CaseResult,
   type ClientName,
@@ -35,6 +34,8 @@ import {
   type Run,
   table,
 } from "./report.ts";
+import { stampImage } from "./stamps.ts";
+import { usage } from "./usage.ts";
 
 /** Bytes of the disks that are measured. */
 export const IMAGE_SIZE: number = 256 << 20;
@@ -119,6 +120,9 @@ Measures vhostd and qemu-storage-daemon on the same files, in turns.
   --no-tracking   leave out vhostd with requests in flight tracked
   --no-packed     leave out vhostd with packed rings
   --loop          measure the device alone, in one thread
+  --gc[=SECONDS]  count garbage collections of the Worker at queue depth 1, for
+                  so many seconds (default 60) in each of ten combinations;
+                  --case chooses among them
   --json=FILE     write all results to a file
   --help          print this text and exit`;
 
@@ -136,12 +140,18 @@ async function measure(
   manner: Manner,
   options: Options,
 ): Promise<Run> {
-  const before = usage(child.pid);
-  const result = await options.client.run(disk, load, options.seconds, manner);
-  const after = usage(child.pid);
+  const { pid } = child;
+  const before = usage(pid);
+  const { backendCpu, ...result } = await options.client.run(
+    disk,
+    load,
+    options.seconds,
+    { ...manner, pid },
+  );
+  const after = usage(pid);
   return {
     ...result,
-    cpu: (after.cpu - before.cpu) * 1e6 / result.total,
+    cpu: (backendCpu ?? after.cpu - before.cpu) * 1e6 / result.total,
     rss: after.rss,
   };
 }
@@ -179,9 +189,48 @@ export async function runCase(
   return { name: one.name, runs };
 }
 
+/** The cases whose name has one of the texts in it; says so if none has. */
+function choose<T extends { readonly name: string }>(
+  all: readonly T[],
+  wanted: readonly string[],
+): T[] {
+  const cases = all.filter(({ name }) =>
+    wanted.length === 0 || wanted.some((text) => name.includes(text))
+  );
+  if (cases.length === 0) {
+    const names = all.map(({ name }) => `  ${name}`).join("\n");
+    console.error(`No case is named like that; there are:\n${names}`);
+  }
+  return cases;
+}
+
+/** `--gc`; its value is how long each case takes, or empty. */
+async function countCollections(
+  value: string,
+  wanted: readonly string[],
+): Promise<number> {
+  const seconds = value === "" ? 60 : Number(value);
+  if (!(seconds > 0 && seconds <= 3600)) {
+    console.error(`--gc takes seconds above 0, 3600 at most, not "${value}"`);
+    return 2;
+  }
+  const cases = choose(GC_CASES, wanted);
+  if (cases.length === 0) return 2;
+  using directory = TemporaryDirectory.make("bench");
+  const image = directory.file("disk.img");
+  stampImage(image, IMAGE_SIZE);
+  await runCommand("sync", { args: [image] });
+  const where = { image, size: IMAGE_SIZE, directory: directory.path };
+  console.log(gcHead(seconds));
+  for (const one of cases) {
+    console.log(gcRow(one, await measureGc(one, seconds, where), seconds));
+  }
+  return 0;
+}
+
 async function main(): Promise<number> {
   const args = parseArgs(Deno.args, {
-    string: ["client", "rounds", "seconds", "case", "json", "keys"],
+    string: ["client", "rounds", "seconds", "case", "gc", "json", "keys"],
     boolean: ["help", "loop", "peers", "polling", "tracking", "packed"],
     negatable: ["peers", "polling", "tracking", "packed"],
     collect: ["case"],
@@ -204,6 +253,9 @@ async function main(): Promise<number> {
     console.log(await blkLoopTable());
     return 0;
   }
+  if (args.gc !== undefined) {
+    return await countCollections(args.gc, args.case as string[]);
+  }
   const rounds = Number(args.rounds), seconds = Number(args.seconds);
   if (!(rounds >= 1) || !(seconds > 0)) {
     console.error("--rounds takes a number from 1, --seconds one above 0");
@@ -215,19 +267,8 @@ async function main(): Promise<number> {
     return 2;
   }
   const client = name === "own" ? ownClient : blkioClient(await findBlkio());
-  const all = casesOf(client);
-  const wanted = args.case as string[];
-  const cases = all.filter(({ name }) =>
-    wanted.length === 0 || wanted.some((text) => name.includes(text))
-  );
-  if (cases.length === 0) {
-    console.error(
-      `No case is named like that; there are:\n${
-        all.map(({ name }) => `  ${name}`).join("\n")
-      }`,
-    );
-    return 2;
-  }
+  const cases = choose(casesOf(client), args.case as string[]);
+  if (cases.length === 0) return 2;
   const backends = [
     vhostd("vhostd", args.keys),
     ...(args.polling ? [vhostd("vhostd poll=off", "poll=off")] : []),

@@ -43,6 +43,10 @@ export interface Manner {
   readonly tracked?: boolean;
   /** Its ring is a packed one. */
   readonly packed?: boolean;
+  /** Its driver knows neither EVENT_IDX nor indirect descriptors. */
+  readonly plain?: boolean;
+  /** Process id of the back-end: a client of ours tells its CPU time. */
+  readonly pid?: number;
 }
 
 /** A client. */
@@ -75,7 +79,7 @@ export const ownClient: Client = {
     { socket, device, size },
     load,
     seconds,
-    { tracked, packed },
+    { tracked, packed, plain, pid },
   ) => {
     const [program, prefix] = pinned(CLIENT_CPU, Deno.execPath());
     const { stdout } = await runCommand(program, {
@@ -91,7 +95,10 @@ export const ownClient: Client = {
         ...(tracked ? ["--inflight"] : []),
         ...(device === "scsi" ? ["--device=scsi", `--size=${size}`] : []),
         ...(packed ? ["--packed"] : []),
+        ...(plain ? ["--no-event-idx", "--no-indirect"] : []),
+        ...(pid === undefined ? [] : [`--pid=${pid}`]),
       ],
+      timeout: 30_000 + 2000 * seconds,
     });
     return JSON.parse(stdout) as LoadResult;
   },

@@ -4,7 +4,8 @@
  * requests and reports what it measured as one line of JSON.
  *
  * Every 4 KiB of the disk start with their own number ({@linkcode stampImage}),
- * reads are checked against it and writes keep it.
+ * reads are checked against it and writes keep it. What was written is read back
+ * after the measurement ({@linkcode readBack}).
  *
  * @module
  */
@@ -19,17 +20,20 @@ import {
   VIRTIO_F_INDIRECT_DESC,
 } from "../../virtqueue/constants.ts";
 import { Histogram } from "./histogram.ts";
-import { LoadDriver, type LoadRing, memoryFor } from "./load_driver.ts";
+import { LoadDriver, type LoadRing, memoryFor, settle } from "./load_driver.ts";
 import { PackedLoadDriver } from "./packed_load_driver.ts";
+import { type ReadBack, readBack } from "./read_back.ts";
 import { BLK_FORMAT, SCSI_FORMAT } from "./request_format.ts";
+import { firstStamp, STAMP_UNIT, WriteLog } from "./stamps.ts";
+import { usage } from "./usage.ts";
 
-/** Unit of the stamps in bytes. */
-export const STAMP_UNIT = 4096;
 const SECTOR = 512;
 /** One request in so many has its latency measured. */
 const SAMPLE = 16;
 /** Requests that are made available at a time, while there are answers to reap. */
 const BATCH = 8;
+/** Requests in flight, at least, when writes are read back. */
+const READ_BACK_DEPTH = 32;
 
 /** What to do to a disk. */
 export interface LoadOptions {
@@ -59,10 +63,12 @@ export interface LoadOptions {
   readonly packed?: boolean;
   /** Have requests in flight tracked. */
   readonly inflight?: boolean;
-  /** Check the stamps. */
+  /** Check the stamps, and read back what was written. */
   readonly verify: boolean;
   /** Measure the latency of every request instead of one in sixteen. */
   readonly everyLatency: boolean;
+  /** Process id of the back-end, to tell its CPU time. */
+  readonly pid?: number;
 }
 
 /** What was measured. */
@@ -81,28 +87,70 @@ export interface LoadResult {
   /** Kicks and calls for each request. */
   readonly kicks: number;
   readonly calls: number;
-  /** Requests with a wrong status or stamp. */
+  /** Requests with a wrong status or stamp, those before and after included. */
   readonly errors: number;
+  /** Blocks that were read back when they had been written. */
+  readonly readBack: number;
+  /** CPU time (s) of the back-end for `total` requests. */
+  readonly backendCpu?: number;
 }
 
-/** Makes an image of `bytes`, every 4 KiB of it stamped. */
-export function stampImage(path: string, bytes: number): void {
-  using file = Deno.openSync(path, { create: true, write: true });
-  const piece = new Uint8Array(1 << 20);
-  const view = new DataView(piece.buffer);
-  for (let at = 0; at < bytes; at += piece.length) {
-    for (let i = 0; i < piece.length; i += STAMP_UNIT) {
-      view.setUint32(i, (at + i) / STAMP_UNIT, true);
-    }
-    const rest = piece.subarray(0, Math.min(piece.length, bytes - at));
-    for (let done = 0; done < rest.length;) {
-      done += file.writeSync(rest.subarray(done));
-    }
-  }
-}
-
-/** Runs a load, blocking this thread while it measures. */
+/**
+ * Runs a load, blocking this thread while it measures.
+ *
+ * @throws {Error} when the device loses requests, or a notification
+ */
 export async function runLoad(options: LoadOptions): Promise<LoadResult> {
+  const { pid, operation, verify, seconds, blockSize } = options;
+  const before = pid === undefined ? 0 : usage(pid).cpu;
+  const { log, ...result } = await withRing(options, operation, (ring) => {
+    const log = operation === "write" && verify
+      ? new WriteLog(ring.blocks)
+      : null;
+    const load = new Load(ring, options, log);
+    if (options.device === "scsi") load.settle();
+    const warmup = load.run(seconds * 0.1 + 0.1);
+    const measured = load.run(seconds);
+    load.drain();
+    const total = warmup.requests + measured.requests;
+    return { ...measured, total, errors: load.errors, log };
+  });
+  const backendCpu = pid === undefined ? undefined : usage(pid).cpu - before;
+  const again: ReadBack = log === null
+    ? { blocks: 0, errors: 0 }
+    : await withRing(
+      { ...options, depth: Math.max(options.depth, READ_BACK_DEPTH) },
+      "read",
+      ({ driver, kick, blocks }) => {
+        if (options.device === "scsi") settle(driver, kick);
+        return readBack(driver, kick, log, { blocks, blockSize });
+      },
+    );
+  return {
+    ...result,
+    errors: result.errors + again.errors,
+    readBack: again.blocks,
+    backendCpu,
+  };
+}
+
+/** A ring that a device serves. */
+interface ServedRing {
+  readonly driver: LoadRing;
+  /** Tells the device that there are requests. */
+  readonly kick: () => void;
+  /** What the device notifies by. */
+  readonly callFd: number;
+  /** Blocks that the disk has. */
+  readonly blocks: number;
+}
+
+/** Connects, has a ring served while `use` runs, and goes. */
+async function withRing<T>(
+  options: LoadOptions,
+  operation: LoadOptions["operation"],
+  use: (ring: ServedRing) => T,
+): Promise<T> {
   const { blockSize, depth } = options;
   const format = options.device === "scsi" ? SCSI_FORMAT : BLK_FORMAT;
   using frontEnd = FrontEnd.connect(options.socket);
@@ -124,7 +172,7 @@ export async function runLoad(options: LoadOptions): Promise<LoadResult> {
     blockSize,
     eventIdx,
     indirect,
-    write: options.operation === "write",
+    write: operation === "write",
     format,
   });
   const { ring, rings } = format;
@@ -134,19 +182,12 @@ export async function runLoad(options: LoadOptions): Promise<LoadResult> {
   await area?.set(frontEnd);
   await frontEnd.start([region], new Map([[ring, driver]]));
   const { kick, call } = frontEnd.events(ring);
-  const load = new Load(
+  const result = use({
     driver,
-    options,
-    Math.floor(size / blockSize),
-    {
-      kick: () => kick.signal(),
-      callFd: call.fd,
-    },
-  );
-  const warmup = load.run(options.seconds * 0.1 + 0.1);
-  const measured = load.run(options.seconds);
-  const result = { ...measured, total: warmup.requests + measured.requests };
-  load.drain();
+    kick: () => kick.signal(),
+    callFd: call.fd,
+    blocks: Math.floor(size / blockSize),
+  });
   await frontEnd.stop();
   return result;
 }
@@ -167,35 +208,49 @@ class Load {
   readonly #blockOf: Float64Array;
   readonly #since: Float64Array;
   readonly #histogram = new Histogram();
+  /** What was written; none: it is not verified. */
+  readonly #log: WriteLog | null;
   #random = 0x2545f491;
   #sequential = 0;
   #inFlight = 0;
   #errors = 0;
 
   constructor(
-    driver: LoadRing,
+    { driver, kick, callFd, blocks }: ServedRing,
     options: LoadOptions,
-    blocks: number,
-    events: { kick: () => void; callFd: number },
+    log: WriteLog | null,
   ) {
     this.#driver = driver;
     this.#options = options;
     this.#blocks = blocks;
-    this.#kick = events.kick;
-    this.#callFd = events.callFd;
+    this.#kick = kick;
+    this.#callFd = callFd;
+    this.#log = log;
     this.#view = new DataView(driver.bytes.buffer, driver.bytes.byteOffset);
     this.#blockOf = new Float64Array(driver.depth);
     this.#since = new Float64Array(driver.depth);
   }
 
+  /** Requests with a wrong status or stamp. */
+  get errors(): number {
+    return this.#errors;
+  }
+
+  /** Has one request answered well, see {@linkcode settle}. */
+  settle(): void {
+    this.#blockOf[0] = 0;
+    if (this.#options.operation === "write") this.#stamp(0);
+    settle(this.#driver, this.#kick);
+    this.#log?.end(0);
+  }
+
   /** Keeps the queue full for a while. */
-  run(seconds: number): Omit<LoadResult, "total"> {
+  run(seconds: number): Omit<LoadResult, "total" | "errors" | "readBack"> {
     const driver = this.#driver, depth = driver.depth;
     const { mode, everyLatency, blockSize } = this.#options;
     using epoll = new Epoll();
     epoll.add(this.#callFd, EPOLLIN, 0);
     this.#histogram.clear();
-    this.#errors = 0;
     let requests = 0, kicks = 0, calls = 0;
     const begin = performance.now();
     let now = begin;
@@ -246,7 +301,6 @@ class Load {
       p999: microseconds(0.999),
       kicks: kicks / requests,
       calls: mode === "poll" ? 0 : calls / requests,
-      errors: this.#errors,
     };
   }
 
@@ -254,8 +308,11 @@ class Load {
   drain(): void {
     const limit = performance.now() + 10_000;
     while (this.#inFlight > 0) {
-      if (this.#driver.reap() >= 0) this.#inFlight--;
-      else if (performance.now() > limit) {
+      const slot = this.#driver.reap();
+      if (slot >= 0) {
+        this.#inFlight--;
+        this.#check(slot);
+      } else if (performance.now() > limit) {
         throw new Error(`${this.#inFlight} requests were not answered in 10 s`);
       }
     }
@@ -288,28 +345,28 @@ class Load {
     this.#driver.submit(slot, block);
   }
 
-  /** Where the first stamp of a block is; at or beyond its end: it has none. */
-  #firstStamp(slot: number): number {
-    const start = this.#blockOf[slot] * this.#options.blockSize;
-    return (STAMP_UNIT - start % STAMP_UNIT) % STAMP_UNIT;
-  }
-
   #stamp(slot: number): void {
     const { blockSize } = this.#options;
-    const start = this.#blockOf[slot] * blockSize;
+    const view = this.#view, log = this.#log;
+    const block = this.#blockOf[slot], start = block * blockSize;
     const at = this.#driver.dataOffset(slot);
-    for (let i = this.#firstStamp(slot); i < blockSize; i += STAMP_UNIT) {
-      this.#view.setUint32(at + i, (start + i) / STAMP_UNIT, true);
+    const number = log === null ? 0 : log.begin(block);
+    const run = log === null ? 0 : log.run;
+    for (let i = firstStamp(start); i < blockSize; i += STAMP_UNIT) {
+      view.setUint32(at + i, (start + i) / STAMP_UNIT, true);
+      view.setUint32(at + i + 4, run, true);
+      view.setUint32(at + i + 8, number, true);
     }
   }
 
   #check(slot: number): void {
     const { verify, operation, blockSize } = this.#options;
     if (this.#driver.status(slot) !== 0) this.#errors++;
+    if (this.#log !== null) this.#log.end(this.#blockOf[slot]);
     if (!verify || operation !== "read") return;
     const start = this.#blockOf[slot] * blockSize;
     const at = this.#driver.dataOffset(slot);
-    for (let i = this.#firstStamp(slot); i < blockSize; i += STAMP_UNIT) {
+    for (let i = firstStamp(start); i < blockSize; i += STAMP_UNIT) {
       const stamp = this.#view.getUint32(at + i, true);
       if (stamp !== (start + i) / STAMP_UNIT) {
         this.#errors++;
@@ -355,6 +412,7 @@ if (import.meta.main) {
     packed: args.packed,
     inflight: args.inflight,
     verify: args.verify,
+    pid: args.pid === undefined ? undefined : Number(args.pid),
     everyLatency: args["every-latency"] === true || args.depth === 1,
   });
   console.log(JSON.stringify(result));

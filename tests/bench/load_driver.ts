@@ -68,6 +68,33 @@ export interface LoadRing extends RingLayout {
   disableInterrupt(): void;
 }
 
+/** How often a request is repeated that is not answered well. */
+const ATTEMPTS = 8;
+/** How long (ms) an answer may take. */
+const PATIENCE = 10_000;
+
+/**
+ * Repeats the request of slot 0, for the first block, until it is answered well:
+ * a SCSI disk answers the first ones with what happened to it since (SAM-5, unit
+ * attention condition), and does not do them.
+ *
+ * @throws {Error} when that does not come to pass
+ */
+export function settle(driver: LoadRing, kick: () => void): void {
+  for (let i = 0; i < ATTEMPTS; i++) {
+    driver.submit(0, 0);
+    if (driver.publish()) kick();
+    const limit = performance.now() + PATIENCE;
+    while (driver.reap() < 0) {
+      if (performance.now() > limit) {
+        throw new Error("The first request was not answered in 10 s");
+      }
+    }
+    if (driver.status(0) === 0) return;
+  }
+  throw new Error(`The first request failed ${ATTEMPTS} times`);
+}
+
 /** The driver's side of one split ring. */
 export class LoadDriver implements LoadRing {
   readonly size: number;

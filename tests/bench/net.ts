@@ -10,9 +10,9 @@ import { parseArgs } from "@std/cli/parse-args";
 import { Testpmd } from "../guest/rig/dpdk.ts";
 import { childrenOf, serveNet } from "../protocol/net_command.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
-import { usage } from "./backends.ts";
 import { measureLoop } from "./net_loop.ts";
 import { machineFacts, median } from "./report.ts";
+import { usage } from "./usage.ts";
 
 /** CPU of the back-end; the load is on the other one. */
 const BACKEND_CPU = 1;

@@ -11,8 +11,8 @@ import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { vhostd, vhostdScsi } from "./backends.ts";
 import { type Case, IMAGE_SIZE, row, runCase } from "./blk.ts";
 import { ownClient } from "./clients.ts";
-import { stampImage } from "./load.ts";
 import { type CaseResult, machineFacts, type Report, table } from "./report.ts";
+import { stampImage } from "./stamps.ts";
 
 const HELP = `Usage: deno task bench:scsi [OPTION]…
 
