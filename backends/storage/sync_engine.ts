@@ -19,7 +19,7 @@
  * @module
  */
 
-import type { DataFile, ZeroOptions } from "../../sys/file.ts";
+import type { DataFile } from "../../sys/file.ts";
 import { Errno } from "../../sys/errno.ts";
 import type { IoTable } from "../../sys/io_table.ts";
 import { BounceBuffer } from "./bounce.ts";
@@ -47,8 +47,6 @@ import { ZeroWriter } from "./zeroes.ts";
 const FILE_UNIT = 4096;
 /** Distance beyond the end of a file at which punching holes is tried. */
 const PROBE_DISTANCE = 2 ** 30;
-/** Zeroing may extend a file that was truncated, as writing does. */
-const EXTEND: ZeroOptions = { keepSize: false };
 
 /** What a {@linkcode SyncEngine} is made with. */
 export interface SyncEngineOptions {
@@ -198,11 +196,11 @@ export class SyncEngine implements Storage {
       case STORAGE_FLUSH:
         return this.#file.datasync();
       case STORAGE_DISCARD:
-        return this.#discard(table.offsets[slot], table.lengths[slot]);
+        return this.#discard(table, slot);
       case STORAGE_WRITE_ZEROES:
-        return this.#writeZeroes(table.offsets[slot], table.lengths[slot]);
+        return this.#writeZeroes(table, slot);
       case STORAGE_WRITE_ZEROES_UNMAP:
-        return this.#unmap(table.offsets[slot], table.lengths[slot]);
+        return this.#unmap(table, slot);
     }
   }
 
@@ -254,31 +252,31 @@ export class SyncEngine implements Storage {
     }
   }
 
-  #discard(offset: number, length: number): number {
+  #discard(table: IoTable, slot: number): number {
     if (this.#canPunch) {
-      const result = this.#file.punchHole(offset, length);
+      const result = this.#file.punchSlot(table, slot);
       if (!this.#lacksPunch(result)) return result;
     }
     this.#rare.ignoredDiscards++;
     return 0;
   }
 
-  #unmap(offset: number, length: number): number {
+  #unmap(table: IoTable, slot: number): number {
     if (this.#canPunch) {
-      const result = this.#file.punchHole(offset, length);
+      const result = this.#file.punchSlot(table, slot);
       if (!this.#lacksPunch(result)) return result;
     }
-    return this.#writeZeroes(offset, length);
+    return this.#writeZeroes(table, slot);
   }
 
-  #writeZeroes(offset: number, length: number): number {
+  #writeZeroes(table: IoTable, slot: number): number {
     if (this.#canZero) {
-      const result = this.#file.zeroRange(offset, length, EXTEND);
+      const result = this.#file.zeroSlot(table, slot);
       if (!isUnsupported(result)) return result;
       if (result !== -Errno.EINVAL) this.#canZero = false;
     }
     this.#rare.writtenZeroes++;
-    return this.#zeroes.write(this.#file, offset, length);
+    return this.#zeroes.write(this.#file, table, slot);
   }
 
   /** Remembers that holes cannot be punched when that is what the answer says. */
