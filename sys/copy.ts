@@ -1,5 +1,5 @@
 /**
- * Copies between the memory of a request and a mapping.
+ * Copies between the memory of a request and a mapping, and zeroes in one.
  *
  * Theory of operation: a copy in JavaScript needs a view of each side, an object
  * that is garbage afterwards. `memcpy` needs two addresses; they reach it as the
@@ -58,4 +58,35 @@ export function copySlot(
     libc().memcpy(wide[0], wide[1], wide[2]);
     address += iovecs[at + 2];
   }
+}
+
+/**
+ * Zeroes as many bytes of a mapping as the table has for a slot, from its offset
+ * on.
+ *
+ * C: `void *memset(void *s, int c, size_t n);`
+ *
+ * @param table has `offsets` and `lengths` of the slot
+ * @throws {RangeError} when they go beyond the end of the mapping; nothing was
+ * written then
+ */
+export function zeroMapped(
+  table: IoTable,
+  slot: number,
+  mapping: Mapping,
+): void {
+  const offset = table.offsets[slot], length = table.lengths[slot];
+  if (!(offset + length <= mapping.size)) {
+    throw new RangeError(
+      `Cannot zero up to ${offset + length}: the mapping has ${mapping.size} ` +
+        "bytes",
+    );
+  }
+  const address = mapping.address + offset;
+  words[0] = address;
+  words[1] = address / TWO_32;
+  words[4] = length;
+  words[5] = length / TWO_32;
+  libc().memset(wide[0], 0, wide[2]);
+  words[5] = 0;
 }

@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { copySlot } from "./copy.ts";
+import { copySlot, zeroMapped } from "./copy.ts";
 import { IoTable } from "./io_table.ts";
 import { mapAnonymous } from "./mapping.ts";
 
@@ -32,4 +32,19 @@ Deno.test("copySlot copies scatter lists both ways", () => {
   assertEquals([bytes[4096], bytes[4100], bytes[4101]], [9, 9, 0]);
   table.offsets[1] = 4096 - 14;
   assertThrows(() => copySlot(table, 1, disk, true), RangeError, "4097");
+});
+
+Deno.test("zeroMapped zeroes a range, and none beyond the end", () => {
+  using disk = mapAnonymous(4096);
+  using table = new IoTable(2, 1);
+  const bytes = new Uint8Array(disk.buffer).fill(7);
+  table.offsets[1] = 100;
+  table.lengths[1] = 50;
+  zeroMapped(table, 1, disk);
+  assertEquals([...bytes.subarray(99, 101)], [7, 0]);
+  assertEquals([...bytes.subarray(149, 151)], [0, 7]);
+  assertEquals(bytes.reduce((sum, byte) => sum + byte), 7 * (4096 - 50));
+  table.offsets[1] = 4096 - 49;
+  assertThrows(() => zeroMapped(table, 1, disk), RangeError, "4097");
+  assertEquals(bytes[4095], 7);
 });

@@ -22,7 +22,7 @@ import { cString, libc } from "./libc.ts";
 import type { IoTable } from "./io_table.ts";
 import { type LockKind, testLock, tryLock } from "./file_lock.ts";
 import { mapAnonymous } from "./mapping.ts";
-import { readSlot, writeSlot } from "./slot_io.ts";
+import { punchSlot, readSlot, writeSlot, zeroSlot } from "./slot_io.ts";
 import { FileType, type Metadata, statFd } from "./statx.ts";
 
 const O_RDONLY = 0;
@@ -243,6 +243,16 @@ export class DataFile implements Disposable {
   /** As {@linkcode writeSlot}. */
   writeSlot(table: IoTable, slot: number): number {
     return writeSlot(this.#fd, table, slot);
+  }
+
+  /** As {@linkcode punchSlot}. */
+  punchSlot(table: IoTable, slot: number): number {
+    return punchSlot(this.#fd, table, slot);
+  }
+
+  /** As {@linkcode zeroSlot}. */
+  zeroSlot(table: IoTable, slot: number): number {
+    return zeroSlot(this.#fd, table, slot);
   }
 
   /**

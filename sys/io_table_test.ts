@@ -1,4 +1,5 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
+import { Errno } from "./errno.ts";
 import { DataFile } from "./file.ts";
 import { IoTable } from "./io_table.ts";
 import { mapAnonymous } from "./mapping.ts";
@@ -45,6 +46,40 @@ Deno.test("DataFile reads and writes the operands of a slot", () => {
     assertEquals(file.readSlot(table, 0), -14);
     table.counts[0] = 2;
     assertEquals(file.writeSlot(table, 0), -14);
+  } finally {
+    Deno.removeSync(path);
+  }
+});
+
+Deno.test("DataFile punches and zeroes the range of a slot", () => {
+  const path = Deno.makeTempFileSync();
+  try {
+    using file = DataFile.open(path);
+    using table = new IoTable(2, 1);
+    const at = 5 * 2 ** 30;
+    file.write(new Uint8Array(12288).fill(7), at);
+    table.offsets[1] = at + 4096;
+    table.lengths[1] = 4096;
+    assertEquals(file.punchSlot(table, 1), 0);
+    const bytes = new Uint8Array(12288);
+    assertEquals(file.read(bytes, at), 12288);
+    assertEquals([bytes[4095], bytes[4096]], [7, 0]);
+    assertEquals([bytes[8191], bytes[8192]], [0, 7]);
+    // Beyond the end there is nothing to punch, and zeroes make it longer.
+    table.offsets[1] = at + 2 ** 30;
+    assertEquals(file.punchSlot(table, 1), 0);
+    assertEquals(file.size(), at + 12288);
+    const result = file.zeroSlot(table, 1);
+    assert([0, -Errno.EOPNOTSUPP].includes(result), `${result}`);
+    const size = result === 0 ? at + 2 ** 30 + 4096 : at + 12288;
+    assertEquals(file.size(), size);
+    table.offsets[1] = at;
+    if (file.zeroSlot(table, 1) === 0) {
+      assertEquals(file.read(bytes, at), 12288);
+      assertEquals([bytes[0], bytes[4095], bytes[8192]], [0, 0, 7]);
+    }
+    table.lengths[1] = 0;
+    assertEquals(file.punchSlot(table, 1), -Errno.EINVAL);
   } finally {
     Deno.removeSync(path);
   }

@@ -107,6 +107,8 @@ export const SYMBOLS = {
   // --- file data -----------------------------------------------------------
   // void *memcpy(void *dest, const void *src, size_t n);
   memcpy: { parameters: ["u64", "u64", "u64"], result: "pointer" },
+  // void *memset(void *s, int c, size_t n);
+  memset: { parameters: ["u64", "i32", "u64"], result: "pointer" },
   // ssize_t preadv(int fd, const struct iovec *iov, int iovcnt, off_t offset);
   // Linux moves at most 0x7ffff000 bytes in a call: the result fits in 32 bits.
   preadv: { parameters: ["i32", "u64", "i32", "i64"], result: "i32" },

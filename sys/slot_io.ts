@@ -1,5 +1,5 @@
 /**
- * Reading and writing files with the operands of a slot ({@linkcode IoTable}):
+ * Reading, writing and zeroing files with the operands of a slot ({@linkcode IoTable}):
  * nothing is allocated, wherever these functions are called from.
  *
  * A single piece of memory is read into, and written from, without a list, which
@@ -15,8 +15,12 @@ import { libc } from "./libc.ts";
 
 const TWO_32 = 4294967296;
 
-/** 64-bit arguments: address of the iovecs, offset in the file. */
-const wide = new BigInt64Array(2);
+const FALLOC_FL_KEEP_SIZE = 0x01;
+const FALLOC_FL_PUNCH_HOLE = 0x02;
+const FALLOC_FL_ZERO_RANGE = 0x10;
+
+/** 64-bit arguments: address of the iovecs, offset in the file, length there. */
+const wide = new BigInt64Array(3);
 const words = new Uint32Array(wide.buffer);
 
 function placeOffset(table: IoTable, slot: number): void {
@@ -83,4 +87,49 @@ export function readSlot(fd: number, table: IoTable, slot: number): number {
  */
 export function writeSlot(fd: number, table: IoTable, slot: number): number {
   return transfer(fd, table, slot, true);
+}
+
+/** Does with a range what the mode says: 0, or a negative errno. */
+function allocate(
+  fd: number,
+  table: IoTable,
+  slot: number,
+  mode: number,
+): number {
+  for (;;) {
+    placeOffset(table, slot);
+    const length = table.lengths[slot];
+    words[4] = length;
+    words[5] = Math.floor(length / TWO_32);
+    if (libc().fallocate(fd, mode, wide[1], wide[2]) >= 0) return 0;
+    const e = errno();
+    if (e !== Errno.EINTR) return -e;
+  }
+}
+
+/**
+ * Gives the space of a slot's range back; it reads as zeros then.
+ *
+ * C: `int fallocate(int fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+ * off_t offset, off_t len);`
+ *
+ * @param table has `offsets` and `lengths` of the slot
+ * @returns 0, or a negative errno: `-EOPNOTSUPP` where it cannot be done
+ */
+export function punchSlot(fd: number, table: IoTable, slot: number): number {
+  const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  return allocate(fd, table, slot, mode);
+}
+
+/**
+ * Makes a slot's range read as zeros without writing them, with its space; a file
+ * that is shorter becomes as long, as it does by writing.
+ *
+ * C: `int fallocate(int fd, FALLOC_FL_ZERO_RANGE, off_t offset, off_t len);`
+ *
+ * @param table has `offsets` and `lengths` of the slot
+ * @returns 0, or a negative errno: `-EOPNOTSUPP` where zeros have to be written
+ */
+export function zeroSlot(fd: number, table: IoTable, slot: number): number {
+  return allocate(fd, table, slot, FALLOC_FL_ZERO_RANGE);
 }

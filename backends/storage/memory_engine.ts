@@ -14,7 +14,7 @@
  * @module
  */
 
-import { copySlot } from "../../sys/copy.ts";
+import { copySlot, zeroMapped } from "../../sys/copy.ts";
 import { SystemError } from "../../sys/errno.ts";
 import { DataFile } from "../../sys/file.ts";
 import type { IoTable } from "../../sys/io_table.ts";
@@ -111,7 +111,6 @@ export class MemoryEngine implements Storage {
   onComplete: StorageCompletion = () => {};
   readonly #file: DataFile;
   readonly #mapping: Mapping;
-  readonly #bytes: Uint8Array<ArrayBuffer>;
   #table: IoTable | null = null;
 
   /**
@@ -142,7 +141,6 @@ export class MemoryEngine implements Storage {
         { cause },
       );
     }
-    this.#bytes = new Uint8Array(this.#mapping.buffer);
   }
 
   attach(table: IoTable): void {
@@ -190,11 +188,10 @@ export class MemoryEngine implements Storage {
       return length;
     }
     if (operation === STORAGE_FLUSH) return 0;
-    const offset = table.offsets[slot];
     if (operation === STORAGE_WRITE_ZEROES) {
-      this.#bytes.fill(0, offset, offset + length);
+      zeroMapped(table, slot, this.#mapping);
       return 0;
     }
-    return this.#file.punchHole(offset, length);
+    return this.#file.punchSlot(table, slot);
   }
 }

@@ -23,7 +23,7 @@
  * @module
  */
 
-import type { DataFile, ZeroOptions } from "../../sys/file.ts";
+import type { DataFile } from "../../sys/file.ts";
 import { Errno } from "../../sys/errno.ts";
 import type { IoTable } from "../../sys/io_table.ts";
 import { BounceBuffer } from "./bounce.ts";
@@ -51,8 +51,6 @@ import { ZeroWriter } from "./zeroes.ts";
 const FILE_UNIT = 4096;
 /** Distance beyond the end of a file at which punching holes is tried. */
 const PROBE_DISTANCE = 2 ** 30;
-/** Zeroing may extend a file that was truncated, as writing does. */
-const EXTEND: ZeroOptions = { keepSize: false };
 
 /** What a {@linkcode SyncEngine} is made with. */
 export interface SyncEngineOptions {
@@ -215,11 +213,11 @@ export class SyncEngine implements Storage {
       case STORAGE_FLUSH:
         return this.#file.datasync();
       case STORAGE_DISCARD:
-        return this.#discard(table.offsets[slot], table.lengths[slot]);
+        return this.#discard(table, slot);
       case STORAGE_WRITE_ZEROES:
-        return this.#writeZeroes(table.offsets[slot], table.lengths[slot]);
+        return this.#writeZeroes(table, slot);
       case STORAGE_WRITE_ZEROES_UNMAP:
-        return this.#unmap(table.offsets[slot], table.lengths[slot]);
+        return this.#unmap(table, slot);
     }
   }
 
@@ -271,13 +269,13 @@ export class SyncEngine implements Storage {
     }
   }
 
-  #discard(offset: number, length: number): number {
+  #discard(table: IoTable, slot: number): number {
     if (this.#canTrim) {
-      const result = this.#trim(offset, length);
+      const result = this.#trim(table, slot);
       if (!isUnsupported(result)) return result;
       if (result !== -Errno.EINVAL) this.#canTrim = false;
     } else if (this.#canPunch && this.#file.kind === "file") {
-      const result = this.#file.punchHole(offset, length);
+      const result = this.#file.punchSlot(table, slot);
       if (!this.#lacksPunch(result)) return result;
     }
     this.#rare.ignoredDiscards++;
@@ -285,29 +283,30 @@ export class SyncEngine implements Storage {
   }
 
   /** Has the device free the whole blocks of a range. */
-  #trim(offset: number, length: number): number {
+  #trim(table: IoTable, slot: number): number {
     const block = this.#file.logicalBlockSize;
+    const offset = table.offsets[slot], past = offset + table.lengths[slot];
     const start = Math.ceil(offset / block) * block;
-    const end = Math.floor((offset + length) / block) * block;
+    const end = Math.floor(past / block) * block;
     return end > start ? this.#file.discard(start, end - start) : -Errno.EINVAL;
   }
 
-  #unmap(offset: number, length: number): number {
+  #unmap(table: IoTable, slot: number): number {
     if (this.#canPunch) {
-      const result = this.#file.punchHole(offset, length);
+      const result = this.#file.punchSlot(table, slot);
       if (!this.#lacksPunch(result)) return result;
     }
-    return this.#writeZeroes(offset, length);
+    return this.#writeZeroes(table, slot);
   }
 
-  #writeZeroes(offset: number, length: number): number {
+  #writeZeroes(table: IoTable, slot: number): number {
     if (this.#canZero) {
-      const result = this.#file.zeroRange(offset, length, EXTEND);
+      const result = this.#file.zeroSlot(table, slot);
       if (!isUnsupported(result)) return result;
       if (result !== -Errno.EINVAL) this.#canZero = false;
     }
     this.#rare.writtenZeroes++;
-    return this.#zeroes.write(this.#file, offset, length);
+    return this.#zeroes.write(this.#file, table, slot);
   }
 
   /** Remembers that holes cannot be punched when that is what the answer says. */

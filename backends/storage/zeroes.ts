@@ -6,7 +6,7 @@
 
 import type { DataFile } from "../../sys/file.ts";
 import { Errno } from "../../sys/errno.ts";
-import { IovecTable } from "../../sys/iovec.ts";
+import { IoTable } from "../../sys/io_table.ts";
 import { mapAnonymous, type Mapping } from "../../sys/mapping.ts";
 
 /** Bytes of the buffer of zeroes. */
@@ -21,10 +21,11 @@ const TWO_32 = 4294967296;
  */
 export class ZeroWriter implements Disposable {
   readonly #mapping: Mapping = mapAnonymous(BUFFER_SIZE);
-  readonly #iovecs: IovecTable = new IovecTable(1, REPEAT);
+  /** The operands of one write. */
+  readonly #table: IoTable = new IoTable(1, REPEAT);
 
   constructor() {
-    const words = this.#iovecs.words;
+    const { words } = this.#table.iovecs;
     for (let i = 0; i < REPEAT; i++) {
       words[4 * i] = this.#mapping.address;
       words[4 * i + 1] = this.#mapping.address / TWO_32;
@@ -35,17 +36,20 @@ export class ZeroWriter implements Disposable {
   /**
    * Writes zeroes to a range.
    *
+   * @param request has `offsets` and `lengths` of the slot
    * @returns 0, or a negative errno; then a part may have been written
    */
-  write(file: DataFile, offset: number, length: number): number {
-    const words = this.#iovecs.words;
-    const address = this.#iovecs.address(0);
+  write(file: DataFile, request: IoTable, slot: number): number {
+    const table = this.#table, { words } = table.iovecs;
+    const offset = request.offsets[slot], length = request.lengths[slot];
     let done = 0;
     while (done < length) {
       const step = Math.min(length - done, BUFFER_SIZE * REPEAT);
       const count = Math.ceil(step / BUFFER_SIZE);
       words[4 * count - 2] = step - (count - 1) * BUFFER_SIZE;
-      const written = file.writev(address, count, offset + done);
+      table.counts[0] = count;
+      table.offsets[0] = offset + done;
+      const written = file.writeSlot(table, 0);
       words[4 * count - 2] = BUFFER_SIZE;
       if (written <= 0) return written < 0 ? written : -Errno.EIO;
       done += written;
@@ -56,6 +60,6 @@ export class ZeroWriter implements Disposable {
   /** Frees the memory. */
   [Symbol.dispose](): void {
     this.#mapping.unmap();
-    this.#iovecs[Symbol.dispose]();
+    this.#table[Symbol.dispose]();
   }
 }

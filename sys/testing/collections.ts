@@ -21,6 +21,9 @@ console.log = (...words) => {
 };
 `;
 
+/** Tells names of packages apart, wherever the tests are started. */
+const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
+
 /** What {@linkcode countCollections} found. */
 export interface Collections {
   /** Number of collections during each part, by its name. */
@@ -43,7 +46,8 @@ export async function countCollections(
 ): Promise<Collections> {
   const v8 = ["--trace-gc", ...flags].join(",");
   const [first, ...rest] = RUN_INPUT;
-  const command = [first, `--v8-flags=${v8}`, ...rest, ...args];
+  const options = [`--config=${CONFIG}`, `--v8-flags=${v8}`];
+  const command = [first, ...options, ...rest, ...args];
   const result = await run(Deno.execPath(), command, IN_ORDER + source(text));
   const collections = new Map<string, number>();
   let name: string | undefined;

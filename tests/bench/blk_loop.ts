@@ -8,6 +8,11 @@
  * that, the device's own path: the ring, the descriptors, the request, the answer.
  * Between two processors the misses of their caches come on top.
  *
+ * What the dirty log costs is told by ratios: other programs may use the machine,
+ * so each row with a log is measured in turns with the same without, and the median
+ * of the ratios counts. The log is written as while a guest moves; nobody clears it,
+ * which makes no difference to whoever sets bits.
+ *
  * @module
  */
 
@@ -27,6 +32,7 @@ import {
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
 } from "../../virtqueue/constants.ts";
+import { DirtyLog, dirtyLogSize } from "../../virtqueue/dirty_log.ts";
 import { FakeDriver } from "../../virtqueue/testing/driver.ts";
 import { marksAt } from "../../virtqueue/packed_ring.ts";
 import {
@@ -44,6 +50,10 @@ const BURST = 64, TURN = 8;
 const DEPTH = 128;
 /** Measurements. */
 const ROUNDS = 15;
+/** Processes of a row with a log, and as many without, in turns. */
+const LOG_TURNS = 7;
+/** Guest memory that the log has bits for: more than the driver has. */
+const LOGGED = 2 ** 26;
 
 /** What is measured. */
 export interface LoopCase {
@@ -55,6 +65,11 @@ export interface LoopCase {
   readonly packed?: boolean;
   /** Whether requests in flight are tracked, as QEMU has it (default: not). */
   readonly tracked?: boolean;
+  /**
+   * What is written to memory is logged: `on`, all the time; `ended`, it was for a
+   * while before (default: it never was).
+   */
+  readonly log?: "on" | "ended";
 }
 
 /** The rows of `bench:blk --loop`. */
@@ -70,6 +85,22 @@ export const LOOP_CASES: readonly LoopCase[] = [
     indirect: true,
     packed: true,
     tracked: true,
+  },
+  { storage: "null", operation: "read", indirect: true, log: "ended" },
+  { storage: "null", operation: "read", indirect: true, log: "on" },
+  {
+    storage: "null",
+    operation: "read",
+    indirect: true,
+    packed: true,
+    log: "ended",
+  },
+  {
+    storage: "null",
+    operation: "read",
+    indirect: true,
+    packed: true,
+    log: "on",
   },
   { storage: "memory", operation: "read", indirect: true },
   { storage: "memory", operation: "write", indirect: true },
@@ -218,6 +249,13 @@ function measureOn(one: LoopCase, requests: number): number {
     }
   };
   const bursts = Math.ceil(requests / BURST);
+  const log = new DirtyLog(new Uint8Array(dirtyLogSize(LOGGED)));
+  if (one.log !== undefined) queue.logWrites(log, driver.usedRing);
+  if (one.log === "ended") {
+    run(bursts);
+    checkLog(log, true);
+    queue.logWrites(null, -1);
+  }
   run(bursts);
   const times: number[] = [];
   for (let i = 0; i < ROUNDS; i++) {
@@ -226,11 +264,57 @@ function measureOn(one: LoopCase, requests: number): number {
     times.push((performance.now() - start) * 1e6 / (bursts * BURST));
   }
   const { reads, writes } = device.metrics;
-  const sent = (ROUNDS + 1) * bursts * BURST;
+  checkLog(log, one.log === "on");
+  const sent = (ROUNDS + (one.log === "ended" ? 2 : 1)) * bursts * BURST;
   if (reads + writes !== sent) {
     throw new Error(`${reads + writes} of ${sent} requests were done`);
   }
   return median(times);
+}
+
+/** Finds out whether something was logged since the last time, as it should be. */
+function checkLog(log: DirtyLog, written: boolean): void {
+  if (log.changed !== written || log.lost > 0) {
+    throw new Error(
+      `changed: ${log.changed}, ${log.lost} bytes lost in the log`,
+    );
+  }
+  log.changed = false;
+}
+
+/** Measures a row in a process of its own: nanoseconds for a request. */
+async function measureApart(index: number): Promise<number> {
+  const { stdout } = await runCommand(Deno.execPath(), {
+    args: [
+      ...["run", "--allow-all", "--quiet"],
+      `--v8-flags=${v8Options(Deno.version.v8).join(",")}`,
+      ...[fromFileUrl(import.meta.url), String(index)],
+    ],
+    timeout: 120_000,
+  });
+  return Number(stdout);
+}
+
+/** The last columns of a row. */
+async function measureRow(index: number): Promise<string> {
+  const one = LOOP_CASES[index];
+  if (one.log === undefined) {
+    return `${(await measureApart(index)).toFixed(0)} | |`;
+  }
+  const plain = LOOP_CASES.findIndex((other) =>
+    other.storage === one.storage && other.operation === one.operation &&
+    other.indirect === one.indirect && other.packed === one.packed &&
+    !other.tracked && other.log === undefined
+  );
+  const times: number[] = [], others: number[] = [], ratios: number[] = [];
+  for (let turn = 0; turn < LOG_TURNS; turn++) {
+    const without = await measureApart(plain), time = await measureApart(index);
+    times.push(time);
+    others.push(without);
+    ratios.push(time / without);
+  }
+  return [median(times).toFixed(0), median(others).toFixed(0)]
+    .concat(median(ratios).toFixed(2)).join(" | ");
 }
 
 /**
@@ -241,25 +325,22 @@ function measureOn(one: LoopCase, requests: number): number {
  * @throws {ProcessError} when a request was not done
  */
 export async function blkLoopTable(): Promise<string> {
-  const rows = ["| case | ns/request |", "| --- | ---: |"];
+  const rows = [
+    "| case | ns/request | in turns, never logged | ratio |",
+    "| --- | ---: | ---: | ---: |",
+  ];
+  const logs = { on: ", being logged", ended: ", logged before" };
   for (const [i, one] of LOOP_CASES.entries()) {
     const chain = one.indirect ? "an indirect table" : "three descriptors";
     const ring = (one.packed ? ", packed" : "") +
-      (one.tracked ? ", tracked" : "");
+      (one.tracked ? ", tracked" : "") +
+      (one.log === undefined ? "" : logs[one.log]);
     const name = `${one.storage}, 4k ${one.operation}, ${chain}${ring}`;
-    const { stdout } = await runCommand(Deno.execPath(), {
-      args: [
-        ...["run", "--allow-all", "--quiet"],
-        `--v8-flags=${v8Options(Deno.version.v8).join(",")}`,
-        ...[fromFileUrl(import.meta.url), String(i)],
-      ],
-      timeout: 120_000,
-    });
-    rows.push(`| ${name} | ${stdout.trim()} |`);
+    rows.push(`| ${name} | ${await measureRow(i)} |`);
   }
   return rows.join("\n");
 }
 
 if (import.meta.main) {
-  console.log(measureBlkLoop(LOOP_CASES[Number(Deno.args[0])]).toFixed(0));
+  console.log(measureBlkLoop(LOOP_CASES[Number(Deno.args[0])]).toFixed(2));
 }
