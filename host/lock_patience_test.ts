@@ -1,17 +1,13 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { openStorage } from "../backends/storage/open.ts";
 import { EventFd } from "../sys/eventfd.ts";
-import { createMemfd } from "../sys/memfd.ts";
-import { mapFile } from "../sys/mapping.ts";
 import { waitUntil, withDeadline } from "../tests/support/deadline.ts";
 import { TemporaryDirectory } from "../tests/support/temporary_directory.ts";
-import { FakeDriver, FakeMemory } from "../virtqueue/testing/driver.ts";
 import { LockPatience } from "./lock_patience.ts";
 import { DeviceError } from "./worker/channel.ts";
+import { PlaneMemory } from "./worker/testing/plane_memory.ts";
 import { WorkerPlane } from "./worker_plane.ts";
 
-const GUEST_ADDRESS = 0x10_0000;
-const SIZE = 0x1_0000;
 /** Longer than any test may take (ms). */
 const FOREVER = 600_000;
 
@@ -148,25 +144,12 @@ async function withLockedDisk(
     log: (level, message) => lines.push(`${level} ${message}`),
   });
   const holder = openStorage({ path });
-  using memfd = createMemfd("patience", SIZE);
-  using mapping = mapFile(memfd.fd, { size: SIZE });
+  using memory = new PlaneMemory();
   using kick = EventFd.create();
   using call = EventFd.create();
-  const bytes = new Uint8Array(mapping.buffer);
-  const driver = new FakeDriver(
-    new FakeMemory([{ guestAddress: GUEST_ADDRESS, bytes }]),
-    { size: 8 },
-  );
+  const driver = memory.driver();
   try {
-    await plane.addRegion({
-      guestAddress: GUEST_ADDRESS,
-      size: SIZE,
-      hostAddress: mapping.address,
-      userAddress: 0,
-      fd: memfd.fd,
-      fileOffset: 0,
-      pageSize: 4096,
-    });
+    await plane.addRegion(memory.region);
     holder.acquire();
     const start = () =>
       plane.startRing({

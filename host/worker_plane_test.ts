@@ -2,17 +2,17 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { openFdCount } from "../sys/fd.ts";
 import { EventFd } from "../sys/eventfd.ts";
 import { libc } from "../sys/libc.ts";
-import { createMemfd } from "../sys/memfd.ts";
-import { mapFile } from "../sys/mapping.ts";
 import { UnixSocket } from "../sys/unix_socket.ts";
 import { waitUntil, withDeadline } from "../tests/support/deadline.ts";
 import { TemporaryDirectory } from "../tests/support/temporary_directory.ts";
-import { FakeDriver, FakeMemory } from "../virtqueue/testing/driver.ts";
+import type { FakeDriver } from "../virtqueue/testing/driver.ts";
 import { DeviceError, WorkerPlane, WorkerPool } from "./worker_plane.ts";
 import type { FailingOptions } from "./worker/testing/failing_device.ts";
-
-const GUEST_ADDRESS = 0x10_0000;
-const SIZE = 0x1_0000;
+import {
+  GUEST_ADDRESS,
+  GUEST_SIZE,
+  PlaneMemory,
+} from "./worker/testing/plane_memory.ts";
 
 /** Fills the counter of an eventfd: adding to it blocks, or is in vain. */
 function fill(event: EventFd): void {
@@ -29,30 +29,14 @@ for (const which of ["call", "error"] as const) {
       options: { path },
       log() {},
     });
-    using memfd = createMemfd("plane", SIZE);
-    using mapping = mapFile(memfd.fd, { size: SIZE });
+    using memory = new PlaneMemory();
     using kick = EventFd.create();
     using call = EventFd.create({ nonblocking: false });
     using error = EventFd.create({ nonblocking: false });
-    const region = {
-      guestAddress: GUEST_ADDRESS,
-      size: SIZE,
-      hostAddress: mapping.address,
-      userAddress: 0,
-      fd: memfd.fd,
-      fileOffset: 0,
-      pageSize: 4096,
-    };
-    const driver = new FakeDriver(
-      new FakeMemory([{
-        guestAddress: GUEST_ADDRESS,
-        bytes: new Uint8Array(mapping.buffer),
-      }]),
-      { size: 8 },
-    );
+    const driver = memory.driver();
     const full = which === "call" ? call : error;
     try {
-      await plane.addRegion(region);
+      await plane.addRegion(memory.region);
       await plane.startRing({
         ...driver,
         index: 0,
@@ -85,7 +69,7 @@ for (const which of ["call", "error"] as const) {
       await strike(2);
       await withDeadline(plane.stopRing(0), 5_000, "the ring to stop");
       assertEquals(full.drain(), 1);
-      await plane.removeRegion(region);
+      await plane.removeRegion(memory.region);
     } finally {
       await withDeadline(plane.close(), 5_000, "the Worker to end");
     }
@@ -106,23 +90,10 @@ function startFailing(
 
 Deno.test("a device that fails with a chain in its hands is told of", async () => {
   const plane = await startFailing({});
-  using memfd = createMemfd("plane", SIZE);
-  using mapping = mapFile(memfd.fd, { size: SIZE });
+  using memory = new PlaneMemory();
   using kick = EventFd.create();
-  const bytes = new Uint8Array(mapping.buffer);
-  const driver = new FakeDriver(
-    new FakeMemory([{ guestAddress: GUEST_ADDRESS, bytes }]),
-    { size: 8 },
-  );
-  await plane.addRegion({
-    guestAddress: GUEST_ADDRESS,
-    size: SIZE,
-    hostAddress: mapping.address,
-    userAddress: 0,
-    fd: memfd.fd,
-    fileOffset: 0,
-    pageSize: 4096,
-  });
+  const driver = memory.driver();
+  await plane.addRegion(memory.region);
   const [ours, theirs] = UnixSocket.pair();
   using _ours = ours, _theirs = theirs;
   const lent = assertRejects(() =>
@@ -158,24 +129,15 @@ Deno.test("a device knows what backs the guest's memory", async () => {
     options: {},
     log() {},
   });
-  using memfd = createMemfd("plane", 2 * SIZE);
-  using mapping = mapFile(memfd.fd, { offset: SIZE, size: SIZE });
-  const region = {
-    guestAddress: GUEST_ADDRESS,
-    size: SIZE,
-    hostAddress: mapping.address,
-    userAddress: 0,
-    fd: memfd.fd,
-    fileOffset: SIZE,
-    pageSize: 4096,
-  };
+  using memory = new PlaneMemory(GUEST_SIZE);
+  const { region } = memory;
   try {
     await plane.addRegion(region);
     const { device } = await plane.status();
     assertEquals(device.regions, [{
       guestAddress: GUEST_ADDRESS,
-      size: SIZE,
-      backing: { fd: memfd.fd, offset: SIZE, pageSize: 4096 },
+      size: GUEST_SIZE,
+      backing: { fd: region.fd, offset: GUEST_SIZE, pageSize: 4096 },
     }]);
     await plane.removeRegion(region);
     assertEquals((await plane.status()).device.regions, []);
@@ -232,33 +194,19 @@ Deno.test("a Worker ends although its device cannot be closed", async () => {
 
 /** An end of a pair, with memory and a driver for each of its queues. */
 class PairEnd implements AsyncDisposable {
-  readonly memfd = createMemfd("pair", SIZE);
-  readonly mapping = mapFile(this.memfd.fd, { size: SIZE });
+  readonly memory = new PlaneMemory();
   readonly kick = EventFd.create();
   readonly call = EventFd.create();
-  readonly receive: FakeDriver;
-  readonly transmit: FakeDriver;
+  readonly receive: FakeDriver = this.memory.driver();
+  readonly transmit: FakeDriver = this.memory.driver();
 
-  private constructor(readonly plane: WorkerPlane) {
-    const bytes = new Uint8Array(this.mapping.buffer);
-    const memory = new FakeMemory([{ guestAddress: GUEST_ADDRESS, bytes }]);
-    this.receive = new FakeDriver(memory, { size: 8 });
-    this.transmit = new FakeDriver(memory, { size: 8 });
-  }
+  private constructor(readonly plane: WorkerPlane) {}
 
   static async start(pool: WorkerPool, group: string | null): Promise<PairEnd> {
     const end = new PairEnd(
       await WorkerPlane.start({ ...PAIR, pool, group, log() {} }),
     );
-    await end.plane.addRegion({
-      guestAddress: GUEST_ADDRESS,
-      size: SIZE,
-      hostAddress: end.mapping.address,
-      userAddress: 0,
-      fd: end.memfd.fd,
-      fileOffset: 0,
-      pageSize: 4096,
-    });
+    await end.plane.addRegion(end.memory.region);
     const drivers = [end.receive, end.transmit];
     for (const [index, driver] of drivers.entries()) {
       const { descriptorTable, availableRing, usedRing, size } = driver;
@@ -279,8 +227,8 @@ class PairEnd implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.plane.close();
-    for (const fd of [this.kick, this.call, this.memfd]) fd.close();
-    this.mapping.unmap();
+    for (const fd of [this.kick, this.call]) fd.close();
+    this.memory[Symbol.dispose]();
   }
 }
 
