@@ -162,7 +162,9 @@ export class Network implements QueueWatch {
     device.activate();
     for (let i = 0; i < device.queueCount; i++) {
       const traits = { maxSegments: device.maxSegments, eventIdx };
-      this.#owners.set(this.#driver.start(i, traits, this), side);
+      const queue = this.#driver.start(i, traits, this);
+      this.#owners.set(queue, side);
+      device.start(queue);
     }
   }
 
@@ -330,6 +332,9 @@ export class Network implements QueueWatch {
       device.negotiate(side.features);
     }
     device.activate();
+    for (const queue of this.#driver.queues) {
+      if (this.#owners.get(queue) === side) device.start(queue);
+    }
     this.#say(`restarted, reset: ${reset}`);
   }
 
