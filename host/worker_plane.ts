@@ -103,6 +103,8 @@ export interface WorkerPlaneOptions {
   readonly kept?: unknown;
   /** Takes what the device keeps for a successor. */
   readonly onKeep?: (value: unknown) => void;
+  /** Takes what the device waits for while it is made. */
+  readonly onWaitsFor?: (what: string) => void;
   /** Takes the log lines of the device. */
   readonly log: (level: LogLevel, message: string) => void;
 }
@@ -194,6 +196,7 @@ export class WorkerPlane implements DataPlane {
         const thread = pool.acquire(group, options.poll ?? "auto");
         const channel = thread.open(options.log);
         if (worker === 0 && options.onKeep) channel.onKeep = options.onKeep;
+        if (options.onWaitsFor) channel.onWaitsFor = options.onWaitsFor;
         channels.push(channel);
         const answer = await channel.request({
           type: "create",

@@ -81,6 +81,7 @@ export class Adapter {
   readonly #table: IoTable;
   readonly #ring: () => IoUring | null;
   readonly #completed: StorageCompletion;
+  readonly #opens: (path: string) => void;
   /** Logical units that were taken away and have commands yet. */
   readonly #leaving = new Set<Lun>();
   #active = false;
@@ -91,12 +92,14 @@ export class Adapter {
    * @param initiator name of the initiator, or empty
    * @param table operands of storage operations; it stays the caller's
    * @param completed told of each finished storage operation
+   * @param opens told of each image before it is opened
    */
   constructor(
     initiator: string,
     table: IoTable,
     ring: () => IoUring | null,
     completed: StorageCompletion,
+    opens: (path: string) => void,
   ) {
     const name = chooseName(initiator);
     names.add(name);
@@ -104,6 +107,7 @@ export class Adapter {
     this.#table = table;
     this.#ring = ring;
     this.#completed = completed;
+    this.#opens = opens;
   }
 
   /** The logical unit of numbers. */
@@ -304,6 +308,7 @@ export class Adapter {
 
   #open(options: ResolvedLun): Storage | null {
     if (options.path === "") return null;
+    this.#opens(options.path);
     return openStorage({
       path: options.path,
       readOnly: options.readOnly,

@@ -19,6 +19,7 @@ import type { Logger } from "../log.ts";
 import type { ManagedDevice } from "../management/device_methods.ts";
 import { listenForManagement, resizeAll } from "../management/listen.ts";
 import type { PlannedDevice } from "../options/device_specs.ts";
+import { StartWatch } from "../start_watch.ts";
 import { WorkerPool } from "../worker_plane.ts";
 import { ServerSignals } from "./signals.ts";
 
@@ -50,11 +51,23 @@ export async function runDevices(
   using signals = new ServerSignals(() => void resizeAll(managed, log));
   let server: Disposable | null = null;
   try {
+    const names = devices.map(({ spec }) => spec.name);
+    using start = new StartWatch(names, Deno.pid, log);
     for (const { spec } of devices) {
-      const host = await DeviceHost.start(spec, log, reactor, pool);
+      const { name } = spec;
+      start.making(name);
+      const host = await DeviceHost.start(
+        spec,
+        log,
+        reactor,
+        pool,
+        undefined,
+        (what) => start.making(name, what),
+      );
       hosts.push(host);
       managed.push(managedHere(host));
     }
+    start.started();
     if (management !== null) {
       server = listenForManagement(management, managed, reactor, log);
     }

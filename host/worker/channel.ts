@@ -141,6 +141,8 @@ export class DataWorker {
         return this.#channels.get(message.device)?.onLoanOver();
       case "keep":
         return this.#channels.get(message.device)?.onKeep(message.value);
+      case "waits-for":
+        return this.#channels.get(message.device)?.onWaitsFor(message.what);
       case "tell":
         return this.#channels.get(message.device)
           ?.onTell(message.told, message.value);
@@ -174,6 +176,8 @@ export class WorkerChannel {
   onLoanOver: () => void = () => {};
   /** Called with what the device keeps for a successor. */
   onKeep: (value: unknown) => void = () => {};
+  /** Called with what the device waits for while it is made. */
+  onWaitsFor: (what: string) => void = () => {};
   /** Called with what the device has for its objects in other Workers. */
   onTell: (told: number, value: unknown) => void = () => {};
   /** Called again and again while an answer of the thread is late. */

@@ -45,7 +45,11 @@ export class Bench implements AsyncDisposable {
     options?: SupervisorOptions,
   ): Supervisor {
     const log = new Logger({ write: (line) => void this.lines.push(line) });
-    this.supervisor = new Supervisor(specs, log, this.reactor, options);
+    this.supervisor = new Supervisor(specs, log, this.reactor, {
+      // A busy machine is told of by the tests that are about that.
+      startPatience: LIMIT,
+      ...options,
+    });
     return this.supervisor;
   }
 

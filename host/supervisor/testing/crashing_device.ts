@@ -36,7 +36,8 @@ const COMMANDS: Record<string, (params: unknown) => unknown> = {
   },
 };
 
-const create: CreateDevice = ({ refuse }) => {
+const create: CreateDevice = ({ refuse }, { waitsFor }) => {
+  waitsFor?.("the word");
   const reason = typeof refuse === "string" ? contents(refuse) : "";
   if (reason !== "") throw new SystemError(5, "open", reason);
   return {
@@ -50,7 +51,7 @@ const create: CreateDevice = ({ refuse }) => {
   };
 };
 
-/** Why to refuse: what the file says, if there is one. */
+/** Why to refuse: what the file says, if there is one. A pipe is waited for. */
 function contents(path: string): string {
   try {
     return readTextFile(path).trim();
