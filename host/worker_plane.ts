@@ -49,6 +49,7 @@ import { writeWords } from "../virtqueue/config_words.ts";
 import type { LogLevel } from "../virtqueue/device.ts";
 import { WorkerConfigDelegate } from "./config_delegate.ts";
 import { LOCK_PATIENCE, LockPatience } from "./lock_patience.ts";
+import { SharedQuestion } from "./shared_question.ts";
 import {
   type DeviceError,
   type WorkerChannel,
@@ -140,6 +141,7 @@ export class WorkerPlane implements DataPlane {
   /** The descriptors that Workers may be signalling when they log. */
   #logFds: number[] = [];
   readonly #patience: LockPatience;
+  readonly #status = new SharedQuestion(() => this.#askStatus());
 
   private constructor(
     channels: readonly WorkerChannel[],
@@ -337,9 +339,14 @@ export class WorkerPlane implements DataPlane {
 
   /**
    * The rings that run, and what the device says of itself. With several Workers
-   * `device.workers` has what each of them says.
+   * `device.workers` has what each of them says. A Worker is asked once at a time,
+   * for all who want to know.
    */
-  async status(): Promise<WorkerStatus> {
+  status(): Promise<WorkerStatus> {
+    return this.#status.ask();
+  }
+
+  async #askStatus(): Promise<WorkerStatus> {
     const all: WorkerStatus[] = [];
     for (const channel of this.#channels) {
       all.push(await channel.request({ type: "status" }) as WorkerStatus);

@@ -139,10 +139,10 @@ export class ProcessKeeper {
   }
 
   /** Calls a method of the process. */
-  async call(method: string, params: Params, limit?: number): Promise<unknown> {
+  async call(method: string, params: Params): Promise<unknown> {
     const process = this.#process;
     if (process !== null && this.#state === "running") {
-      return await process.channel.call(method, params, limit);
+      return await process.channel.call(method, params);
     }
     const reason = this.facts.problem ?? this.#lastExit;
     throw new HostError("device", `It is not served at present: ${reason}`);

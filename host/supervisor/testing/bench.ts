@@ -31,6 +31,7 @@ export interface Facts {
   readonly problem: string | null;
   readonly connected: boolean;
   readonly connections: number;
+  readonly device: { readonly asked?: number };
 }
 
 /** A supervisor in this process, with its log. */

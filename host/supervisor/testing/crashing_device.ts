@@ -38,6 +38,7 @@ const COMMANDS: Record<string, (params: unknown) => unknown> = {
 
 const create: CreateDevice = ({ refuse }, { waitsFor }) => {
   waitsFor?.("the word");
+  let asked = 0;
   const reason = typeof refuse === "string" ? contents(refuse) : "";
   if (reason !== "") throw new SystemError(5, "open", reason);
   return {
@@ -47,6 +48,7 @@ const create: CreateDevice = ({ refuse }, { waitsFor }) => {
     maxSegments: 1,
     config: new Uint8Array(),
     serve: () => true,
+    status: () => ({ asked: ++asked }),
     command: (name, params) => COMMANDS[name](params),
   };
 };
