@@ -130,38 +130,38 @@ export class Adapter {
         `Cannot add target ${target}, LUN ${lun}: it is there already`,
       );
     }
+    using undo = new DisposableStack();
     const storage = this.#open(options);
+    undo.defer(() => storage?.close());
     const user: UnitUser = {
       place: { initiator: this.bus.initiator.name, target, lun },
       open: (path) => this.#open({ ...added.options, path }),
       replace: (path, storage) => this.#replace(added, path, storage),
     };
-    let shared: SharedUnit | null = null;
-    let added: Lun;
-    try {
-      shared = SharedUnit.of(options, storage, user);
-      const { unit } = shared;
-      const twin = this.luns.find((one) => one.nexus.unit === unit);
-      if (twin !== undefined) {
-        throw new ScsiLunError(
-          "exists",
-          `Cannot serve "${options.path}" twice: it is target ${twin.target}, ` +
-            `LUN ${twin.lun}`,
-        );
-      }
-      if (this.#active) shared.acquire();
-      const nexus = this.bus.add(target, lun, unit);
-      this.#connect(nexus, storage);
-      const locked = this.#active;
-      if (locked) storage?.acquire();
-      added = { target, lun, nexus, shared, user, options, locked };
-      this.luns.push(added);
-      return added;
-    } catch (error) {
-      shared?.leave(user);
-      storage?.close();
-      throw error;
+    const shared = SharedUnit.of(options, storage, user);
+    undo.defer(() => shared.leave(user));
+    const { unit } = shared;
+    const twin = this.luns.find((one) => one.nexus.unit === unit);
+    if (twin !== undefined) {
+      throw new ScsiLunError(
+        "exists",
+        `Cannot serve "${options.path}" twice: it is target ${twin.target}, ` +
+          `LUN ${twin.lun}`,
+      );
     }
+    const locked = this.#active;
+    if (locked) {
+      shared.acquire();
+      undo.defer(() => shared.release());
+      storage?.acquire();
+    }
+    undo.defer(() => this.bus.remove(target, lun));
+    const nexus = this.bus.add(target, lun, unit);
+    this.#connect(nexus, storage);
+    const added: Lun = { target, lun, nexus, shared, user, options, locked };
+    this.luns.push(added);
+    undo.move();
+    return added;
   }
 
   /** Takes a logical unit away; resolves when nothing of it is left. */
@@ -366,8 +366,9 @@ export class Adapter {
  */
 function lock(lun: Lun): void {
   lun.shared.acquire();
-  lun.nexus.storage?.acquire();
+  // What is counted once is given up once, whatever becomes of the storage.
   lun.locked = true;
+  lun.nexus.storage?.acquire();
 }
 
 function unlock(lun: Lun): void {
