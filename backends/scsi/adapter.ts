@@ -81,6 +81,7 @@ export class Adapter {
   readonly #table: IoTable;
   readonly #ring: () => IoUring | null;
   readonly #completed: StorageCompletion;
+  readonly #opens: (path: string) => void;
   /** Logical units that were taken away and have commands yet. */
   readonly #leaving = new Set<Lun>();
   #active = false;
@@ -91,12 +92,14 @@ export class Adapter {
    * @param initiator name of the initiator, or empty
    * @param table operands of storage operations; it stays the caller's
    * @param completed told of each finished storage operation
+   * @param opens told of each image before it is opened
    */
   constructor(
     initiator: string,
     table: IoTable,
     ring: () => IoUring | null,
     completed: StorageCompletion,
+    opens: (path: string) => void,
   ) {
     const name = chooseName(initiator);
     names.add(name);
@@ -104,6 +107,7 @@ export class Adapter {
     this.#table = table;
     this.#ring = ring;
     this.#completed = completed;
+    this.#opens = opens;
   }
 
   /** The logical unit of numbers. */
@@ -126,38 +130,38 @@ export class Adapter {
         `Cannot add target ${target}, LUN ${lun}: it is there already`,
       );
     }
+    using undo = new DisposableStack();
     const storage = this.#open(options);
+    undo.defer(() => storage?.close());
     const user: UnitUser = {
       place: { initiator: this.bus.initiator.name, target, lun },
       open: (path) => this.#open({ ...added.options, path }),
       replace: (path, storage) => this.#replace(added, path, storage),
     };
-    let shared: SharedUnit | null = null;
-    let added: Lun;
-    try {
-      shared = SharedUnit.of(options, storage, user);
-      const { unit } = shared;
-      const twin = this.luns.find((one) => one.nexus.unit === unit);
-      if (twin !== undefined) {
-        throw new ScsiLunError(
-          "exists",
-          `Cannot serve "${options.path}" twice: it is target ${twin.target}, ` +
-            `LUN ${twin.lun}`,
-        );
-      }
-      if (this.#active) shared.acquire();
-      const nexus = this.bus.add(target, lun, unit);
-      this.#connect(nexus, storage);
-      const locked = this.#active;
-      if (locked) storage?.acquire();
-      added = { target, lun, nexus, shared, user, options, locked };
-      this.luns.push(added);
-      return added;
-    } catch (error) {
-      shared?.leave(user);
-      storage?.close();
-      throw error;
+    const shared = SharedUnit.of(options, storage, user);
+    undo.defer(() => shared.leave(user));
+    const { unit } = shared;
+    const twin = this.luns.find((one) => one.nexus.unit === unit);
+    if (twin !== undefined) {
+      throw new ScsiLunError(
+        "exists",
+        `Cannot serve "${options.path}" twice: it is target ${twin.target}, ` +
+          `LUN ${twin.lun}`,
+      );
     }
+    const locked = this.#active;
+    if (locked) {
+      shared.acquire();
+      undo.defer(() => shared.release());
+      storage?.acquire();
+    }
+    undo.defer(() => this.bus.remove(target, lun));
+    const nexus = this.bus.add(target, lun, unit);
+    this.#connect(nexus, storage);
+    const added: Lun = { target, lun, nexus, shared, user, options, locked };
+    this.luns.push(added);
+    undo.move();
+    return added;
   }
 
   /** Takes a logical unit away; resolves when nothing of it is left. */
@@ -304,6 +308,7 @@ export class Adapter {
 
   #open(options: ResolvedLun): Storage | null {
     if (options.path === "") return null;
+    this.#opens(options.path);
     return openStorage({
       path: options.path,
       readOnly: options.readOnly,
@@ -361,8 +366,9 @@ export class Adapter {
  */
 function lock(lun: Lun): void {
   lun.shared.acquire();
-  lun.nexus.storage?.acquire();
+  // What is counted once is given up once, whatever becomes of the storage.
   lun.locked = true;
+  lun.nexus.storage?.acquire();
 }
 
 function unlock(lun: Lun): void {

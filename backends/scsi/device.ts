@@ -142,6 +142,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
           return ring instanceof IoUring ? ring : null;
         },
         (slot, result) => storageFinished(this.#requests[slot]!, result),
+        (path) => context.waitsFor?.(`"${path}" to open`),
       );
     } catch (error) {
       this.#table[Symbol.dispose]();

@@ -115,12 +115,15 @@ class Devices {
         );
       }
       for (const spec of devices) {
+        const { name: device } = spec;
+        channel.tell("making", { device });
         const host = await DeviceHost.start(
           spec,
           this.log,
           this.#reactor,
           this.#pool,
-          (value) => channel.tell("keep", { device: spec.name, value }),
+          (value) => channel.tell("keep", { device, value }),
+          (waitsFor) => channel.tell("making", { device, waitsFor }),
         );
         if (this.#stopping) await host.stop();
         this.#hosts.push(host);

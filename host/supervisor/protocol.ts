@@ -8,6 +8,7 @@
  * | supervisor | `status`   | facts and counters of a device                     |
  * | supervisor | `command`  | a management command of a device                   |
  * | supervisor | `stop`     | (notification) drain and end                       |
+ * | process    | `making`   | (notification) what its start has come to          |
  * | process    | `finished` | (notification) a device has nothing left to serve  |
  * | process    | `failed`   | (notification) a device failed, the process ends   |
  * | process    | `keep`     | (notification) what the device's successor is told |
@@ -52,6 +53,12 @@ export type StartResult = readonly Record<string, unknown>[];
 export interface DeviceParams {
   /** Name of the device. */
   readonly device: string;
+}
+
+/** Parameters of `making`. */
+export interface MakingParams extends DeviceParams {
+  /** What the device waits for, as far as it said so. */
+  readonly waitsFor?: string;
 }
 
 /** Parameters of `finished`. */

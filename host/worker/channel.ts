@@ -57,6 +57,8 @@ export class DataWorker {
   readonly #ended: () => void;
   #reportFailure!: (error: DeviceError) => void;
   #failure: DeviceError | null = null;
+  /** While an answer is awaited. */
+  #late: ReturnType<typeof setInterval> | undefined;
   #nextId = 1;
   #nextDevice = 0;
   #closed = false;
@@ -101,17 +103,16 @@ export class DataWorker {
     if (this.#failure !== null) return Promise.reject(this.#failure);
     const id = this.#nextId++;
     const request: Request = { id, device, command };
-    const answer = new Promise((resolve, reject) => {
+    return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
       this.#worker.postMessage(request);
       Atomics.add(this.#posted, 0, 1);
       this.#control.signal();
+      this.#late ??= setInterval(() => {
+        // Whatever it is that the thread waits for.
+        for (const channel of this.#channels.values()) channel.onLate();
+      }, LATE);
     });
-    const late = setInterval(() => {
-      // Whatever it is that the thread waits for.
-      for (const channel of this.#channels.values()) channel.onLate();
-    }, LATE);
-    return answer.finally(() => clearInterval(late));
   }
 
   /** A device is closed, or could not be made: the last one ends the thread. */
@@ -141,6 +142,8 @@ export class DataWorker {
         return this.#channels.get(message.device)?.onLoanOver();
       case "keep":
         return this.#channels.get(message.device)?.onKeep(message.value);
+      case "waits-for":
+        return this.#channels.get(message.device)?.onWaitsFor(message.what);
       case "tell":
         return this.#channels.get(message.device)
           ?.onTell(message.told, message.value);
@@ -153,7 +156,13 @@ export class DataWorker {
   #take(id: number): Waiting | undefined {
     const waiting = this.#waiting.get(id);
     this.#waiting.delete(id);
+    if (this.#waiting.size === 0) this.#nothingIsLate();
     return waiting;
+  }
+
+  #nothingIsLate(): void {
+    clearInterval(this.#late);
+    this.#late = undefined;
   }
 
   #fail(error: DeviceError): void {
@@ -162,6 +171,7 @@ export class DataWorker {
     this.#ended();
     for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
+    this.#nothingIsLate();
     this.#reportFailure(error);
   }
 }
@@ -174,6 +184,8 @@ export class WorkerChannel {
   onLoanOver: () => void = () => {};
   /** Called with what the device keeps for a successor. */
   onKeep: (value: unknown) => void = () => {};
+  /** Called with what the device waits for while it is made. */
+  onWaitsFor: (what: string) => void = () => {};
   /** Called with what the device has for its objects in other Workers. */
   onTell: (told: number, value: unknown) => void = () => {};
   /** Called again and again while an answer of the thread is late. */

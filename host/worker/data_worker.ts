@@ -172,6 +172,8 @@ async function createDevice(
     resume: (queue) => hosted.resume(queue),
     watch: (fd, ready) => hosted.watch(fd, ready),
     log: (level, message) => log(number, level, message),
+    waitsFor: (what) =>
+      scope.postMessage({ type: "waits-for", device: number, what }),
     kept,
     keep: (value) => scope.postMessage({ type: "keep", device: number, value }),
   };

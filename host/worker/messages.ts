@@ -196,6 +196,12 @@ export type WorkerMessage =
     readonly value: unknown;
   }
   | {
+    /** What the device is about to wait for while it is made. */
+    readonly type: "waits-for";
+    readonly device: number;
+    readonly what: string;
+  }
+  | {
     /** For the device's objects in other Workers. */
     readonly type: "tell";
     readonly device: number;
