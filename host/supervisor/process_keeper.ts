@@ -4,7 +4,8 @@
  * Theory of operation
  * -------------------
  * A keeper has one process at a time. When that ends although nobody asked for
- * it, the keeper says why in one line, waits as long as the back-off says, and
+ * it, the keeper says why in one line, waits as long as the back-off says and
+ * until the kernel has ended the requests of the dead (see `remains.ts`), and
  * starts another one on the same sockets. The supervisor's copies of the
  * listening sockets stay open all the time: front-ends that connect meanwhile
  * wait in the backlog. A process that cannot start again is tried again for as
@@ -23,11 +24,12 @@ import type { Reactor } from "../../sys/reactor.ts";
 import type { DeviceSpec } from "../device_host.ts";
 import { HostError, messageOf } from "../error.ts";
 import type { Logger } from "../log.ts";
-import { StartWatch } from "../start_watch.ts";
+import { START_PATIENCE, StartWatch } from "../start_watch.ts";
 import { VERSION } from "../version.ts";
 import { Backoff } from "./backoff.ts";
 import { type Params, RemoteError } from "./control_channel.ts";
 import { DeviceProcess, type ProcessEnd } from "./device_process.ts";
+import type { Remains } from "./remains.ts";
 import type { DeviceSocket } from "./device_socket.ts";
 import {
   type FailedParams,
@@ -81,6 +83,8 @@ export class ProcessKeeper {
   readonly #startPatience: number | undefined;
   readonly #backoff: Backoff;
   #process: DeviceProcess | null = null;
+  /** Of the process that is, or was last. */
+  #remains: Remains | null = null;
   /** While the process starts. */
   #start: StartWatch | null = null;
   #state: ProcessFacts["state"] = "running";
@@ -156,6 +160,7 @@ export class ProcessKeeper {
   async stop(): Promise<boolean> {
     this.#stopping = true;
     this.#wake();
+    this.#remains?.[Symbol.dispose]();
     const process = this.#process;
     process?.stop();
     const end = await process?.ended;
@@ -168,6 +173,7 @@ export class ProcessKeeper {
   kill(): void {
     this.#stopping = true;
     this.#wake();
+    this.#remains?.[Symbol.dispose]();
     this.#process?.kill();
   }
 
@@ -224,6 +230,17 @@ export class ProcessKeeper {
     }
   }
 
+  /** Waits until the kernel has ended the requests of the process that died. */
+  async #outlast(remains: Remains | null): Promise<void> {
+    const timer = setTimeout(() => {
+      this.#problem = "the kernel has not ended the requests of the process " +
+        "that died: its storage does not answer";
+      this.#log.warn(`Waiting on: ${this.#problem}`);
+    }, this.#startPatience ?? START_PATIENCE);
+    await remains?.gone;
+    clearTimeout(timer);
+  }
+
   #refused(problem: string): void {
     const level = problem === this.#problem ? "debug" : "error";
     this.#log.log(level, `Cannot serve it again: ${problem}; trying on`);
@@ -270,6 +287,14 @@ export class ProcessKeeper {
       this.#drainLimit,
     );
     this.#process = process;
+    // The process gets ready meanwhile.
+    await this.#outlast(this.#remains);
+    this.#remains = process.remains;
+    if (this.#stopping) {
+      this.#remains[Symbol.dispose]();
+      await process.ended;
+      throw new HostError("device", "It is being stopped");
+    }
     using start = new StartWatch(
       sockets.map(({ name }) => name),
       process.pid,

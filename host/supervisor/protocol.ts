@@ -27,10 +27,15 @@ export const CONTROL_FD = 3;
 /** Its descriptor of the log: the supervisor's stderr. Its own one is a pipe. */
 export const LOG_FD = 4;
 /**
+ * Its end of a pipe that lasts as long as anything of the process does: requests
+ * that the kernel has not ended yet, too. Each of its rings has it registered.
+ */
+export const REMAINS_FD = 5;
+/**
  * Its descriptor of the first device's socket; the others follow, and then those
  * that devices have besides: the memory of their rings, and what options name.
  */
-export const FIRST_SOCKET_FD = 5;
+export const FIRST_SOCKET_FD = 6;
 
 /** Parameters of `start`. */
 export interface StartParams {

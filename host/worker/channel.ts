@@ -67,9 +67,14 @@ export class DataWorker {
    * Starts a thread.
    *
    * @param poll how long to look at rings before sleeping
+   * @param remainsFd see {@linkcode WorkerPool}
    * @param ended called when it is about to end: it takes no more devices
    */
-  constructor(poll: "auto" | "off" | number, ended: () => void = () => {}) {
+  constructor(
+    poll: "auto" | "off" | number,
+    remainsFd: number,
+    ended: () => void = () => {},
+  ) {
     this.#ended = ended;
     this.failed = new Promise((resolve) => this.#reportFailure = resolve);
     this.#worker = new Worker(
@@ -86,6 +91,7 @@ export class DataWorker {
       controlFd: this.#control.fd,
       posted: this.#posted.buffer,
       poll,
+      remainsFd,
     };
     this.#worker.postMessage(begin);
   }
@@ -229,6 +235,15 @@ export class WorkerChannel {
 /** The Workers of a process, by the group of devices that each is for. */
 export class WorkerPool {
   readonly #groups = new Map<string, DataWorker>();
+  readonly #remainsFd: number;
+
+  /**
+   * @param remainsFd a descriptor that the kernel is to keep open until the
+   * requests of all Workers' rings have ended (default: none)
+   */
+  constructor(remainsFd: number = -1) {
+    this.#remainsFd = remainsFd;
+  }
 
   /**
    * The Worker of a group, started if need be; one of its own without a group.
@@ -237,10 +252,10 @@ export class WorkerPool {
    * a group decides
    */
   acquire(group: string | null, poll: "auto" | "off" | number): DataWorker {
-    if (group === null) return new DataWorker(poll);
+    if (group === null) return new DataWorker(poll, this.#remainsFd);
     const known = this.#groups.get(group);
     if (known !== undefined) return known;
-    const worker: DataWorker = new DataWorker(poll, () => {
+    const worker: DataWorker = new DataWorker(poll, this.#remainsFd, () => {
       if (this.#groups.get(group) === worker) this.#groups.delete(group);
     });
     this.#groups.set(group, worker);

@@ -81,6 +81,7 @@ async function main(): Promise<void> {
     posted,
     new EpollWaiter(),
     new PollingGovernor(begin.poll),
+    begin.remainsFd,
   );
   while (!closed) {
     if (handled !== Atomics.load(posted, 0)) {

@@ -25,6 +25,11 @@ export interface Begin {
   readonly posted: SharedArrayBuffer;
   /** How long to look at the rings before sleeping: a mode, or microseconds. */
   readonly poll: "auto" | "off" | number;
+  /**
+   * A descriptor that the kernel is to keep open until the requests of the
+   * Worker's ring have ended; -1: none.
+   */
+  readonly remainsFd: number;
 }
 
 /** First command for a device: import its module and make it. */

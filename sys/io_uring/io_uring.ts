@@ -294,11 +294,13 @@ export class IoUring extends Ring implements Disposable {
    */
   close(timeoutMs: number = CLOSE_TIMEOUT): void {
     if (this.closed) return;
-    let left = 0;
+    let left = -1;
     try {
       left = this.endRequests(timeoutMs);
     } finally {
-      this.#files.close();
+      // Files of requests that go on are left to the kernel, which gives them
+      // back after the last one: that is how others know of it.
+      if (left === 0) this.#files.close();
       this.release();
       this.#arena[Symbol.dispose]();
     }
