@@ -155,10 +155,10 @@ Deno.test("a program that does not exist is an error, and leaks nothing", () => 
 
 Deno.test("the end of a child is told where SIGCHLD was ignored", async () => {
   const program = new URL("./testing/spawn_and_reap.ts", import.meta.url);
-  const { stdout, stderr } = await new Deno.Command("/bin/sh", {
+  const { stdout, stderr } = await new Deno.Command("env", {
     args: [
-      ...["-c", `trap "" CHLD; exec "$0" run --no-check --allow-all "$1"`],
-      ...[Deno.execPath(), program.href],
+      ...["--ignore-signal=CHLD", Deno.execPath()],
+      ...["run", "--no-check", "--allow-all", program.href],
     ],
   }).output();
   const decoder = new TextDecoder();
