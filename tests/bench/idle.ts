@@ -66,6 +66,8 @@ interface Kind {
   use(directory: TemporaryDirectory): Promise<Disposable>;
   /** TAPs that it makes, in a namespace of its own. */
   readonly taps?: readonly string[];
+  /** A program that its device process runs. */
+  readonly helper?: "passt";
 }
 
 const socketOf = (directory: TemporaryDirectory, name = "device") =>
@@ -157,6 +159,7 @@ const KINDS: readonly Kind[] = [
   tap(2),
   {
     name: "net, passt",
+    helper: "passt",
     options: (directory) => [
       `--net=socket=${socketOf(directory)},backend=passt,` +
       `passt=${directory.file("passt")}`,
@@ -184,16 +187,16 @@ export interface IdleReport {
 
 /** A device that is served, its guest at rest. */
 class Resting implements AsyncDisposable {
-  readonly name: string;
+  readonly kind: Kind;
   readonly #server: ChildProcess;
   readonly #stack: AsyncDisposableStack;
 
   private constructor(
-    name: string,
+    kind: Kind,
     server: ChildProcess,
     stack: AsyncDisposableStack,
   ) {
-    this.name = name;
+    this.kind = kind;
     this.#server = server;
     this.#stack = stack;
   }
@@ -201,7 +204,7 @@ class Resting implements AsyncDisposable {
   static async start(kind: Kind): Promise<Resting> {
     await using stack = new AsyncDisposableStack();
     const directory = stack.use(TemporaryDirectory.make("idle"));
-    if (kind.name === "net, passt") {
+    if (kind.helper !== undefined) {
       const { passt } = await passtOrReason();
       wrapper(directory, "passt", passt!);
     }
@@ -223,7 +226,7 @@ class Resting implements AsyncDisposable {
       });
     }
     stack.use(await kind.use(directory));
-    return new Resting(kind.name, server, stack.move());
+    return new Resting(kind, server, stack.move());
   }
 
   /** A look at each of its processes. */
@@ -233,7 +236,9 @@ class Resting implements AsyncDisposable {
     return [
       lookAt(pid, "supervisor"),
       ...devices.map((device) => lookAt(device, "device")),
-      ...devices.flatMap(childrenOf).map((helper) => lookAt(helper)),
+      ...devices.flatMap(childrenOf).map((helper) =>
+        lookAt(helper, this.kind.helper)
+      ),
     ];
   }
 
@@ -247,7 +252,7 @@ async function possible(kinds: readonly Kind[]): Promise<Kind[]> {
   const reasons = new Map<Kind, string | null>();
   for (const kind of kinds) {
     if (kind.taps !== undefined) reasons.set(kind, namespaceReason());
-    if (kind.name === "net, passt") {
+    if (kind.helper !== undefined) {
       const { passt, reason } = await passtOrReason();
       reasons.set(kind, passt === null ? reason : null);
     }
@@ -266,10 +271,12 @@ async function measure(
   // This is no wait for something: it is the period that is measured.
   await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
   return resting.map((one, i) => ({
-    name: one.name,
+    name: one.kind.name,
     processes: one.look().map((after) => {
       const then = before[i].find(({ pid }) => pid === after.pid);
-      if (then === undefined) throw new Error(`${one.name} was started again`);
+      if (then === undefined) {
+        throw new Error(`${one.kind.name} was started again`);
+      }
       return usedBetween(then, after);
     }),
   }));

@@ -34,10 +34,12 @@ Measures vhostd (poll=auto) and SPDK's vhost in turns, with SPDK's bdevperf as
 the client of both: disks of nothing, and disks in memory. The ratio is vhostd's
 rate by SPDK's.
 
-${HOW_TO_BUILD.replace(": ", ":\n").replace("was ", "was\n")}
-in DIR. It needs ${HUGE_MEMORY} MiB of huge pages (vm.nr_hugepages), two CPUs,
-and, for real-time priority (chrt -r), root; without it, it measures what other
-programs leave. Our disk in memory has huge pages, as SPDK's has, where
+SPDK is no part of vhostd: fetch its sources (github.com/spdk/spdk, 23.01 was
+measured) and build them in DIR with ./configure && make. Folders of shared
+libraries that it needs go into LD_LIBRARY_PATH. It takes two CPUs, ${HUGE_MEMORY} MiB of
+huge pages (vm.nr_hugepages) and, for real-time priority (chrt -r), root;
+without that it measures what other programs leave. Our disk in memory has huge
+pages, as SPDK's has, where
 ${SHMEM_ENABLED} is advise.
 
   --spdk=DIR      a built SPDK: DIR/build/bin/vhost, DIR/build/examples/bdevperf

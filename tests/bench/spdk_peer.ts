@@ -73,7 +73,7 @@ export async function findSpdk(directory: string): Promise<Spdk> {
   const [vhost, bdevperf] = ["bin/vhost", "examples/bdevperf"].map((name) => {
     const path = `${directory}/build/${name}`;
     try {
-      if (Deno.statSync(path).isFile) return Deno.realPathSync(path);
+      return Deno.realPathSync(path);
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
