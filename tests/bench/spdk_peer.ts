@@ -87,7 +87,7 @@ export async function findSpdk(directory: string): Promise<Spdk> {
   } catch (error) {
     if (!(error instanceof ProcessError)) throw error;
     throw new Error(
-      `Cannot run SPDK: ${error.message}\nIf it is a library of DPDK that is ` +
+      `Cannot run SPDK: ${error.message}\nIf it is a shared library that is ` +
         "missing, name its folder in LD_LIBRARY_PATH",
     );
   }
