@@ -50,6 +50,7 @@ export const publicModules: readonly string[] = [
   "backends/net/mod.ts",
   "backends/scsi/mod.ts",
   "backends/balloon/mod.ts",
+  "virtqueue/testing/mod.ts",
 ];
 
 /** Tests of benchmarks that run processes. */
