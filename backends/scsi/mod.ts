@@ -1,6 +1,6 @@
 /**
  * The virtio SCSI host: serves raw images and block devices as the disks and
- * CD-ROMs of a SCSI host adapter.
+ * CD-ROMs of a guest.
  *
  * @example Usage
  * ```ts ignore
