@@ -22,4 +22,6 @@ export type {
   RegionBacking,
   RegionInfo,
 } from "./virtqueue/memory.ts";
+export { DeviceError } from "./host/worker/channel.ts";
+export { SystemError } from "./sys/errno.ts";
 export { serve, type ServeOptions, type Server } from "./host/serve.ts";

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { resolve, toFileUrl } from "@std/path";
 import { Reactor } from "../sys/reactor.ts";
 import { requirePlatform } from "../sys/platform.ts";
 import { raiseNofileLimit } from "../sys/process.ts";
@@ -16,8 +17,10 @@ import type { LogLevel } from "../virtqueue/device.ts";
 /** What {@linkcode serve} serves, and how. */
 export interface ServeOptions {
   /**
-   * The device module: its default export is a {@linkcode CreateDevice}. It is
-   * imported by a Worker, so a module may name itself with `import.meta.url`.
+   * The device module: its default export is a {@linkcode CreateDevice}. A URL,
+   * or a path, relative to the working directory. It is imported by a Worker, so a
+   * module may name itself with `import.meta.url`; what an import map names is
+   * `import.meta.resolve("@vhostd/vhostd/blk")`.
    */
   readonly device: string | URL;
   /** Options of the device: JSON values. */
@@ -90,7 +93,7 @@ export interface Server extends AsyncDisposable {
  * import { serve } from "@vhostd/vhostd";
  *
  * await using server = await serve({
- *   device: new URL("./backends/blk/mod.ts", import.meta.url),
+ *   device: import.meta.resolve("@vhostd/vhostd/blk"),
  *   options: { path: "disk.img" },
  *   socket: "./blk.sock",
  * });
@@ -110,7 +113,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
       {
         name,
         type: name,
-        module: String(device),
+        module: moduleUrl(device),
         options: options.options ?? {},
         socket,
         mode,
@@ -163,4 +166,10 @@ export async function serve(options: ServeOptions): Promise<Server> {
     stop,
     [Symbol.asyncDispose]: stop,
   };
+}
+
+/** The URL of a device module: what is none already is a path. */
+function moduleUrl(device: string | URL): string {
+  if (device instanceof URL || URL.canParse(device)) return String(device);
+  return toFileUrl(resolve(device)).href;
 }

@@ -1,4 +1,6 @@
-import { assert, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { relative, resolve, toFileUrl } from "@std/path";
+import { DeviceError } from "../mod.ts";
 import { FrontEnd, SharedRegion } from "../vhost/testing/front_end.ts";
 import { FakeDriver, FakeMemory } from "../virtqueue/testing/driver.ts";
 import { withDeadline } from "../tests/support/deadline.ts";
@@ -33,4 +35,53 @@ Deno.test("serve() tells that a Worker failed, and closes the others", async () 
   frontEnd.events(1).kick.signal();
   await withDeadline(failure, 10_000, "the failure");
   assert(Deno.statSync(closed).isFile);
+});
+
+Deno.test("serve() takes a module by URL and by path", async () => {
+  using directory = TemporaryDirectory.make("serve");
+  const path = directory.file("device of a user.ts");
+  Deno.writeTextFileSync(
+    path,
+    `export default () => ({
+      deviceId: 4,
+      features: 0n,
+      queueCount: 1,
+      maxSegments: 1,
+      config: new Uint8Array(),
+      serve: () => true,
+      status: () => ({ from: "a user" }),
+    });`,
+  );
+  const modules = [
+    toFileUrl(path),
+    toFileUrl(path).href,
+    path,
+    relative(Deno.cwd(), path),
+  ];
+  for (const device of modules) {
+    await using server = await serve({
+      device,
+      socket: directory.file("socket"),
+      logLevel: "error",
+      signals: false,
+    });
+    const { device: status } = await server.status() as {
+      device: { from: string };
+    };
+    assertEquals(status, { from: "a user" }, String(device));
+  }
+});
+
+Deno.test("serve() says which module it has not found", async () => {
+  using directory = TemporaryDirectory.make("serve");
+  await assertRejects(
+    () =>
+      serve({
+        device: "./no_such_device.ts",
+        socket: directory.file("socket"),
+        signals: false,
+      }),
+    DeviceError,
+    resolve("no_such_device.ts"),
+  );
 });

@@ -25,7 +25,7 @@ import { cString, libc, pointerTo } from "./libc.ts";
 import { openFds } from "./proc.ts";
 
 const SYMBOLS = {
-  // char **environ;
+  // char **environ; the address of the variable, not what it holds.
   environ: { type: "pointer" },
   // int posix_spawn(pid_t *pid, const char *path,
   //                 const posix_spawn_file_actions_t *file_actions,
@@ -254,6 +254,9 @@ function spawn(
   calls.posix_spawnattr_setsigmask(attributes, new Uint8Array(SIGSET_BYTES));
   must(calls.posix_spawn_file_actions_init(actions), "posix_spawn");
   sources.defer(() => calls.posix_spawn_file_actions_destroy(actions));
+  if (environ === null) throw new Error("The C library has no environ");
+  // Asked for each time: setenv() moves it.
+  const variables = new Deno.UnsafePointerView(environ).getPointer();
   const count = Math.max(fds.length, 3);
   for (let i = 0; i < count; i++) {
     // A source must not lie where an earlier target overwrites it.
@@ -268,7 +271,7 @@ function spawn(
     actions,
     attributes,
     pointerTo(argv.address),
-    environ,
+    variables,
   );
   must(result, "posix_spawn");
   return arena.view.getInt32(pid.offset, true);

@@ -52,6 +52,25 @@ Deno.test("a process is started with arguments and ends with a code", async () =
   });
 });
 
+Deno.test("a process has our environment, as it is now", async () => {
+  const name = "VHOSTD_SPAWN_TEST";
+  const script = `echo "$HOME $${name}"`;
+  Deno.env.set(name, "first");
+  try {
+    const first = await shell(script);
+    assertEquals(first.output, `${Deno.env.get("HOME") ?? ""} first\n`);
+    Deno.env.set(name, "second");
+    Deno.env.set(`${name}_MORE`, "x".repeat(1000));
+    assertEquals(
+      (await shell(script)).output.trim().split(" ").at(-1),
+      "second",
+    );
+  } finally {
+    Deno.env.delete(name);
+    Deno.env.delete(`${name}_MORE`);
+  }
+});
+
 Deno.test("a process that a signal killed says which", async () => {
   for (const signal of [9, 15]) {
     const { code, signal: killer } = await shell("exec sleep 60", [], signal);

@@ -137,11 +137,6 @@ export class GuestMemory {
     this.#used = new Array<boolean>(maxRegions).fill(false);
   }
 
-  /** Number of regions. */
-  get regionCount(): number {
-    return this.#count;
-  }
-
   /**
    * Number of changes so far. What a device keeps about regions, by their ids,
    * is out of date when this is another number.

@@ -12,15 +12,13 @@
  * @module
  */
 
-import type { DeviceContext } from "../../virtqueue/device.ts";
+import type { DeviceContext, VirtioDevice } from "../../virtqueue/device.ts";
 import { BalloonDevice } from "./device.ts";
 import { resolveBalloonOptions } from "./options.ts";
 import { SYSTEM_PAGES } from "./page_host.ts";
 
-export { BalloonDevice } from "./device.ts";
 export { OptionError } from "../option_reader.ts";
-export { BALLOON_OPTIONS, type BalloonOptions } from "./options.ts";
-export { BalloonTargetError } from "./target.ts";
+export type { BalloonOptions } from "./options.ts";
 
 /**
  * Makes a balloon: a {@linkcode CreateDevice}.
@@ -31,7 +29,7 @@ export { BalloonTargetError } from "./target.ts";
 export default function createBalloon(
   options: Readonly<Record<string, unknown>>,
   context: DeviceContext,
-): BalloonDevice {
+): VirtioDevice {
   return new BalloonDevice(
     resolveBalloonOptions(options),
     SYSTEM_PAGES,

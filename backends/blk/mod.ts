@@ -11,7 +11,7 @@
  * @module
  */
 
-import type { DeviceContext } from "../../virtqueue/device.ts";
+import type { DeviceContext, VirtioDevice } from "../../virtqueue/device.ts";
 import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { MemoryEngine, NullEngine } from "../storage/memory_engine.ts";
 import { openStorage } from "../storage/open.ts";
@@ -19,9 +19,8 @@ import type { Storage } from "../storage/storage.ts";
 import { BlkDevice } from "./device.ts";
 import { resolveBlkOptions, type ResolvedBlkOptions } from "./options.ts";
 
-export { BlkDevice } from "./device.ts";
 export { OptionError } from "../option_reader.ts";
-export { BLK_OPTIONS, type BlkOptions } from "./options.ts";
+export type { BlkOptions } from "./options.ts";
 
 /**
  * Makes a block device: a {@linkcode CreateDevice}.
@@ -33,7 +32,7 @@ export { BLK_OPTIONS, type BlkOptions } from "./options.ts";
 export default function createBlk(
   options: Readonly<Record<string, unknown>>,
   context: DeviceContext,
-): BlkDevice {
+): VirtioDevice {
   const resolved = resolveBlkOptions(options);
   const storage = makeStorage(resolved, context);
   try {

@@ -14,7 +14,7 @@
 
 import { SystemError } from "../../sys/errno.ts";
 import { Tap } from "../../sys/tap.ts";
-import type { DeviceContext } from "../../virtqueue/device.ts";
+import type { DeviceContext, VirtioDevice } from "../../virtqueue/device.ts";
 import type { NetBackend } from "./backend.ts";
 import { CaptureBackend } from "./capture_backend.ts";
 import { NetDevice } from "./device.ts";
@@ -31,10 +31,8 @@ import { Switch, SwitchBackend } from "./switch.ts";
 import { TapBackend } from "./tap.ts";
 import { Uplink, UplinkBackend } from "./uplink.ts";
 
-export { NetDevice } from "./device.ts";
-export { NetBackendError } from "./error.ts";
 export { OptionError } from "../option_reader.ts";
-export { NET_OPTIONS, type NetOptions } from "./options.ts";
+export type { NetOptions } from "./options.ts";
 
 /**
  * Makes a network device: a {@linkcode CreateDevice}.
@@ -46,7 +44,7 @@ export { NET_OPTIONS, type NetOptions } from "./options.ts";
 export default function createNet(
   options: Readonly<Record<string, unknown>>,
   context: DeviceContext,
-): NetDevice {
+): VirtioDevice {
   const resolved = resolveNetOptions(options);
   const backend = captured(resolved, makeBackend(resolved, context), context);
   try {

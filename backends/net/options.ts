@@ -245,7 +245,10 @@ export const NET_OPTIONS: readonly OptionSpec[] = [
   flagSpec("guest-ufo", "hand over UDP datagrams larger than the MTU"),
   flagSpec("mrg-rxbuf", "frames may take several receive buffers"),
   flagSpec("ctrl-vq", "offer a control queue: filters, queue pairs, offloads"),
-  flagSpec("announce", "ask the driver to announce itself when it moved"),
+  flagSpec(
+    "announce",
+    "ask the driver to announce itself when it moved or its link comes up",
+  ),
 ];
 
 /**

@@ -60,8 +60,6 @@ export const VIRTIO_NET_S_ANNOUNCE = 2;
 export const LEGACY_HEADER_SIZE = 10;
 /** Bytes of `struct virtio_net_hdr` with `num_buffers`. */
 export const HEADER_SIZE = 12;
-/** Offset of `num_buffers`. */
-export const HEADER_NUM_BUFFERS = 10;
 
 /** Header flag: the checksum from `csum_start` on is to be filled in. */
 export const HDR_F_NEEDS_CSUM = 1;

@@ -1,6 +1,6 @@
 /**
  * The virtio SCSI host: serves raw images and block devices as the disks and
- * CD-ROMs of a SCSI host adapter.
+ * CD-ROMs of a guest.
  *
  * @example Usage
  * ```ts ignore
@@ -12,20 +12,12 @@
  * @module
  */
 
-import type { DeviceContext } from "../../virtqueue/device.ts";
+import type { DeviceContext, VirtioDevice } from "../../virtqueue/device.ts";
 import { ScsiDevice } from "./device.ts";
 import { resolveScsiOptions } from "./options.ts";
 
-export { ScsiLunError } from "./adapter.ts";
-export { ScsiDevice } from "./device.ts";
 export { OptionError } from "../option_reader.ts";
-export {
-  LUN_OPTIONS,
-  type LunOptions,
-  SCSI_OPTIONS,
-  type ScsiOptions,
-} from "./options.ts";
-export { mustNotReplay } from "./target/commands.ts";
+export type { LunOptions, ScsiOptions } from "./options.ts";
 
 /**
  * Makes a SCSI host: a {@linkcode CreateDevice}.
@@ -37,6 +29,6 @@ export { mustNotReplay } from "./target/commands.ts";
 export default function createScsi(
   options: Readonly<Record<string, unknown>>,
   context: DeviceContext,
-): ScsiDevice {
+): VirtioDevice {
   return new ScsiDevice(resolveScsiOptions(options), context);
 }

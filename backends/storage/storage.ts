@@ -14,7 +14,7 @@ export const STORAGE_READ = 0;
 export const STORAGE_WRITE = 1;
 /** Makes all completed writes durable. */
 export const STORAGE_FLUSH = 2;
-/** Gives a range back: its contents become undefined (zeroes here), host blocks are freed. */
+/** Gives a range back: host blocks are freed, its contents are undefined from then on. */
 export const STORAGE_DISCARD = 3;
 /** Makes a range read as zeroes, keeping its host blocks. */
 export const STORAGE_WRITE_ZEROES = 4;

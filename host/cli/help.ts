@@ -144,7 +144,8 @@ export function markdownPage(commands: readonly CommandSpec[]): string {
     "(powers of 1024).",
     "",
     "Exit codes: 0 after a clean stop, 1 after a failure, 2 when the command line or",
-    "the config file is wrong.",
+    "the config file is wrong. A second SIGINT or SIGTERM ends a server that is",
+    "stopping at once, with 130 or 143.",
     ...PERMISSIONS,
   ];
   for (const { flag, title, keys } of keyLists()) {
@@ -240,8 +241,9 @@ function optionRow(
   ];
 }
 
-function markdownDefault({ default: value }: OptionSpec): string {
+function markdownDefault({ type, default: value }: OptionSpec): string {
   if (value === undefined || value === "") return "";
+  if (type === "size") return `\`${formatSize(Number(value))}\``;
   if (typeof value === "boolean") return value ? "`on`" : "`off`";
   return `\`${value}\``;
 }

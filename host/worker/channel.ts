@@ -30,6 +30,8 @@ export class DeviceError extends Error {
   readonly kind: string;
 
   /**
+   * Makes an error.
+   *
    * @param kind stable name
    * @param message for people
    */

@@ -254,11 +254,14 @@ export class BlkBench implements Disposable {
       return new BlkDevice(resolveBlkOptions(plain), storage, context);
     }
     if (path !== undefined || testedEngine() !== "memory") {
-      return createBlk({ ...engineOptions(), ...plain }, context);
+      return createBlk({ ...engineOptions(), ...plain }, context) as BlkDevice;
     }
     const before = memoryDisks();
     const size = options.size ?? 2 ** 20;
-    const device = createBlk({ ...blk, storage: "memory", size }, context);
+    const device = createBlk(
+      { ...blk, storage: "memory", size },
+      context,
+    ) as BlkDevice;
     // What lies in memory is looked at, and made, by way of its descriptor.
     this.#path = memoryDisks().find((path) => !before.includes(path))!;
     using file = Deno.openSync(this.path, { write: true });

@@ -99,7 +99,10 @@ export class NetBench implements Disposable {
     try {
       const { tellOthers } = bench;
       const others = tellOthers === undefined ? {} : { tellOthers };
-      this.device = createNet(options, { ...this.#context(), ...others });
+      this.device = createNet(options, {
+        ...this.#context(),
+        ...others,
+      }) as NetDevice;
     } catch (error) {
       this.#epoll.close();
       this.#mapping.unmap();

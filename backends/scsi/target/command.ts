@@ -6,7 +6,6 @@
  * @module
  */
 
-import { Op } from "./constants.ts";
 import type { Task } from "./task.ts";
 
 /** Kinds of logical units that know a command: a set of bits. */
@@ -115,11 +114,6 @@ const SERVICE_ACTION = 0x1f;
  * they know that a logical unit is younger than that: FreeBSD's do.
  */
 const OLD_LUN = 0xe0;
-
-/** Length of a CDB by its operation code. Source: SPC-5. */
-export function cdbLength(opcode: number): number {
-  return [6, 10, 10, 0, 16, 12, 0, 0][opcode >> 5];
-}
 
 /** Adds the bits of a field to a mask. */
 function cover(mask: Uint8Array, [, byte, bit, bits]: CdbField): void {
@@ -230,10 +224,4 @@ export function rangeFields(
       ["GROUP NUMBER", 14, 5, 6],
     ],
   };
-}
-
-/** Whether an operation code has service actions. */
-export function hasServiceActions(opcode: number): boolean {
-  return opcode === Op.MAINTENANCE_IN || opcode === Op.SERVICE_ACTION_IN_16 ||
-    opcode === Op.PERSISTENT_RESERVE_IN || opcode === Op.PERSISTENT_RESERVE_OUT;
 }

@@ -161,11 +161,6 @@ export class ModeParameters {
   }
 }
 
-/** Bytes of a page that stand before its parameters. */
-export function pageHeadSize(bytes: Uint8Array, at: number): number {
-  return bytes[at] & 0x40 ? 4 : 2;
-}
-
 /** Length of a page in a parameter list, its head included. */
 export function pageSize(bytes: Uint8Array, at: number): number {
   return bytes[at] & 0x40 ? u16(bytes, at + 2) + 4 : bytes[at + 1] + 2;

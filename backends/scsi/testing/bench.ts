@@ -198,7 +198,7 @@ export class ScsiBench implements Disposable {
     };
     try {
       const scsi = options.scsi ?? { path: this.image("disk.img") };
-      this.device = createScsi(withEngine(scsi), context);
+      this.device = createScsi(withEngine(scsi), context) as ScsiDevice;
     } catch (error) {
       this.#release();
       throw error;

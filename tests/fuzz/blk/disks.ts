@@ -4,7 +4,8 @@
  * @module
  */
 
-import createBlk, { type BlkDevice } from "../../../backends/blk/mod.ts";
+import type { BlkDevice } from "../../../backends/blk/device.ts";
+import createBlk from "../../../backends/blk/mod.ts";
 import type { GuestMemory } from "../../../virtqueue/memory.ts";
 import { TemporaryDirectory } from "../../support/temporary_directory.ts";
 import { pattern } from "../../../backends/storage/testing/buffers.ts";
@@ -81,7 +82,7 @@ export class Disk implements Disposable {
       resume() {},
       watch() {},
       log() {},
-    });
+    }) as BlkDevice;
     this.device.activate();
     const options = { read: true, write: true };
     this.#file = Deno.openSync(inMemory ? memfdPath() : path, options);

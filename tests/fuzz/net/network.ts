@@ -23,7 +23,8 @@ import type { FuzzMemory } from "../memory/fuzz_memory.ts";
 import { watchReads } from "../memory/racing_reads.ts";
 import { piecesOf } from "../ring/chain_check.ts";
 import { type ModelChain, totalOf } from "../ring/model.ts";
-import createNet, { type NetDevice } from "../../../backends/net/mod.ts";
+import type { NetDevice } from "../../../backends/net/device.ts";
+import createNet from "../../../backends/net/mod.ts";
 import type { GuestMemory } from "../../../virtqueue/memory.ts";
 import type { VirtQueue } from "../../../virtqueue/queue.ts";
 import {
@@ -131,7 +132,7 @@ export class Network implements QueueWatch {
       resume: (queue) => void this.#parked.delete(queue),
       watch() {},
       log() {},
-    });
+    }) as NetDevice;
     this.#start(device, mask, eventIdx);
   }
 

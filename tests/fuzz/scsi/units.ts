@@ -9,7 +9,8 @@
  * @module
  */
 
-import createScsi, { type ScsiDevice } from "../../../backends/scsi/mod.ts";
+import type { ScsiDevice } from "../../../backends/scsi/device.ts";
+import createScsi from "../../../backends/scsi/mod.ts";
 import { comparable, equalBytes } from "../engine/equal.ts";
 import type { Storage } from "../../../backends/storage/storage.ts";
 import { pattern } from "../../../backends/storage/testing/buffers.ts";
@@ -139,7 +140,7 @@ export function makeAdapter(
     initiator: ["fuzz-a", "fuzz-b"][which],
     segMax: 8,
     luns: ADAPTERS[which].map((unit) => optionsOf(unit, images)),
-  }, context);
+  }, context) as ScsiDevice;
 }
 
 /** Storage that does what it is told to when it is told to. */
