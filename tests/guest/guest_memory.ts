@@ -139,7 +139,7 @@ export async function holdBuffers(
   read: number,
   write: number,
 ): Promise<KnownPages> {
-  const [before] = lastPage();
+  const before = pageEnds();
   await guest.check("rm -f /tmp/go* /tmp/read; mkfifo /tmp/go1 /tmp/go2");
   await guest.check(
     `(dd if=/dev/vda bs=${read / MIB}M count=1 iflag=direct 2>/dev/null | ` +
@@ -158,19 +158,20 @@ export async function holdBuffers(
       "i=$((i+1)); done; [ -s /tmp/read ]",
     60_000,
   );
-  await waitUntil(() => lastPage()[0] !== before, {
+  await waitUntil(() => pageEnds().every((word, i) => word !== before[i]), {
     what: "the guest to write its buffer",
     timeout: 30_000,
+    interval: 50,
   });
   return new KnownPages(
     readImage(image, 0, read),
     readImage(image, read, write),
   );
 
-  /** Something of the end of what is written. */
-  function lastPage(): BigUint64Array {
-    const at = read + write - 8;
-    return new BigUint64Array(readImage(image, at, 8).buffer);
+  /** The last word of each page that is written: parts come in any order. */
+  function pageEnds(): BigUint64Array {
+    const words = new BigUint64Array(readImage(image, read, write).buffer);
+    return words.filter((_, i) => (i + 1) % (PAGE / 8) === 0);
   }
 }
 
