@@ -79,11 +79,12 @@ export class KnownPages {
   }
 
   /**
-   * How many of them are in a file, to the last byte.
+   * Which of them are in a file, to the last byte. What processes leave behind
+   * may have some a second time.
    *
    * @param from where the search begins and, with `to`, ends; whole pages
    */
-  countIn(file: MemoryFile, from = 0, to = file.size): number {
+  findIn(file: MemoryFile, from = 0, to = file.size): Set<number> {
     using extents = DataFile.open(file.path, { readOnly: true });
     using reader = Deno.openSync(file.path);
     const piece = new Uint8Array(256 * PAGE);
@@ -104,7 +105,7 @@ export class KnownPages {
         at += got;
       }
     }
-    return found.size;
+    return found;
   }
 
   #match(piece: Uint8Array<ArrayBuffer>, found: Set<number>): void {

@@ -44,7 +44,7 @@ needsGuests.test("Linux: 16 GiB, I/O at their end and above 4 GiB", async () => 
   assertEquals([memory.size, others], [16 * GIB, []]);
   const pages = await holdBuffers(busy, read, write);
   assertEquals(pages.count, (read + write) / PAGE);
-  assertEquals(pages.countIn(memory, 16 * GIB - top), pages.count);
+  assertEquals(pages.findIn(memory, 16 * GIB - top).size, pages.count);
   // A block device's cache is not for processes alone. QEMU has the file's
   // first 2 GiB below 4 GiB, what follows above.
   const from = read + write;
@@ -56,7 +56,7 @@ needsGuests.test("Linux: 16 GiB, I/O at their end and above 4 GiB", async () => 
   const more = new KnownPages(
     Deno.readFileSync(image).subarray(from, from + cached),
   );
-  assertEquals(more.countIn(memory, 2 * GIB, 16 * GIB - top), more.count);
+  assertEquals(more.findIn(memory, 2 * GIB, 16 * GIB - top).size, more.count);
   await releaseBuffers(guest);
   await busy.turn();
   assertLess(spaceOf(memory), GIB);
