@@ -47,13 +47,11 @@ export class BusyGuest implements AsyncDisposable {
    *
    * @param known random bytes that the disk begins with, whole MiB
    * @param free bytes behind them that nobody uses, whole MiB
-   * @param disk options of the disk, each with its comma
    */
   static async start(
     machine: LinuxMachine,
     known: number,
     free: number,
-    disk = "",
   ): Promise<BusyGuest> {
     const directory = TemporaryDirectory.make("busy");
     const [image, socket] = [directory.file("disk.img"), directory.file("s")];
@@ -73,19 +71,19 @@ export class BusyGuest implements AsyncDisposable {
     const guest = stack.use(
       await startLinuxGuest({
         ...machine,
-        devices: [...vhostUserBlk(socket, disk), ...machine.devices ?? []],
+        devices: [...vhostUserBlk(socket), ...machine.devices ?? []],
       }),
     );
     const first = (known + free) / 65_536;
     await guest.check(
-      "(i=0; while [ ! -e /tmp/stop ]; do " +
+      ": > /tmp/turns; (i=0; while [ ! -e /tmp/stop ]; do " +
         `j=$((${first}+i%64*4)); ` +
         "dd if=/dev/urandom of=/tmp/a bs=64k count=4 2>/dev/null && " +
         "dd if=/tmp/a of=/dev/vda bs=64k seek=$j oflag=direct " +
         "conv=notrunc 2>/dev/null && " +
         "dd if=/dev/vda of=/tmp/b bs=64k skip=$j count=4 iflag=direct " +
         "2>/dev/null && cmp /tmp/a /tmp/b || { touch /tmp/failed; break; }; " +
-        "i=$((i+1)); echo $i > /tmp/turns; done; touch /tmp/end) " +
+        "i=$((i+1)); echo >> /tmp/turns; done; touch /tmp/end) " +
         "> /tmp/log 2>&1 &",
     );
     stack.move();
@@ -102,7 +100,7 @@ export class BusyGuest implements AsyncDisposable {
 
   /** How often it has been compared. */
   async turns(): Promise<number> {
-    return Number(await this.guest.check("cat /tmp/turns 2>/dev/null || echo"));
+    return Number(await this.guest.check("wc -c < /tmp/turns"));
   }
 
   /** Waits until it has been compared once more. */
