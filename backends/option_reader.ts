@@ -10,6 +10,7 @@
  */
 
 import type { OptionSpec } from "./option_schema.ts";
+import { didYouMean } from "./suggest.ts";
 
 /** An option of a device that cannot be. */
 export class OptionError extends Error {
@@ -41,6 +42,20 @@ export function refuse(option: string, value: unknown, right: string): never {
   );
 }
 
+function refuseKey(key: string, known: readonly string[]): never {
+  throw new OptionError(
+    key,
+    `"${key}" is no option${
+      didYouMean(key, known) || `; options are ${known.join(", ")}`
+    }`,
+  );
+}
+
+/** The key of a value: the name of its option in camelCase. */
+export function keyOf(name: string): string {
+  return name.replaceAll(/-(.)/g, (_, letter: string) => letter.toUpperCase());
+}
+
 /** Printable ASCII: what identifies a device to its driver. */
 const PRINTABLE = /^[\x20-\x7e]*$/;
 
@@ -64,20 +79,29 @@ export class OptionReader {
   readonly #specs: ReadonlyMap<string, OptionSpec>;
   readonly #given: GivenOptions;
 
-  /** Makes a reader of some values. */
-  constructor(specs: readonly OptionSpec[], given: GivenOptions) {
+  /**
+   * Makes a reader of some values.
+   *
+   * @param more keys that are no options, and that the caller reads
+   * @throws {OptionError} when a value has a key that nobody reads: whoever
+   * wrote it meant something by it
+   */
+  constructor(
+    specs: readonly OptionSpec[],
+    given: GivenOptions,
+    more: readonly string[] = [],
+  ) {
     this.#specs = new Map(specs.map((spec) => [spec.name, spec]));
     this.#given = given;
+    const known = [...specs.map(({ name }) => keyOf(name)), ...more];
+    for (const [key, value] of Object.entries(given)) {
+      if (value !== undefined && !known.includes(key)) refuseKey(key, known);
+    }
   }
 
   /** The value that an option was given; `undefined`: none. */
   given(name: string): unknown {
-    return this.#given[
-      name.replaceAll(
-        /-(.)/g,
-        (_, letter: string) => letter.toUpperCase(),
-      )
-    ];
+    return this.#given[keyOf(name)];
   }
 
   /** Whether an option has another value than its default. */

@@ -175,6 +175,7 @@ Deno.test("resolveBlkOptions() knows disks without a medium", () => {
     [{ storage: "tape" }, "storage"],
     [{ storage: "memory", size: 8192, queues: 2, workers: 2 }, "workers"],
     [{ path: "x", workers: 2 }, "workers"],
+    [{ path: "x", readOnly: true }, "readOnly"],
     [{}, "path"],
   ];
   for (const [options, option] of wrong) {

@@ -112,6 +112,7 @@ Deno.test("what cannot be is refused, with what would be right", () => {
       "the one on passt-socket runs",
     ],
     [{ backend: "tap", ifname: "a-name-that-is-too-long" }, "at most 15"],
+    [{ backend: "echo", passtsocket: "s" }, 'did you mean "passtSocket"?'],
   ];
   for (const [options, message] of refused) {
     const error = assertThrows(

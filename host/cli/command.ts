@@ -11,7 +11,7 @@ import { parseArgs } from "@std/cli";
 import type { OptionSpec, OptionValues } from "../../backends/option_schema.ts";
 import { HostError } from "../error.ts";
 import { parseOptions, type RawValue, usageOf } from "../options/parse.ts";
-import { didYouMean } from "../options/suggest.ts";
+import { didYouMean } from "../../backends/suggest.ts";
 
 /** A flag of a command. */
 export interface FlagSpec extends OptionSpec {

@@ -12,7 +12,7 @@ import { HostError, messageOf } from "../error.ts";
 import { splitOptions } from "../options/grammar.ts";
 import { parseOptions } from "../options/parse.ts";
 import { MANAGEMENT_OPTION } from "../options/settings.ts";
-import { didYouMean } from "../options/suggest.ts";
+import { didYouMean } from "../../backends/suggest.ts";
 import { requireRuntime } from "../requirements.ts";
 import { PROGRAM } from "../version.ts";
 import { type CommandSpec, parseCommand } from "./command.ts";

@@ -8,7 +8,7 @@
 import { DEVICE_TYPES } from "../device_types.ts";
 import { HostError, messageOf } from "../error.ts";
 import { Logger } from "../log.ts";
-import { didYouMean } from "../options/suggest.ts";
+import { didYouMean } from "../../backends/suggest.ts";
 import { PROGRAM, VERSION } from "../version.ts";
 import { type CommandSpec, parseCommand } from "./command.ts";
 import { CTL, ctl } from "./ctl_command.ts";

@@ -9,7 +9,7 @@
 
 import type { OptionSpec, OptionValues } from "../../backends/option_schema.ts";
 import { HostError } from "../error.ts";
-import { didYouMean } from "./suggest.ts";
+import { didYouMean } from "../../backends/suggest.ts";
 
 /** A value before it is checked; `null` when the key stood alone. */
 export type RawValue = string | number | boolean | null;
