@@ -75,7 +75,7 @@ Deno.test("main() answers wrong command lines with one line and code 2", async (
     ],
     [
       ["serve", IMAGE, `--blk=path=${IMAGE}`],
-      `"blk" and "blk1" cannot both write "${IMAGE}"; add readonly=on, or share=on if the guests are made for it`,
+      `"blk" and "blk1" cannot both write "${IMAGE}"; add readonly=on to both, or share=on to both if the guests are made for it`,
     ],
     [
       ["serve", "--supervise=maybe"],

@@ -91,7 +91,7 @@ export const NET: DeviceType = {
     };
     return `a network port of ${to[String(backend)]}`;
   },
-  writtenFiles: () => [],
+  images: () => [],
   process: switchOf,
   workerGroup: switchOf,
   program: {

@@ -5,13 +5,12 @@
  * @module
  */
 
-import { resolve } from "@std/path";
 import type { OptionSpec, OptionValues } from "../../backends/option_schema.ts";
-import { DataFile } from "../../sys/file.ts";
 import { groupId } from "../../sys/process.ts";
 import type { DeviceSpec } from "../device_host.ts";
 import type { DeviceOptions, DeviceType } from "../device_types.ts";
 import { HostError, messageOf } from "../error.ts";
+import { refuseConflicts } from "./conflicts.ts";
 import { parseOptions, type RawValue } from "./parse.ts";
 
 /** Where sockets and images go whose place is not given. */
@@ -323,69 +322,5 @@ function parseGroup(subject: string, text: string): number {
     throw new HostError("usage", `${subject}: ${messageOf(error)}`, {
       cause: error,
     });
-  }
-}
-
-function refuseConflicts(devices: readonly PlannedDevice[]): void {
-  const names = new Map<string, string>();
-  const sockets = new Map<string, string>();
-  const descriptors = new Map<number, string>();
-  const files = new Map<string, string>();
-  for (const { type, spec, options, process } of devices) {
-    const { name, socket, fd } = spec;
-    if (names.has(name)) {
-      throw new HostError("usage", `Two devices have the name "${name}"`);
-    }
-    names.set(name, name);
-    if (socket !== undefined) {
-      refuseTwice(sockets, resolve(socket), name, `listen on "${socket}"`);
-    }
-    const others = type.descriptors?.map((key) => options[key]) ?? [];
-    for (const each of [fd, ...others]) {
-      if (typeof each !== "number") continue;
-      refuseTwice(descriptors, each, name, `use fd ${each}`);
-    }
-    if (devices.length === 1) return;
-    for (const file of type.writtenFiles(options)) {
-      const identity = identityOf(file);
-      if (identity === null) continue;
-      // Devices of one Worker know of each other.
-      const group = process === null ? undefined : spec.workerGroup;
-      const key = `${identity} ${group == null ? "" : `${process} ${group}`}`;
-      if (group != null && files.has(key)) continue;
-      const remedy =
-        "; add readonly=on, or share=on if the guests are made for it";
-      refuseTwice(files, identity, name, `write "${file}"`, remedy);
-      files.set(key, name);
-    }
-  }
-}
-
-function refuseTwice<Key>(
-  seen: Map<Key, string>,
-  key: Key,
-  name: string,
-  what: string,
-  remedy = "",
-): void {
-  const other = seen.get(key);
-  if (other !== undefined) {
-    throw new HostError(
-      "usage",
-      `"${other}" and "${name}" cannot both ${what}${remedy}`,
-    );
-  }
-  seen.set(key, name);
-}
-
-/** What distinguishes a file from others; `null` when it cannot be opened. */
-function identityOf(path: string): string | null {
-  try {
-    using file = DataFile.open(path, { readOnly: true });
-    const { dev, ino } = file.identity();
-    return `${file.kind} ${dev} ${ino}`;
-  } catch {
-    // The device will say what is wrong with it.
-    return null;
   }
 }

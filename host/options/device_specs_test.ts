@@ -173,9 +173,22 @@ Deno.test("planDevices() refuses to write an image twice, whatever its names", (
       const other = `path=${directory}/${name}`;
       assertStringIncludes(
         refusal(`path=${image}`, other),
-        `"blk" and "blk1" cannot both write "${directory}/${name}"; add readonly=on, or share=on`,
+        `"blk" and "blk1" cannot both write "${directory}/${name}"; add readonly=on to both, or share=on to both if`,
       );
-      plan(`path=${image}`, `${other},readonly`);
+      for (
+        const lists of [
+          [`path=${image},id=w`, `${other},id=r,readonly`],
+          [`path=${image},id=r,readonly`, `${other},id=w`],
+        ]
+      ) {
+        assertStringIncludes(
+          refusal(...lists),
+          `", which "w" writes; add readonly=on to both, or share=on to both if`,
+        );
+        assertStringIncludes(refusal(...lists), '"r" cannot use "');
+      }
+      plan(`path=${image}`, `${other},readonly,share`);
+      plan(`path=${image},share`, `${other},readonly`);
       plan(`path=${image},readonly`, `${other},readonly`);
       plan(`path=${image}`, `${other},share`);
     }
@@ -316,6 +329,26 @@ Deno.test("planDevices() lets hosts of one process share a disk", () => {
     ]);
   assertEquals(two(",process=shared")().length, 2);
   assertThrows(two(""), HostError, "cannot both write");
+  // Two places of one host, beside a host that has nothing to do with it.
+  const hosts = planDevices(
+    [ask(SCSI, `path=${image},id=a`), ask(SCSI, "id=b")],
+    [lun(`hba=a,target=1,path=${image}`)],
+  );
+  assertEquals(hosts.length, 2);
+  const conflicts = [
+    [
+      ask(SCSI, `path=${image},process=p`),
+      ask(BLK, `path=${image},process=p,id=r,readonly`),
+    ],
+    [ask(SCSI, `path=${image},id=r,readonly`), ask(SCSI, `path=${image}`)],
+  ];
+  for (const requests of conflicts) {
+    assertThrows(
+      () => planDevices(requests),
+      HostError,
+      `"r" cannot use "${image}", which "scsi" writes`,
+    );
+  }
 });
 
 Deno.test("planDevices() leaves a balloon alone", () => {
