@@ -89,6 +89,11 @@ export interface DeviceType {
    * its own.
    */
   readonly process?: (options: DeviceOptions) => string | null;
+  /**
+   * What devices meet on that share a process unless told otherwise, for people;
+   * where they meet on the same, they cannot be in two processes.
+   */
+  readonly meeting?: (options: DeviceOptions) => string | null;
   /** Why it may not share a process. */
   readonly alone?: string;
   /**

@@ -93,6 +93,8 @@ export const NET: DeviceType = {
   },
   images: () => [],
   process: switchOf,
+  meeting: ({ backend, name }) =>
+    backend === "switch" ? `the switch "${name}"` : null,
   workerGroup: switchOf,
   program: {
     type: "net",

@@ -34,7 +34,26 @@ export function refuseConflicts(devices: readonly PlannedDevice[]): void {
       refuseTwice(descriptors, each, name, `use fd ${each}`);
     }
   }
+  refuseSeparation(devices);
   if (devices.length > 1) refuseImageConflicts(devices);
+}
+
+/** Refuses devices that are to meet, and are in two processes. */
+function refuseSeparation(devices: readonly PlannedDevice[]): void {
+  const first = new Map<string, PlannedDevice>();
+  for (const device of devices) {
+    const { type, options, spec, process } = device;
+    const meeting = type.meeting?.(options) ?? null;
+    if (meeting === null) continue;
+    const other = first.get(meeting);
+    if (other !== undefined && other.process !== process) {
+      throw new HostError(
+        "usage",
+        `"${other.spec.name}" and "${spec.name}" cannot meet on ${meeting} from the processes "${other.process}" and "${process}": give both the same process=, or none`,
+      );
+    }
+    first.set(meeting, device);
+  }
 }
 
 /** A device that wants an image for itself. */

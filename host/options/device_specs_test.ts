@@ -300,6 +300,30 @@ Deno.test("planDevices() puts the ports of a switch together", () => {
   );
 });
 
+Deno.test("planDevices() refuses ports of one switch in two processes", () => {
+  const plans = (...keys: string[]) =>
+    planDevices(keys.map((each) => ask(NET, `backend=switch,${each}`)));
+  const processes = (...keys: string[]) =>
+    plans(...keys).map(({ process }) => process);
+  assertEquals(processes("process=p", "process=p"), ["p", "p"]);
+  assertEquals(processes("process=p", "name=b,process=q"), ["p", "q"]);
+  const cases: [string[], string][] = [
+    [["process=p", "process=q"], '"p" and "q"'],
+    [["process=p", "name=lan0"], '"p" and "switch-lan0"'],
+    [["id=net", "id=net1,process=q"], '"switch-lan0" and "q"'],
+  ];
+  for (const [keys, names] of cases) {
+    const error = assertThrows(() => plans(...keys), HostError);
+    assertEquals(
+      [error.kind, error.message],
+      [
+        "usage",
+        `"net" and "net1" cannot meet on the switch "lan0" from the processes ${names}: give both the same process=, or none`,
+      ],
+    );
+  }
+});
+
 Deno.test("planDevices() knows which options are descriptors", () => {
   const devices = planDevices([
     ask(NET, "backend=tap,tapfd=7"),
