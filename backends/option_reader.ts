@@ -12,18 +12,38 @@
 import type { OptionSpec } from "./option_schema.ts";
 import { didYouMean } from "./suggest.ts";
 
+/** An element of a list of options. */
+export interface OptionPlace {
+  /** Key of the list. */
+  readonly list: string;
+  /** Number of the element, from 0. */
+  readonly index: number;
+}
+
 /** An option of a device that cannot be. */
 export class OptionError extends Error {
   /** Stable reason. */
   readonly kind = "usage";
   /** Name of the option, as people write it. */
   readonly option: string;
+  /** The message without the place. */
+  readonly problem: string;
+  /** The element that the option is one of; `null`: the device's own. */
+  readonly place: OptionPlace | null;
 
   /** Makes an error about an option. */
-  constructor(option: string, message: string) {
-    super(message);
+  constructor(
+    option: string,
+    problem: string,
+    place: OptionPlace | null = null,
+  ) {
+    super(
+      place === null ? problem : `${place.list}[${place.index}]: ${problem}`,
+    );
     this.name = "OptionError";
     this.option = option;
+    this.problem = problem;
+    this.place = place;
   }
 }
 

@@ -350,16 +350,46 @@ function ownLun(options: OptionReader): ResolvedLun[] {
   ];
 }
 
-function listedLuns(luns: unknown = []): ResolvedLun[] {
-  if (!Array.isArray(luns)) return refuse("luns", luns, "it is a list");
-  return luns.map((lun: unknown, i) =>
-    typeof lun === "object" && lun !== null && !Array.isArray(lun)
-      ? resolveLun(lun as GivenOptions)
-      : refuse(
-        `luns[${i}]`,
-        lun,
-        "it is an object with the options of a logical unit",
-      )
+function listedLuns(
+  listed: unknown,
+  own: readonly ResolvedLun[],
+): ResolvedLun[] {
+  if (!Array.isArray(listed)) return refuse("luns", listed, "it is a list");
+  const luns: ResolvedLun[] = [];
+  for (const [index, given] of listed.entries()) {
+    try {
+      luns.push(listedLun(given, [...own, ...luns]));
+    } catch (error) {
+      if (!(error instanceof OptionError)) throw error;
+      const { option, problem } = error;
+      throw new OptionError(option, problem, { list: "luns", index });
+    }
+  }
+  return luns;
+}
+
+function listedLun(
+  given: unknown,
+  others: readonly ResolvedLun[],
+): ResolvedLun {
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
+    return refuse(
+      "luns",
+      given,
+      "it is an object with the options of a logical unit",
+    );
+  }
+  const unit = resolveLun(given as GivenOptions);
+  const { target, lun } = unit;
+  const there = others.find((other) =>
+    other.target === target && other.lun === lun
+  );
+  return there === undefined ? unit : refuse(
+    "target",
+    `${target},lun=${lun}`,
+    `${
+      there.path === "" ? "another one" : JSON.stringify(there.path)
+    } has that place; choose another target= or lun=`,
   );
 }
 
@@ -371,15 +401,8 @@ function listedLuns(luns: unknown = []): ResolvedLun[] {
  */
 export function resolveScsiOptions(given: GivenOptions): ResolvedScsiOptions {
   const options = new OptionReader(SCSI_OPTIONS, given, ["luns"]);
-  const luns = [...ownLun(options), ...listedLuns(given.luns)];
-  const taken = new Set<string>();
-  for (const { target, lun } of luns) {
-    const place = `target=${target},lun=${lun}`;
-    if (taken.has(place)) {
-      throw new OptionError("lun", `Cannot use ${place} twice`);
-    }
-    taken.add(place);
-  }
+  const own = ownLun(options);
+  const luns = [...own, ...listedLuns(given.luns ?? [], own)];
   return {
     queues: options.integer("queues"),
     segMax: options.integer("seg-max"),

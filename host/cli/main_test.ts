@@ -78,6 +78,14 @@ Deno.test("main() answers wrong command lines with one line and code 2", async (
       `"blk" and "blk1" cannot both write "${IMAGE}"; add readonly=on to both, or share=on to both if the guests are made for it`,
     ],
     [
+      ["serve", "--lun", "path=a.img"],
+      "--lun path=a.img: there is no device that it could belong to: add --scsi",
+    ],
+    [
+      ["serve", "--scsi", "path=a.img", "--lun", "target=1"],
+      '--lun target=1: "path" is missing: add path=PATH',
+    ],
+    [
       ["serve", "--supervise=maybe"],
       'serve: "supervise=maybe" is none of on, off',
     ],

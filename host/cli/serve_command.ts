@@ -114,11 +114,11 @@ export async function serve(args: readonly string[]): Promise<number> {
   }
   const parts = PARTS.flatMap(({ name }) =>
     (lists.get(name) ?? []).map((list) => ({
-      subject: `--${name}`,
+      subject: `--${name} ${list}`,
       pairs: splitOptions(list),
     }))
   );
-  const nothing = requests.length === 0;
+  const nothing = requests.length === 0 && parts.length === 0;
   if (nothing) requests.push(...defaultRequests(settings));
   const devices = planDevices(requests, parts);
   refuseManagementConflict(devices, settings);

@@ -6,9 +6,14 @@
  */
 
 import type { OptionSpec, OptionValues } from "../../backends/option_schema.ts";
+import { OptionError } from "../../backends/option_reader.ts";
 import { groupId } from "../../sys/process.ts";
 import type { DeviceSpec } from "../device_host.ts";
-import type { DeviceOptions, DeviceType } from "../device_types.ts";
+import {
+  DEVICE_TYPES,
+  type DeviceOptions,
+  type DeviceType,
+} from "../device_types.ts";
 import { HostError, messageOf } from "../error.ts";
 import { refuseConflicts } from "./conflicts.ts";
 import { parseOptions, type RawValue } from "./parse.ts";
@@ -129,7 +134,13 @@ interface ParsedRequest {
   readonly name: string;
   readonly values: OptionValues;
   /** Its parts, read. */
-  readonly parts: OptionValues[];
+  readonly parts: ParsedPart[];
+}
+
+/** A part whose options were read. */
+interface ParsedPart {
+  readonly subject: string;
+  readonly values: OptionValues;
 }
 
 /**
@@ -150,9 +161,10 @@ export function planDevices(
       subject,
       type,
       values,
-      parts: parts.map((part) =>
-        parseOptions(part.subject, options, part.pairs)
-      ),
+      parts: parts.map(({ subject, pairs }): ParsedPart => ({
+        subject,
+        values: parseOptions(subject, options, pairs),
+      })),
     };
   });
   const taken = new Set(read.map(({ values }) => values.id));
@@ -168,6 +180,10 @@ export function planDevices(
   refuseConflicts(devices);
   return devices;
 }
+
+/** The options that give devices with parts. */
+const OWNERS = DEVICE_TYPES.filter(({ parts }) => parts !== undefined)
+  .map(({ name }) => `--${name}`).join(" or ");
 
 /** Gives a part to the device that it names, or to the only one there is. */
 function assign(
@@ -188,15 +204,15 @@ function assign(
     throw new HostError(
       "usage",
       owners.length === 0
-        ? `${subject}: there is no device that it could belong to`
+        ? `${subject}: there is no device that it could belong to: add ${OWNERS}`
         : named === undefined
         ? `${subject}: say which device this ${title} belongs to: ${owner}= one of ${names}`
         : `${subject}: "${owner}=${named}" is none of ${names}, nor a socket of theirs`,
     );
   }
-  found[0].parts.push(
-    parseOptions(subject, options, pairs.filter(([key]) => key !== owner)),
-  );
+  const own = pairs.filter(([key]) => key !== owner);
+  const values = parseOptions(subject, options, own);
+  found[0].parts.push({ subject, values });
 }
 
 /** `blk`, or the first of `blk1`, `blk2`, … that is free. */
@@ -225,7 +241,7 @@ function plan(
   } = values;
   const options: DeviceOptions = parts.length === 0
     ? own
-    : { ...own, [type.parts!.key]: parts };
+    : { ...own, [type.parts!.key]: parts.map(({ values }) => values) };
   requireName(subject, "id", name);
   if (process !== undefined) requireName(subject, "process", String(process));
   if (fd !== undefined) {
@@ -243,7 +259,7 @@ function plan(
   try {
     type.check(options);
   } catch (error) {
-    throw new HostError("usage", `${subject}: ${messageOf(error)}`, {
+    throw new HostError("usage", blame(subject, parts, error), {
       cause: error,
     });
   }
@@ -283,6 +299,18 @@ function plan(
     ? type.process?.(options) ?? null
     : String(process);
   return { type, options, spec, process: shared };
+}
+
+/** Says what is wrong with a device, or with which of its parts. */
+function blame(
+  subject: string,
+  parts: readonly ParsedPart[],
+  error: unknown,
+): string {
+  if (!(error instanceof OptionError) || error.place === null) {
+    return `${subject}: ${messageOf(error)}`;
+  }
+  return `${parts[error.place.index].subject}: ${error.problem}`;
 }
 
 function requireName(subject: string, option: string, name: string): void {

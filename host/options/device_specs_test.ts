@@ -204,7 +204,7 @@ function ask(type: DeviceType, keys: string): DeviceRequest {
 }
 
 function lun(keys: string): PartRequest {
-  return { subject: "--lun", pairs: splitOptions(keys) };
+  return { subject: `--lun ${keys}`, pairs: splitOptions(keys) };
 }
 
 Deno.test("planDevices() gives logical units to the host that they name", () => {
@@ -244,32 +244,37 @@ Deno.test("planDevices() refuses logical units that belong to nobody", () => {
     [
       [ask(BLK, "path=a.img")],
       "path=b.img",
-      "--lun: there is no device that it could belong to",
+      "--lun path=b.img: there is no device that it could belong to: add --scsi",
+    ],
+    [
+      [],
+      "path=b.img",
+      "--lun path=b.img: there is no device that it could belong to: add --scsi",
     ],
     [
       [ask(SCSI, "id=a"), ask(SCSI, "id=b")],
       "path=b.img",
-      '--lun: say which device this logical unit of a SCSI host belongs to: hba= one of "a", "b"',
+      '--lun path=b.img: say which device this logical unit of a SCSI host belongs to: hba= one of "a", "b"',
     ],
     [
       [ask(SCSI, "id=a")],
       "hba=c,path=b.img",
-      '--lun: "hba=c" is none of "a", nor a socket of theirs',
+      '--lun hba=c,path=b.img: "hba=c" is none of "a", nor a socket of theirs',
     ],
     [
       [ask(SCSI, "id=a,path=x.img")],
       "path=y.img",
-      "--scsi: Cannot use target=0,lun=0 twice",
+      '--lun path=y.img: Cannot use target=0,lun=0: "x.img" has that place; choose another target= or lun=',
     ],
     [
       [ask(SCSI, "id=a")],
       "target=1",
-      '--scsi: "path" is missing: add path=PATH',
+      '--lun target=1: "path" is missing: add path=PATH',
     ],
     [
       [ask(SCSI, "id=a")],
       "target=1,pth=x",
-      '--lun: "pth" is no option (did you mean "path"?)',
+      '--lun target=1,pth=x: "pth" is no option (did you mean "path"?)',
     ],
   ];
   for (const [requests, keys, message] of cases) {
