@@ -83,4 +83,8 @@ Deno.test("ctl asks a server for its status and resizes its disks", async () => 
     'vhostd: There is no device "dta" (did you mean "data"?)\n',
   ]);
   assertEquals((await child.stop()).code, 0);
+  assertEquals(
+    [...Deno.readDirSync(cwd)].map(({ name }) => name).sort(),
+    ["a.img", "b.img"],
+  );
 });

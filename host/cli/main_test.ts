@@ -166,6 +166,18 @@ Deno.test("main() answers wrong command lines with one line and code 2", async (
   }
 });
 
+Deno.test("serve refuses a config file without any device", async () => {
+  using directory = TemporaryDirectory.make("main");
+  const path = directory.file("c.json");
+  for (const text of ["{}", '{"devices":[]}', '{"log-level":"warn"}']) {
+    Deno.writeTextFileSync(path, text);
+    assertEquals(
+      await refusal("serve", `--config=${path}`),
+      `${path}: there is no device in "devices", and none on the command line; without --config one of each type is served`,
+    );
+  }
+});
+
 Deno.test("main() prints help on stdout where it is asked for", async () => {
   for (
     const args of [
