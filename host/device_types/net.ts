@@ -80,10 +80,12 @@ export const NET: DeviceType = {
     if (mtu !== undefined) device.push(["host_mtu", String(mtu)]);
     return [["-netdev", netdev], ["-device", device]];
   },
-  describe: ({ backend, ifname, tapfd, name }) => {
+  describe: ({ backend, ifname, tapfd, name }, { tap }) => {
+    // `vhostd%d` has become a number.
+    const made = (tap as { interface?: string } | undefined)?.interface;
     const to: Record<string, string> = {
       tap: tapfd === undefined
-        ? `the TAP "${ifname}"`
+        ? `the TAP "${made ?? ifname}"`
         : `the TAP of descriptor ${tapfd}`,
       passt: "passt",
       switch: `the switch "${name}"`,
