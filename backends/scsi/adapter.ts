@@ -81,6 +81,7 @@ export class Adapter {
   readonly #table: IoTable;
   readonly #ring: () => IoUring | null;
   readonly #completed: StorageCompletion;
+  readonly #log: (message: string) => void;
   /** Logical units that were taken away and have commands yet. */
   readonly #leaving = new Set<Lun>();
   #active = false;
@@ -91,12 +92,14 @@ export class Adapter {
    * @param initiator name of the initiator, or empty
    * @param table operands of storage operations; it stays the caller's
    * @param completed told of each finished storage operation
+   * @param log told of what management changed
    */
   constructor(
     initiator: string,
     table: IoTable,
     ring: () => IoUring | null,
     completed: StorageCompletion,
+    log: (message: string) => void,
   ) {
     const name = chooseName(initiator);
     names.add(name);
@@ -104,6 +107,7 @@ export class Adapter {
     this.#table = table;
     this.#ring = ring;
     this.#completed = completed;
+    this.#log = log;
   }
 
   /** The logical unit of numbers. */
@@ -170,7 +174,7 @@ export class Adapter {
   }
 
   /** Looks at the size of an image again, and tells all whom a new one concerns. */
-  resize({ nexus: { unit, storage } }: Lun): Resized {
+  resize({ target, lun, nexus: { unit, storage } }: Lun): Resized {
     const before = unit.capacity;
     for (const other of unit.nexuses) other.storage?.refresh();
     unit.describeMedium(storage);
@@ -180,10 +184,15 @@ export class Adapter {
         nexus.notify(Asc.CAPACITY_DATA_HAS_CHANGED);
       }
     }
-    return {
-      capacity: unit.capacity * unit.blockSize,
-      previousCapacity: before * unit.blockSize,
-    };
+    const capacity = unit.capacity * unit.blockSize;
+    const previousCapacity = before * unit.blockSize;
+    if (capacity !== previousCapacity) {
+      this.#log(
+        `target ${target}, LUN ${lun}: capacity changed from ` +
+          `${previousCapacity} to ${capacity} bytes`,
+      );
+    }
+    return { capacity, previousCapacity };
   }
 
   /** Looks at the sizes of all images again; what they are together. */
@@ -214,6 +223,10 @@ export class Adapter {
       );
     }
     await shared.changeMedium({ ...options, path });
+    this.#log(
+      `target ${target}, LUN ${lun}: the medium ` +
+        (path === "" ? "was taken out" : `is ${JSON.stringify(path)} now`),
+    );
     return Array.from(shared.users, ({ place }) => place);
   }
 

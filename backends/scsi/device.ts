@@ -144,6 +144,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
           return ring instanceof IoUring ? ring : null;
         },
         (slot, result) => storageFinished(this.#requests[slot]!, result),
+        (message) => context.log("info", message),
       );
     } catch (error) {
       this.#table[Symbol.dispose]();

@@ -358,7 +358,7 @@ Deno.test("planDevices() lets hosts of one process share a disk", () => {
     ]);
   assertEquals(two(",process=shared")().length, 2);
   assertThrows(two(""), HostError, "cannot both write");
-  // Two places of one host, beside a host that has nothing to do with it.
+  // Two places of one host: that is for the host to judge.
   const hosts = planDevices(
     [ask(SCSI, `path=${image},id=a`), ask(SCSI, "id=b")],
     [lun(`hba=a,target=1,path=${image}`)],
