@@ -1,7 +1,8 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { runCommand } from "../../tests/support/process.ts";
 import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
 import { main } from "./main.ts";
-import { ROOT, vhostd } from "./testing/vhostd.ts";
+import { ROOT, runtimeArguments, vhostd } from "./testing/vhostd.ts";
 
 /** A file that exists. */
 const IMAGE = `${ROOT}deno.json`;
@@ -214,6 +215,22 @@ Deno.test("the command exits with the code of main()", async () => {
   const { code, stdout, stderr } = await vhostd(["serve", "--nonsense"]);
   assertEquals([code, stdout], [2, ""]);
   assertStringIncludes(stderr, "vhostd: serve: there is no option --nonsense");
+});
+
+Deno.test("the command says when nobody takes its output", async () => {
+  const { code, stderr } = await runCommand("sh", {
+    args: [
+      ...["-c", 'exec "$@" > /dev/full', "sh", Deno.execPath()],
+      ...[...runtimeArguments(), "version"],
+    ],
+    env: { NO_COLOR: "1" },
+    anyCode: true,
+    timeout: 30_000,
+  });
+  assertEquals([code, stderr], [
+    1,
+    "vhostd: Cannot write to the standard output: No space left on device\n",
+  ]);
 });
 
 Deno.test("ctl without a server fails with code 1", async () => {

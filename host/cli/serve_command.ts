@@ -30,6 +30,7 @@ import { qemuCommand } from "../qemu_arguments.ts";
 import { requireRuntime } from "../requirements.ts";
 import { type CommandSpec, parseCommand } from "./command.ts";
 import { commandHelp, deviceHelp } from "./help.ts";
+import { print } from "./output.ts";
 import { MadeFiles } from "./made_files.ts";
 
 /** Images that are served when nothing is named: as a disk, and by SCSI. */
@@ -95,7 +96,7 @@ export const SERVE: CommandSpec = {
 export async function serve(args: readonly string[]): Promise<number> {
   const invocation = parseCommand(SERVE, args);
   if (invocation.help) {
-    console.log(commandHelp(SERVE));
+    print(commandHelp(SERVE));
     return 0;
   }
   requireRuntime();
@@ -144,8 +145,8 @@ export async function serve(args: readonly string[]): Promise<number> {
     management,
     log: new Logger({ level, format }),
     onReady: (status) => {
+      print(announcement(devices, status));
       made.keepImages();
-      console.log(announcement(devices, status));
     },
   });
 }
