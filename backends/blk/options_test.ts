@@ -178,6 +178,16 @@ Deno.test("resolveBlkOptions() knows disks without a medium", () => {
     [{ path: "x", readOnly: true }, "readOnly"],
     [{}, "path"],
   ];
+  const messages: [Record<string, unknown>, string][] = [
+    [
+      { path: "x", workers: 2 },
+      "Cannot use workers=2: there is 1 queue to share (queues=)",
+    ],
+    [{ storage: "memory" }, '"size" is missing: add size=SIZE'],
+  ];
+  for (const [options, message] of messages) {
+    assertThrows(() => resolveBlkOptions(options), OptionError, message);
+  }
   for (const [options, option] of wrong) {
     const error = assertThrows(
       () => resolveBlkOptions(options),

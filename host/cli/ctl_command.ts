@@ -218,7 +218,10 @@ function take(
 ): readonly string[] {
   if (words.length >= least && words.length <= most) return words;
   const form = CTL.usage.find((usage) => usage.startsWith(verb))!;
-  throw new HostError("usage", `ctl: write ${PROGRAM} ctl ${form}`);
+  const surplus = words.length > most
+    ? `"${words[most]}" is one argument too many: `
+    : "";
+  throw new HostError("usage", `ctl: ${surplus}write ${PROGRAM} ctl ${form}`);
 }
 
 function parametersOf(text: string | undefined): Record<string, unknown> {

@@ -106,6 +106,11 @@ function dispatch(
 }
 
 function unknownCommand(name: string): HostError {
+  if (name.startsWith("-")) {
+    const flags = ["--help", "--version"];
+    const hint = didYouMean(name, flags) || `: one of ${flags.join(", ")}`;
+    return new HostError("usage", `There is no option ${name}${hint}`);
+  }
   const names = COMMANDS.map(([spec]) => spec.name);
   const hint = didYouMean(name, names) || `: one of ${names.join(", ")}`;
   return new HostError("usage", `There is no command "${name}"${hint}`);

@@ -154,7 +154,57 @@ Deno.test("main() answers wrong command lines with one line and code 2", async (
     [["ctl", "resize"], "ctl: write vhostd ctl resize NAME|all [OPTION]…"],
     [
       ["ctl", "status", "a", "b"],
-      "ctl: write vhostd ctl status [NAME] [--json] [OPTION]…",
+      'ctl: "b" is one argument too many: write vhostd ctl status [NAME] [--json] [OPTION]…',
+    ],
+    [
+      ["ctl", "resize", "blk", "x"],
+      'ctl: "x" is one argument too many: write vhostd ctl resize NAME|all [OPTION]…',
+    ],
+    [
+      ["ctl", "lun", "add", "target=1", "path=x"],
+      'ctl: "path=x" is one argument too many: write vhostd ctl lun add|remove|resize|change-medium KEYS [OPTION]…',
+    ],
+    [["version", "extra"], 'version: "extra" is one argument too many'],
+    [
+      ["--verson"],
+      'There is no option --verson (did you mean "--version"?)',
+    ],
+    [["--nonsense"], "There is no option --nonsense: one of --help, --version"],
+    [
+      ["serve", "a.img", "--read-only"],
+      "serve: --read-only is a key of --blk: --blk path=a.img,readonly",
+    ],
+    [
+      ["serve", "a.img", "--socket", "s"],
+      "serve: --socket is a key of --blk: --blk path=a.img,socket=PATH",
+    ],
+    [
+      ["serve", "--path", "x"],
+      "serve: --path is a key of --blk: --blk path=PATH",
+    ],
+    [
+      ["serve", "--backend=tap"],
+      "serve: --backend is a key of --net: --net backend=tap|passt|switch|echo",
+    ],
+    [
+      ["serve", "--ifname=tap0"],
+      "serve: --ifname is a key of --net: --net ifname=TEXT",
+    ],
+    [
+      ["serve", "--target=1"],
+      "serve: --target is a key of --lun: --lun target=N",
+    ],
+    [
+      ["serve", "--blk=storage=memory"],
+      '--blk: "size" is missing: add size=SIZE',
+    ],
+    [
+      ["serve", "--blk=storage=memory,size=1X"],
+      '--blk: "size=1X" is no size of 4K or more: bytes, or a number with one of the suffixes K, M, G, T and P',
+    ],
+    [
+      ["serve", "--balloon=size=-1"],
+      '--balloon: "size=-1" is no size from 0 to 16T less 4K',
     ],
     [["ctl", "call", "m", "[]"], "ctl: the parameters are no JSON object"],
     [
@@ -215,6 +265,23 @@ Deno.test("the command exits with the code of main()", async () => {
   const { code, stdout, stderr } = await vhostd(["serve", "--nonsense"]);
   assertEquals([code, stdout], [2, ""]);
   assertStringIncludes(stderr, "vhostd: serve: there is no option --nonsense");
+});
+
+Deno.test("serve says once what it may not read", async () => {
+  const { code, stderr } = await runCommand(Deno.execPath(), {
+    args: [
+      ...runtimeArguments().filter((each) => !each.startsWith("--allow-read")),
+      ...["serve", "--supervise=off", "--management=off"],
+      `--blk=path=${IMAGE},readonly,format=raw,socket=/nonexistent/s`,
+    ],
+    env: { NO_COLOR: "1" },
+    anyCode: true,
+    timeout: 30_000,
+  });
+  assertEquals([code, stderr], [
+    1,
+    `vhostd: Cannot load devices from "${ROOT}": the runtime may not read it; run it with --allow-read=${ROOT}\n`,
+  ]);
 });
 
 Deno.test("the command says when nobody takes its output", async () => {

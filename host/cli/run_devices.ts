@@ -19,6 +19,7 @@ import type { Logger } from "../log.ts";
 import type { ManagedDevice } from "../management/device_methods.ts";
 import { listenForManagement, resizeAll } from "../management/listen.ts";
 import type { PlannedDevice } from "../options/device_specs.ts";
+import { requireModules } from "../requirements.ts";
 import { WorkerPool } from "../worker_plane.ts";
 import { ServerSignals } from "./signals.ts";
 
@@ -42,6 +43,7 @@ export async function runDevices(
   devices: readonly PlannedDevice[],
   { management, log, onReady }: RunOptions,
 ): Promise<number> {
+  requireModules();
   raiseNofileLimit();
   using reactor = new Reactor();
   const pool = new WorkerPool();

@@ -17,14 +17,16 @@ import {
 import { HostError } from "../error.ts";
 import { Logger } from "../log.ts";
 import { type Config, readConfig } from "../options/config_file.ts";
+import { areSame } from "../../backends/suggest.ts";
 import {
+  COMMON_OPTIONS,
   DATA_DIRECTORY,
   type DeviceRequest,
   planDevices,
   type PlannedDevice,
 } from "../options/device_specs.ts";
 import { splitOptions } from "../options/grammar.ts";
-import { describeSize } from "../options/parse.ts";
+import { describeSize, usageOf } from "../options/parse.ts";
 import { SETTINGS, type Settings, settingsOf } from "../options/settings.ts";
 import { qemuCommand } from "../qemu_arguments.ts";
 import { requireRuntime } from "../requirements.ts";
@@ -74,6 +76,7 @@ export const SERVE: CommandSpec = {
     ...SETTINGS,
   ],
   maximumArguments: 1,
+  meant: keyOfDevice,
   notes: [
     "IMG is the same as --blk=path=IMG. Without any device, one of each type is",
     `served: disks of ${
@@ -91,6 +94,28 @@ export const SERVE: CommandSpec = {
     "once. SIGHUP looks at the size of all images again.",
   ],
 };
+
+/** Whoever writes `--read-only` means a key of a device. */
+function keyOfDevice(
+  name: string,
+  [image]: readonly string[],
+): string | null {
+  const lists = [
+    ...DEVICE_TYPES.map(({ name, options }) => ({ name, options })),
+    ...PARTS,
+    { name: BLK.name, options: COMMON_OPTIONS },
+  ];
+  for (const { name: flag, options } of lists) {
+    const key = options.find((option) => areSame(option.name, name));
+    if (key === undefined) continue;
+    const own = key.type === "flag" ? key.name : usageOf(key);
+    const path = flag === BLK.name && image !== undefined && key.name !== "path"
+      ? `path=${image},`
+      : "";
+    return `is a key of --${flag}: --${flag} ${path}${own}`;
+  }
+  return null;
+}
 
 /** Runs the command; returns the exit code. */
 export async function serve(args: readonly string[]): Promise<number> {
