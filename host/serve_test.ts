@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { relative, resolve, toFileUrl } from "@std/path";
-import { DeviceError } from "../mod.ts";
+import { DeviceError } from "./worker/channel.ts";
 import { FrontEnd, SharedRegion } from "../vhost/testing/front_end.ts";
 import { FakeDriver, FakeMemory } from "../virtqueue/testing/driver.ts";
 import { withDeadline } from "../tests/support/deadline.ts";

@@ -82,6 +82,7 @@ export class Adapter {
   readonly #ring: () => IoUring | null;
   readonly #completed: StorageCompletion;
   readonly #opens: (path: string) => void;
+  readonly #log: (message: string) => void;
   /** Logical units that were taken away and have commands yet. */
   readonly #leaving = new Set<Lun>();
   #active = false;
@@ -93,6 +94,7 @@ export class Adapter {
    * @param table operands of storage operations; it stays the caller's
    * @param completed told of each finished storage operation
    * @param opens told of each image before it is opened
+   * @param log told of what management changed
    */
   constructor(
     initiator: string,
@@ -100,6 +102,7 @@ export class Adapter {
     ring: () => IoUring | null,
     completed: StorageCompletion,
     opens: (path: string) => void,
+    log: (message: string) => void,
   ) {
     const name = chooseName(initiator);
     names.add(name);
@@ -108,6 +111,7 @@ export class Adapter {
     this.#ring = ring;
     this.#completed = completed;
     this.#opens = opens;
+    this.#log = log;
   }
 
   /** The logical unit of numbers. */
@@ -174,7 +178,7 @@ export class Adapter {
   }
 
   /** Looks at the size of an image again, and tells all whom a new one concerns. */
-  resize({ nexus: { unit, storage } }: Lun): Resized {
+  resize({ target, lun, nexus: { unit, storage } }: Lun): Resized {
     const before = unit.capacity;
     for (const other of unit.nexuses) other.storage?.refresh();
     unit.describeMedium(storage);
@@ -184,10 +188,15 @@ export class Adapter {
         nexus.notify(Asc.CAPACITY_DATA_HAS_CHANGED);
       }
     }
-    return {
-      capacity: unit.capacity * unit.blockSize,
-      previousCapacity: before * unit.blockSize,
-    };
+    const capacity = unit.capacity * unit.blockSize;
+    const previousCapacity = before * unit.blockSize;
+    if (capacity !== previousCapacity) {
+      this.#log(
+        `target ${target}, LUN ${lun}: capacity changed from ` +
+          `${previousCapacity} to ${capacity} bytes`,
+      );
+    }
+    return { capacity, previousCapacity };
   }
 
   /** Looks at the sizes of all images again; what they are together. */
@@ -218,6 +227,10 @@ export class Adapter {
       );
     }
     await shared.changeMedium({ ...options, path });
+    this.#log(
+      `target ${target}, LUN ${lun}: the medium ` +
+        (path === "" ? "was taken out" : `is ${JSON.stringify(path)} now`),
+    );
     return Array.from(shared.users, ({ place }) => place);
   }
 

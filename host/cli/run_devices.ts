@@ -20,6 +20,7 @@ import type { ManagedDevice } from "../management/device_methods.ts";
 import { listenForManagement, resizeAll } from "../management/listen.ts";
 import { toldStatus } from "../management/told_status.ts";
 import type { PlannedDevice } from "../options/device_specs.ts";
+import { requireModules } from "../requirements.ts";
 import { SharedQuestion } from "../shared_question.ts";
 import { StartWatch } from "../start_watch.ts";
 import { WorkerPool } from "../worker_plane.ts";
@@ -47,6 +48,7 @@ export async function runDevices(
   devices: readonly PlannedDevice[],
   { management, log, onReady, statusLimit }: RunOptions,
 ): Promise<number> {
+  requireModules();
   raiseNofileLimit();
   using reactor = new Reactor();
   const pool = new WorkerPool();
