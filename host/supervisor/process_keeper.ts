@@ -292,8 +292,7 @@ export class ProcessKeeper {
     this.#remains = process.remains;
     if (this.#stopping) {
       this.#remains[Symbol.dispose]();
-      await process.ended;
-      throw new HostError("device", "It is being stopped");
+      throw await diedAtStart(sockets, process);
     }
     using start = new StartWatch(
       sockets.map(({ name }) => name),
@@ -317,16 +316,10 @@ export class ProcessKeeper {
       this.#problem = null;
       return [process, status as StartResult];
     } catch (error) {
-      const { cause } = await process.ended;
+      const died = await diedAtStart(sockets, process);
       this.#process = null;
-      if (!(error instanceof RemoteError) || error.kind !== "ended") {
-        throw error;
-      }
-      const names = sockets.map(({ name }) => `"${name}"`).join(", ");
-      throw new HostError(
-        "device",
-        `Cannot serve ${names}: the device process died: ${cause}`,
-      );
+      const ended = error instanceof RemoteError && error.kind === "ended";
+      throw ended ? died : error;
     } finally {
       this.#start = null;
     }
@@ -347,6 +340,19 @@ export class ProcessKeeper {
       process.problem ??= `device "${device}" failed: ${message}`;
     }
   }
+}
+
+/** Resolves when a process has ended that was to serve: what people are told. */
+async function diedAtStart(
+  sockets: readonly DeviceSocket[],
+  process: DeviceProcess,
+): Promise<HostError> {
+  const { cause } = await process.ended;
+  const names = sockets.map(({ name }) => `"${name}"`).join(", ");
+  return new HostError(
+    "device",
+    `Cannot serve ${names}: the device process died: ${cause}`,
+  );
 }
 
 /**

@@ -14,7 +14,7 @@ import { skipUnless } from "../support/skip.ts";
 
 const MODULE = new URL("../../backends/blk/mod.ts", import.meta.url).href;
 /** Where the lock of the image keeps no successor out: it forbids nothing. */
-const SHARING = ["readOnly", "share"];
+const SHARING = ["readonly", "share"];
 
 const missing = IoUring.supported() ? ReadThrottle.missing() : "needs io_uring";
 const slowly = skipUnless(missing === null, missing ?? "");
