@@ -10,6 +10,15 @@
  */
 
 import type { OptionSpec } from "./option_schema.ts";
+import { didYouMean } from "./suggest.ts";
+
+/** An element of a list of options. */
+export interface OptionPlace {
+  /** Key of the list. */
+  readonly list: string;
+  /** Number of the element, from 0. */
+  readonly index: number;
+}
 
 /** An option of a device that cannot be. */
 export class OptionError extends Error {
@@ -17,12 +26,24 @@ export class OptionError extends Error {
   readonly kind = "usage";
   /** Name of the option, as people write it. */
   readonly option: string;
+  /** The message without the place. */
+  readonly problem: string;
+  /** The element that the option is one of; `null`: the device's own. */
+  readonly place: OptionPlace | null;
 
   /** Makes an error about an option. */
-  constructor(option: string, message: string) {
-    super(message);
+  constructor(
+    option: string,
+    problem: string,
+    place: OptionPlace | null = null,
+  ) {
+    super(
+      place === null ? problem : `${place.list}[${place.index}]: ${problem}`,
+    );
     this.name = "OptionError";
     this.option = option;
+    this.problem = problem;
+    this.place = place;
   }
 }
 
@@ -39,6 +60,20 @@ export function refuse(option: string, value: unknown, right: string): never {
     option,
     `Cannot use ${option}=${String(value)}: ${right}`,
   );
+}
+
+function refuseKey(key: string, known: readonly string[]): never {
+  throw new OptionError(
+    key,
+    `"${key}" is no option${
+      didYouMean(key, known) || `; options are ${known.join(", ")}`
+    }`,
+  );
+}
+
+/** The key of a value: the name of its option in camelCase. */
+export function keyOf(name: string): string {
+  return name.replaceAll(/-(.)/g, (_, letter: string) => letter.toUpperCase());
 }
 
 /** Printable ASCII: what identifies a device to its driver. */
@@ -64,20 +99,29 @@ export class OptionReader {
   readonly #specs: ReadonlyMap<string, OptionSpec>;
   readonly #given: GivenOptions;
 
-  /** Makes a reader of some values. */
-  constructor(specs: readonly OptionSpec[], given: GivenOptions) {
+  /**
+   * Makes a reader of some values.
+   *
+   * @param more keys that are no options, and that the caller reads
+   * @throws {OptionError} when a value has a key that nobody reads: whoever
+   * wrote it meant something by it
+   */
+  constructor(
+    specs: readonly OptionSpec[],
+    given: GivenOptions,
+    more: readonly string[] = [],
+  ) {
     this.#specs = new Map(specs.map((spec) => [spec.name, spec]));
     this.#given = given;
+    const known = [...specs.map(({ name }) => keyOf(name)), ...more];
+    for (const [key, value] of Object.entries(given)) {
+      if (value !== undefined && !known.includes(key)) refuseKey(key, known);
+    }
   }
 
   /** The value that an option was given; `undefined`: none. */
   given(name: string): unknown {
-    return this.#given[
-      name.replaceAll(
-        /-(.)/g,
-        (_, letter: string) => letter.toUpperCase(),
-      )
-    ];
+    return this.#given[keyOf(name)];
   }
 
   /** Whether an option has another value than its default. */

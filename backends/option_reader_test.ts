@@ -50,6 +50,30 @@ Deno.test("OptionReader fills in defaults", () => {
   ]);
 });
 
+Deno.test("OptionReader refuses keys that nobody reads", () => {
+  const cases: [string, string][] = [
+    ["maybe", '"maybe" is no option (did you mean "mayBe"?)'],
+    ["may-be", '"may-be" is no option (did you mean "mayBe"?)'],
+    [
+      "zzz",
+      '"zzz" is no option; options are on, mayBe, depth, rings, color, label',
+    ],
+  ];
+  for (const [key, message] of cases) {
+    const error = assertThrows(() => reader({ [key]: true }), OptionError);
+    assertEquals([error.message, error.option], [message, key]);
+    assertEquals(error.kind, "usage");
+  }
+  assertEquals(reader({ zzz: undefined }).flag("on"), true);
+  const more = new OptionReader(SPECS, { parts: [], on: false }, ["parts"]);
+  assertEquals(more.flag("on"), false);
+  assertThrows(
+    () => new OptionReader(SPECS, { part: [] }, ["parts"]),
+    OptionError,
+    'did you mean "parts"?',
+  );
+});
+
 Deno.test("OptionReader tells a default from a change", () => {
   assert(!reader().changed("rings"));
   assert(!reader({ rings: 2 }).changed("rings"));

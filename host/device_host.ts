@@ -130,6 +130,7 @@ export class DeviceHost {
    *
    * @param pool knows the Workers of groups in this process
    * @param onKeep takes what the device keeps for a successor
+   * @param onWaitsFor takes what the device waits for while it is made
    * @throws {DeviceError} when the device refuses its options
    * @throws {SystemError} when the socket cannot be had
    */
@@ -139,6 +140,7 @@ export class DeviceHost {
     reactor: Reactor,
     pool: WorkerPool = new WorkerPool(),
     onKeep: (value: unknown) => void = () => {},
+    onWaitsFor: (what: string) => void = () => {},
   ): Promise<DeviceHost> {
     if ((spec.socket === undefined) === (spec.fd === undefined)) {
       throw new TypeError(
@@ -160,6 +162,7 @@ export class DeviceHost {
       lockPatience: spec.lockPatience,
       kept: spec.kept,
       onKeep,
+      onWaitsFor,
       log: (level, message) => child[level](message),
     });
     const host = new DeviceHost(spec, plane, child, reactor);

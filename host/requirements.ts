@@ -4,6 +4,7 @@
  * @module
  */
 
+import { fromFileUrl } from "@std/path";
 import { kernelVersion, requirePlatform } from "../sys/platform.ts";
 import { HostError } from "./error.ts";
 
@@ -37,6 +38,24 @@ export function requireRuntime(
   requirePlatform();
   requireVersion("Deno", deno, MINIMUM_DENO);
   requireVersion("Linux", kernel ?? kernelVersion().release, MINIMUM_KERNEL);
+}
+
+/**
+ * Refuses to serve in this process where the runtime may not load what serves: a
+ * Worker would say so twice, and not what to do.
+ *
+ * @throws {HostError} of kind `start`
+ */
+export function requireModules(): void {
+  const root = new URL("../", import.meta.url);
+  if (root.protocol !== "file:") return;
+  const path = fromFileUrl(root);
+  const { state } = Deno.permissions.requestSync({ name: "read", path });
+  if (state === "granted") return;
+  throw new HostError(
+    "start",
+    `Cannot load devices from "${path}": the runtime may not read it; run it with --allow-read=${path}`,
+  );
 }
 
 function requireVersion(what: string, found: string, minimum: string): void {

@@ -10,6 +10,7 @@ import { requirePlatform } from "../sys/platform.ts";
 import { raiseNofileLimit } from "../sys/process.ts";
 import { DeviceHost } from "./device_host.ts";
 import { Logger } from "./log.ts";
+import { StartWatch } from "./start_watch.ts";
 import { WorkerPool } from "./worker_plane.ts";
 import type { LogLevel } from "../virtqueue/device.ts";
 
@@ -104,8 +105,10 @@ export async function serve(options: ServeOptions): Promise<Server> {
   raiseNofileLimit();
   const { device, socket, mode, eventIdx, indirect, name = "device" } = options;
   const reactor = new Reactor();
+  const log = new Logger({ level: options.logLevel });
   let host: DeviceHost;
   try {
+    using start = new StartWatch([name], Deno.pid, log);
     host = await DeviceHost.start(
       {
         name,
@@ -123,10 +126,13 @@ export async function serve(options: ServeOptions): Promise<Server> {
         inOrder: options.inOrder,
         lockPatience: options.lockPatience,
       },
-      new Logger({ level: options.logLevel }),
+      log,
       reactor,
       POOL,
+      undefined,
+      (what) => start.making(name, what),
     );
+    start.started();
   } catch (error) {
     reactor.close();
     throw error;

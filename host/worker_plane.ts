@@ -49,6 +49,7 @@ import { writeWords } from "../virtqueue/config_words.ts";
 import type { LogLevel } from "../virtqueue/device.ts";
 import { WorkerConfigDelegate } from "./config_delegate.ts";
 import { LOCK_PATIENCE, LockPatience } from "./lock_patience.ts";
+import { SharedQuestion } from "./shared_question.ts";
 import {
   type DeviceError,
   type WorkerChannel,
@@ -103,6 +104,8 @@ export interface WorkerPlaneOptions {
   readonly kept?: unknown;
   /** Takes what the device keeps for a successor. */
   readonly onKeep?: (value: unknown) => void;
+  /** Takes what the device waits for while it is made. */
+  readonly onWaitsFor?: (what: string) => void;
   /** Takes the log lines of the device. */
   readonly log: (level: LogLevel, message: string) => void;
 }
@@ -138,6 +141,7 @@ export class WorkerPlane implements DataPlane {
   /** The descriptors that Workers may be signalling when they log. */
   #logFds: number[] = [];
   readonly #patience: LockPatience;
+  readonly #status = new SharedQuestion(() => this.#askStatus());
 
   private constructor(
     channels: readonly WorkerChannel[],
@@ -194,6 +198,7 @@ export class WorkerPlane implements DataPlane {
         const thread = pool.acquire(group, options.poll ?? "auto");
         const channel = thread.open(options.log);
         if (worker === 0 && options.onKeep) channel.onKeep = options.onKeep;
+        if (options.onWaitsFor) channel.onWaitsFor = options.onWaitsFor;
         channels.push(channel);
         const answer = await channel.request({
           type: "create",
@@ -334,9 +339,14 @@ export class WorkerPlane implements DataPlane {
 
   /**
    * The rings that run, and what the device says of itself. With several Workers
-   * `device.workers` has what each of them says.
+   * `device.workers` has what each of them says. A Worker is asked once at a time,
+   * for all who want to know.
    */
-  async status(): Promise<WorkerStatus> {
+  status(): Promise<WorkerStatus> {
+    return this.#status.ask();
+  }
+
+  async #askStatus(): Promise<WorkerStatus> {
     const all: WorkerStatus[] = [];
     for (const channel of this.#channels) {
       all.push(await channel.request({ type: "status" }) as WorkerStatus);

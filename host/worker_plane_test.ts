@@ -14,6 +14,31 @@ import {
   PlaneMemory,
 } from "./worker/testing/plane_memory.ts";
 
+for (
+  const [name, options] of [
+    ["blk", (path: string) => ({ path })],
+    ["scsi", (path: string) => ({ luns: [{ path }] })],
+  ] as const
+) {
+  Deno.test(`${name} says which image it waits for while it is made`, async () => {
+    using directory = TemporaryDirectory.make("plane");
+    const path = directory.file("none.img");
+    const told: string[] = [];
+    await assertRejects(
+      () =>
+        WorkerPlane.start({
+          module: new URL(`../backends/${name}/mod.ts`, import.meta.url).href,
+          options: options(path),
+          onWaitsFor: (what) => void told.push(what),
+          log() {},
+        }),
+      DeviceError,
+      "there is no such file",
+    );
+    assertEquals(told, [`"${path}" to open`]);
+  });
+}
+
 /** Fills the counter of an eventfd: adding to it blocks, or is in vain. */
 function fill(event: EventFd): void {
   assertEquals(libc().eventfd_write(event.fd, 0xffff_ffff_ffff_fffen), 0);

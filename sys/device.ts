@@ -4,17 +4,11 @@
  * @module
  */
 
-import { check, Errno, errno } from "./errno.ts";
+import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 
 const BLKSSZGET = 0x1268n;
 const BLKGETSIZE64 = 0x80081272n;
-const BLKDISCARD = 0x1277n;
-
-const TWO_32 = 4294967296;
-
-/** Operand of BLKDISCARD: first byte and bytes, two words each. */
-const range = new Uint32Array(4);
 
 /** Magic numbers of file systems (`linux/magic.h`, `statfs(2)`). */
 const FILESYSTEMS: ReadonlyMap<number, string> = new Map([
@@ -55,34 +49,6 @@ export function logicalBlockSizeOf(fd: number, path: string): number {
   const size = new Int32Array(1);
   check(libc().ioctl(fd, BLKSSZGET, size), "ioctl(BLKSSZGET)", path);
   return size[0];
-}
-
-/**
- * Tells a block device that a range is in use no more, so that it may free it.
- * What is read there afterwards is up to the device. The page cache forgets the
- * range. Allocates nothing.
- *
- * C: `int ioctl(int fd, BLKDISCARD, uint64_t range[2]);`
- *
- * @param offset first byte; a multiple of the logical block size, as `length`
- * @returns 0, or a negative errno: `-EOPNOTSUPP` where the device frees nothing,
- * `-EINVAL` for a range of no whole blocks or beyond the end, `-ENOTTY` for what
- * is no block device
- */
-export function discardRange(
-  fd: number,
-  offset: number,
-  length: number,
-): number {
-  for (;;) {
-    range[0] = offset;
-    range[1] = Math.floor(offset / TWO_32);
-    range[2] = length;
-    range[3] = Math.floor(length / TWO_32);
-    if (libc().ioctl(fd, BLKDISCARD, range) >= 0) return 0;
-    const e = errno();
-    if (e !== Errno.EINTR) return -e;
-  }
 }
 
 /**

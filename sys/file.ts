@@ -1,8 +1,8 @@
 /**
  * Disk images: regular files and block devices.
  *
- * Theory of operation: `readv`, `writev`, `datasync`, `punchHole`, `zeroRange`
- * and `discard` are called for each request of a guest. They return a negative
+ * Theory of operation: `readv`, `writev`, `datasync`, `punchHole` and what takes a
+ * slot are called for each request of a guest. They return a negative
  * error number instead of throwing and allocate nothing: addresses and offsets
  * go through the small table `wide`, whose 64-bit elements reach the call
  * unboxed. All other functions throw.
@@ -12,17 +12,19 @@
 
 import { check, Errno, errno, SystemError, systemError } from "./errno.ts";
 import { OwnedFd, setNonblocking } from "./fd.ts";
-import {
-  discardRange,
-  filesystemName,
-  ioctlSize,
-  logicalBlockSizeOf,
-} from "./device.ts";
+import { filesystemName, ioctlSize, logicalBlockSizeOf } from "./device.ts";
 import { cString, libc } from "./libc.ts";
 import type { IoTable } from "./io_table.ts";
 import { type LockKind, testLock, tryLock } from "./file_lock.ts";
+import { punchHole } from "./hole.ts";
 import { mapAnonymous } from "./mapping.ts";
-import { punchSlot, readSlot, writeSlot, zeroSlot } from "./slot_io.ts";
+import {
+  discardSlot,
+  punchSlot,
+  readSlot,
+  writeSlot,
+  zeroSlot,
+} from "./slot_io.ts";
 import { FileType, type Metadata, statFd } from "./statx.ts";
 
 const O_RDONLY = 0;
@@ -33,10 +35,6 @@ const O_NONBLOCK = 0o4000;
 const O_DIRECT = 0o40000;
 const O_CLOEXEC = 0o2000000;
 
-const FALLOC_FL_KEEP_SIZE = 0x01;
-const FALLOC_FL_PUNCH_HOLE = 0x02;
-const FALLOC_FL_ZERO_RANGE = 0x10;
-
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
@@ -46,8 +44,8 @@ const BOUNCE_BYTES = 65536;
 /** Bytes of one step of `read` and `write` otherwise. */
 const STEP_BYTES = 0x4000_0000;
 
-/** 64-bit arguments: address of the iovec, offset, length. */
-const wide = new BigInt64Array(3);
+/** 64-bit arguments: address of the iovec, offset. */
+const wide = new BigInt64Array(2);
 const words = new Uint32Array(wide.buffer);
 
 export type { LockKind } from "./file_lock.ts";
@@ -65,14 +63,6 @@ export interface OpenOptions {
    * say, and keep it from doing so (O_EXCL). Default false.
    */
   exclusive?: boolean;
-}
-
-/** Options of {@linkcode DataFile.zeroRange}. */
-export interface ZeroOptions {
-  /** Leave the size of the file as it is. Default true. */
-  keepSize?: boolean;
-  /** The range may lose its space on disk. Default false. */
-  mayPunch?: boolean;
 }
 
 /** What distinguishes one image from all others on this host. */
@@ -255,6 +245,11 @@ export class DataFile implements Disposable {
     return zeroSlot(this.#fd, table, slot);
   }
 
+  /** As {@linkcode discardSlot}, of a block device. */
+  discardSlot(table: IoTable, slot: number): number {
+    return discardSlot(this.#fd, table, slot, this.logicalBlockSize);
+  }
+
   /**
    * Makes all that was written durable, with the metadata needed to read it.
    *
@@ -270,56 +265,9 @@ export class DataFile implements Disposable {
     }
   }
 
-  /**
-   * Gives the space of a range back; it reads as zeros.
-   *
-   * C: `int fallocate(int fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-   * off_t offset, off_t len);`
-   *
-   * @returns 0, or a negative errno: `-EOPNOTSUPP` where that is impossible
-   */
+  /** As {@linkcode punchHole}. */
   punchHole(offset: number, length: number): number {
-    return this.#fallocate(
-      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-      offset,
-      length,
-    );
-  }
-
-  /**
-   * Makes a range read as zeros without writing them. With `mayPunch` the space
-   * is given back where possible, else it stays allocated.
-   *
-   * C: `int fallocate(int fd, FALLOC_FL_ZERO_RANGE, off_t offset, off_t len);`
-   *
-   * @returns 0, or a negative errno: `-EOPNOTSUPP` where the caller has to
-   * write zeros
-   */
-  zeroRange(offset: number, length: number, options?: ZeroOptions): number {
-    const keepSize = options?.keepSize ?? true;
-    if (options?.mayPunch && keepSize) {
-      const result = this.punchHole(offset, length);
-      if (result !== -Errno.EOPNOTSUPP) return result;
-    }
-    const keep = keepSize ? FALLOC_FL_KEEP_SIZE : 0;
-    return this.#fallocate(FALLOC_FL_ZERO_RANGE | keep, offset, length);
-  }
-
-  /** As {@linkcode discardRange}, of a block device. */
-  discard(offset: number, length: number): number {
-    return discardRange(this.#fd, offset, length);
-  }
-
-  #fallocate(mode: number, offset: number, length: number): number {
-    for (;;) {
-      words[2] = offset;
-      words[3] = Math.floor(offset / TWO_32);
-      words[4] = length;
-      words[5] = Math.floor(length / TWO_32);
-      if (libc().fallocate(this.#fd, mode, wide[1], wide[2]) >= 0) return 0;
-      const e = errno();
-      if (e !== Errno.EINTR) return -e;
-    }
+    return punchHole(this.#fd, offset, length);
   }
 
   /**

@@ -65,18 +65,42 @@ export function groupId(name: string): number {
   if (/^\d{1,10}$/.test(name) && Number(name) < 0xffff_ffff) {
     return Number(name);
   }
-  for (const line of readTextFile("/etc/group").split("\n")) {
-    const fields = line.split(":");
-    if (fields[0] === name && /^\d+$/.test(fields[2] ?? "")) {
-      return Number(fields[2]);
-    }
-  }
+  const found = groups().find((group) => group.name === name);
+  if (found !== undefined) return found.id;
   throw new SystemError(
     Errno.ENOENT,
     "groupId",
     `Cannot find group ${JSON.stringify(name)}: ` +
       "it is neither a number nor a name in /etc/group",
   );
+}
+
+/**
+ * A group for people: its number, and its name if it has one in /etc/group.
+ *
+ * C: as {@linkcode readTextFile}.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(groupName(0), "0 (root)");
+ * ```
+ */
+export function groupName(id: number): string {
+  try {
+    const found = groups().find((group) => group.id === id);
+    return found === undefined ? String(id) : `${id} (${found.name})`;
+  } catch {
+    return String(id);
+  }
+}
+
+function groups(): { name: string; id: number }[] {
+  return readTextFile("/etc/group").split("\n")
+    .map((line) => line.split(":"))
+    .filter(([, , id]) => /^\d+$/.test(id ?? ""))
+    .map(([name, , id]) => ({ name, id: Number(id) }));
 }
 
 /**

@@ -7,7 +7,12 @@ import {
 import { SystemError } from "./errno.ts";
 import { EventFd } from "./eventfd.ts";
 import { mapAnonymous } from "./mapping.ts";
-import { currentThreadId, groupId, raiseNofileLimit } from "./process.ts";
+import {
+  currentThreadId,
+  groupId,
+  groupName,
+  raiseNofileLimit,
+} from "./process.ts";
 import { run, RUN_INPUT, source } from "./testing/run.ts";
 import { nextMessage, within } from "./testing/within.ts";
 
@@ -27,6 +32,8 @@ Deno.test("groups are found by name and by number", () => {
   const [name, , id] = Deno.readTextFileSync("/etc/group").split("\n")[0]
     .split(":");
   assertEquals(groupId(name), Number(id));
+  assertEquals(groupName(Number(id)), `${id} (${name})`);
+  assertEquals(groupName(4294967294), "4294967294");
 });
 
 Deno.test("groups that do not exist are refused by name", () => {

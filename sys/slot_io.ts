@@ -1,5 +1,5 @@
 /**
- * Reading, writing and zeroing files with the operands of a slot ({@linkcode IoTable}):
+ * Reading, writing, zeroing and discarding with the operands of a slot ({@linkcode IoTable}):
  * nothing is allocated, wherever these functions are called from.
  *
  * A single piece of memory is read into, and written from, without a list, which
@@ -18,10 +18,13 @@ const TWO_32 = 4294967296;
 const FALLOC_FL_KEEP_SIZE = 0x01;
 const FALLOC_FL_PUNCH_HOLE = 0x02;
 const FALLOC_FL_ZERO_RANGE = 0x10;
+const BLKDISCARD = 0x1277n;
 
 /** 64-bit arguments: address of the iovecs, offset in the file, length there. */
 const wide = new BigInt64Array(3);
 const words = new Uint32Array(wide.buffer);
+/** Operand of BLKDISCARD: first byte and bytes, two words each. */
+const range = new Uint32Array(4);
 
 function placeOffset(table: IoTable, slot: number): void {
   const offset = table.offsets[slot];
@@ -132,4 +135,39 @@ export function punchSlot(fd: number, table: IoTable, slot: number): number {
  */
 export function zeroSlot(fd: number, table: IoTable, slot: number): number {
   return allocate(fd, table, slot, FALLOC_FL_ZERO_RANGE);
+}
+
+/**
+ * Tells a block device that the whole blocks of a slot's range are in use no more,
+ * so that it may free them. What is read there afterwards is up to the device. The
+ * page cache forgets them.
+ *
+ * C: `int ioctl(int fd, BLKDISCARD, uint64_t range[2]);`
+ *
+ * @param table has `offsets` and `lengths` of the slot
+ * @param block bytes of a logical block of the device
+ * @returns 0, or a negative errno: `-EOPNOTSUPP` where the device frees nothing,
+ * `-EINVAL` for a range without a whole block or beyond the end, `-ENOTTY` for
+ * what is no block device
+ */
+export function discardSlot(
+  fd: number,
+  table: IoTable,
+  slot: number,
+  block: number,
+): number {
+  const offset = table.offsets[slot];
+  const start = Math.ceil(offset / block) * block;
+  const past = Math.floor((offset + table.lengths[slot]) / block) * block;
+  const length = past - start;
+  if (length <= 0) return -Errno.EINVAL;
+  for (;;) {
+    range[0] = start;
+    range[1] = Math.floor(start / TWO_32);
+    range[2] = length;
+    range[3] = Math.floor(length / TWO_32);
+    if (libc().ioctl(fd, BLKDISCARD, range) >= 0) return 0;
+    const e = errno();
+    if (e !== Errno.EINTR) return -e;
+  }
 }

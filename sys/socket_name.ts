@@ -26,6 +26,7 @@ import {
 } from "./errno.ts";
 import { OwnedFd } from "./fd.ts";
 import { cString, libc } from "./libc.ts";
+import { groupName } from "./process.ts";
 import { encodeAddress } from "./sockaddr.ts";
 import {
   AT_EMPTY_PATH,
@@ -86,7 +87,7 @@ export class BoundName {
         throw new SystemError(
           e,
           "chown",
-          `Cannot give ${JSON.stringify(path)} to group ${group}: ${
+          `Cannot give ${JSON.stringify(path)} to group ${groupName(group)}: ${
             errnoText(e)
           } (${errnoName(e)})` +
             (e === Errno.EPERM
@@ -180,13 +181,30 @@ export function bindPrivately(
   try {
     check(libc().fchmod(fd, PRIVATE_MODE), "fchmod", `fd ${fd}`);
     removeStale(directory.fd, base, path, address);
-    check(libc().bind(fd, address, address.length), "bind", path);
+    if (libc().bind(fd, address, address.length) < 0) {
+      throw cannotListen(errno(), "bind", path);
+    }
     name.claim(path, mode, group);
     return name;
   } catch (error) {
     name.remove();
     throw error;
   }
+}
+
+function cannotListen(e: number, call: string, path: string): SystemError {
+  const why = call === "bind"
+    ? "the socket cannot be made"
+    : call === "connect"
+    ? "a socket of somebody else is there"
+    : "the socket that is there cannot be removed";
+  return new SystemError(
+    e,
+    call,
+    `Cannot listen on ${JSON.stringify(path)}: ${why}: ${errnoText(e)} (${
+      errnoName(e)
+    })`,
+  );
 }
 
 /**
@@ -241,12 +259,12 @@ function removeStale(
   if (e === Errno.ECONNREFUSED) {
     if (libc().unlinkat(directory, cString(base), 0) < 0) {
       const n = errno();
-      if (n !== Errno.ENOENT) throw systemError(n, "unlink", path);
+      if (n !== Errno.ENOENT) throw cannotListen(n, "unlink", path);
     }
     return;
   }
   if (e === Errno.EACCES || e === Errno.EPERM) {
-    throw systemError(e, "connect", path);
+    throw cannotListen(e, "connect", path);
   }
   throw new SystemError(
     Errno.EADDRINUSE,

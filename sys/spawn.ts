@@ -10,7 +10,8 @@
  *
  * A `pidfd` tells the end of the child: it becomes readable, and then
  * {@linkcode SpawnedProcess.reap} has the status. The child's number stays its
- * own until that call.
+ * own until that call. Where whoever started us had SIGCHLD ignored, the kernel
+ * would keep no status: it is not ignored any more when the first child starts.
  *
  * The functions are in a table of their own: few threads ever start a process.
  *
@@ -71,6 +72,9 @@ const SYMBOLS = {
     parameters: ["i64", "i32", "u32"],
     result: "i32",
   },
+  // int sigaction(int signum, const struct sigaction *act,
+  //               struct sigaction *oldact);
+  sigaction: { parameters: ["i32", "pointer", "buffer"], result: "i32" },
   // int kill(pid_t pid, int sig);
   kill: { parameters: ["i32", "i32"], result: "i32" },
   // pid_t waitpid(pid_t pid, int *wstatus, int options);
@@ -86,6 +90,11 @@ const F_DUPFD_CLOEXEC = 1030;
 const O_RDWR = 2;
 const O_CLOEXEC = 0o2000000;
 const WNOHANG = 1;
+const SIGCHLD = 17;
+const SIG_DFL = 0n;
+const SIG_IGN = 1n;
+/** Of `struct sigaction`, whose first member is the handler. */
+const SIGACTION_BYTES = 152;
 /** More than `posix_spawn_file_actions_t` and `posix_spawnattr_t` have. */
 const OPAQUE_BYTES = 1024;
 const SIGSET_BYTES = 128;
@@ -149,6 +158,7 @@ export class SpawnedProcess implements Disposable {
     args: readonly string[],
     fds: readonly (number | null)[],
   ): SpawnedProcess {
+    heedChildren();
     const pid = spawn(path, args, fds);
     const pidfd = spawnLibc().pidfd_open(SYS_PIDFD_OPEN, pid, 0);
     if (pidfd >= 0) return new SpawnedProcess(pid, new OwnedFd(pidfd));
@@ -265,6 +275,19 @@ function spawn(
   );
   must(result, "posix_spawn");
   return arena.view.getInt32(pid.offset, true);
+}
+
+/**
+ * Makes the kernel keep the status of children that end. A handler that somebody
+ * has is left alone.
+ *
+ * C: `int sigaction(int signum, const struct sigaction *act, struct sigaction
+ * *oldact);` and `sighandler_t signal(int signum, sighandler_t handler);`
+ */
+function heedChildren(): void {
+  const old = new BigUint64Array(SIGACTION_BYTES / 8);
+  check(spawnLibc().sigaction(SIGCHLD, null, old), "sigaction", "SIGCHLD");
+  if (old[0] === SIG_IGN) libc().signal(SIGCHLD, SIG_DFL);
 }
 
 /**

@@ -171,3 +171,19 @@ Deno.test("a program that does not exist is an error, and leaks nothing", () => 
   );
   assertEquals(openFdCount(), before);
 });
+
+Deno.test("the end of a child is told where SIGCHLD was ignored", async () => {
+  const program = new URL("./testing/spawn_and_reap.ts", import.meta.url);
+  const { stdout, stderr } = await new Deno.Command("env", {
+    args: [
+      ...["--ignore-signal=CHLD", Deno.execPath()],
+      ...["run", "--no-check", "--allow-all", program.href],
+    ],
+  }).output();
+  const decoder = new TextDecoder();
+  assertEquals(
+    decoder.decode(stdout),
+    `{"code":3,"signal":null}\n`,
+    decoder.decode(stderr),
+  );
+});

@@ -156,6 +156,17 @@ Deno.test("until group and mode are set, the file is its owner's alone", async (
   }
 });
 
+Deno.test("a place where no socket can be made is named", () => {
+  const error = assertThrows(
+    () => UnixListener.listen("/proc/vhostd.sock"),
+    SystemError,
+  );
+  assertEquals(
+    error.message,
+    'Cannot listen on "/proc/vhostd.sock": the socket cannot be made: No such file or directory (ENOENT)',
+  );
+});
+
 Deno.test("the file can have a group", async () => {
   await withPath((path) => {
     const root = Deno.uid() === 0;

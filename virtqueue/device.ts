@@ -57,6 +57,11 @@ export interface DeviceContext {
   /** Writes one log line. */
   log(level: LogLevel, message: string): void;
   /**
+   * Says what the device is about to wait for while it is made, as it completes
+   * "waits for …": people are told when that takes long. Absent where nobody is.
+   */
+  waitsFor?(what: string): void;
+  /**
    * What the device's predecessor gave to {@linkcode DeviceContext.keep} last,
    * before its process died; `undefined`: nothing.
    */

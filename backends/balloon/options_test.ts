@@ -44,6 +44,14 @@ Deno.test("options that cannot be are refused by name", () => {
   }
 });
 
+Deno.test("options that there are not are refused", () => {
+  assertThrows(
+    () => resolveBalloonOptions({ "stats-interval": 1 }),
+    OptionError,
+    '"stats-interval" is no option (did you mean "statsInterval"?)',
+  );
+});
+
 Deno.test("the schema names every option once", () => {
   const names = BALLOON_OPTIONS.map(({ name }) => name);
   assertEquals(new Set(names).size, names.length);

@@ -27,6 +27,7 @@ export class CacheMode {
   #writeback: boolean;
   #features = 0n;
   #writethrough = true;
+  #negotiated = false;
 
   /**
    * @param writeback the option `wce`
@@ -47,6 +48,12 @@ export class CacheMode {
     return this.#writethrough;
   }
 
+  /** The mode by name; `null` while no driver has negotiated it. */
+  get mode(): "writeback" | "writethrough" | null {
+    if (!this.#negotiated) return null;
+    return this.#writethrough ? "writethrough" : "writeback";
+  }
+
   /** The driver acknowledged features. */
   negotiate(features: bigint): void {
     if (
@@ -58,6 +65,7 @@ export class CacheMode {
       this.#writeback = false;
     }
     this.#features = features;
+    this.#negotiated = true;
     this.#decide();
   }
 
@@ -78,6 +86,7 @@ export class CacheMode {
   reset(): void {
     this.#writeback = this.#writeback && this.#initial;
     this.#features = 0n;
+    this.#negotiated = false;
     this.#decide();
   }
 

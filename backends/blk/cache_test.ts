@@ -54,7 +54,9 @@ Deno.test("CacheMode follows what the driver negotiated", () => {
   for (const [features, wce, field, durable] of cases) {
     const cache = new CacheMode(wce);
     assertEquals(cache.writethrough, true, "before negotiation");
+    assertEquals(cache.mode, null);
     cache.negotiate(features);
+    assertEquals(cache.mode, durable ? "writethrough" : "writeback");
     assertEquals(cache.writeback, field);
     assertEquals(cache.writethrough, durable);
   }
@@ -93,6 +95,7 @@ Deno.test("CacheMode is never weaker after a reset than a driver was told", () =
   cache.write(0);
   cache.reset();
   assertEquals([cache.writeback, cache.writethrough], [0, true]);
+  assertEquals(cache.mode, null);
   cache.negotiate(MODERN_WCE);
   assertEquals([cache.writeback, cache.writethrough], [0, true]);
 

@@ -289,7 +289,7 @@ export class BlkDevice implements VirtioDevice {
       discard: this.#discards,
       writeZeroes: this.#options.writeZeroes && !this.#storage.readOnly,
       heldRequests: this.#failures.held,
-      cache: this.#cache.writethrough ? "writethrough" : "writeback",
+      cache: this.#cache.mode,
       storage: this.#storage.status(),
       requests: this.metrics.toJSON(),
     };

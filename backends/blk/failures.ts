@@ -86,6 +86,12 @@ export class Failures {
   /** Gives up all requests and queues that wait. */
   release(): { chains: DescriptorChain[]; queues: VirtQueue[] } {
     const chains = this.#held;
+    if (chains.length > 0) {
+      this.#log(
+        "info",
+        `the disk goes on: ${chains.length} requests were held`,
+      );
+    }
     const queues = [...this.#waiting];
     this.#held = [];
     this.#waiting.clear();

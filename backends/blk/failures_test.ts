@@ -87,7 +87,12 @@ ringTest(
       "error write of 4096 bytes at 8192 failed: No space left on device (ENOSPC)",
     ]);
     assertEquals(bench.device.command("resume"), { resumed: 2 });
+    assertEquals(
+      bench.lines.at(-1),
+      "info the disk goes on: 2 requests were held",
+    );
     assertEquals(bench.device.command("resume"), { resumed: 0 });
+    assertEquals(bench.lines.length, 4);
     bench.turn();
     while (storage.pending.length > 0) storage.complete(0);
     bench.turn();

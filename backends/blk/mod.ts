@@ -52,6 +52,7 @@ function makeStorage(
   if (storage === "memory") return new MemoryEngine({ ...options, blockSize });
   // The first Worker's lock stands for all of them.
   const share = options.share || context.worker > 0;
+  context.waitsFor?.(`"${options.path}" to open`);
   return openStorage({ ...options, share }, () => {
     const ring = context.ring();
     return ring instanceof IoUring ? ring : null;

@@ -253,7 +253,8 @@ function workersOf(options: OptionReader, storage: string): number {
   const workers = options.integer("workers");
   const queues = options.integer("queues");
   if (workers > queues) {
-    refuse("workers", workers, `there are ${queues} queues to share (queues=)`);
+    const shared = queues === 1 ? "is 1 queue" : `are ${queues} queues`;
+    refuse("workers", workers, `there ${shared} to share (queues=)`);
   }
   if (workers > 1 && storage === "memory") {
     refuse("workers", workers, "a disk in memory has one");
@@ -272,13 +273,16 @@ function sizeOf(
       ? 0
       : refuse("size", size, "an image has the size that it has");
   }
-  const bytes = size ?? (storage === "null" ? NULL_SIZE : undefined);
+  if (size === undefined && storage === "memory") {
+    options.missing("size", "SIZE");
+  }
+  const bytes = size ?? NULL_SIZE;
   return typeof bytes === "number" && Number.isSafeInteger(bytes) &&
       bytes >= 4096 && bytes % blockSize === 0
     ? bytes
     : refuse(
       "size",
-      size ?? "",
+      size,
       `storage=${storage} takes a multiple of ${blockSize} bytes, at least 4096`,
     );
 }

@@ -175,8 +175,19 @@ Deno.test("resolveBlkOptions() knows disks without a medium", () => {
     [{ storage: "tape" }, "storage"],
     [{ storage: "memory", size: 8192, queues: 2, workers: 2 }, "workers"],
     [{ path: "x", workers: 2 }, "workers"],
+    [{ path: "x", readOnly: true }, "readOnly"],
     [{}, "path"],
   ];
+  const messages: [Record<string, unknown>, string][] = [
+    [
+      { path: "x", workers: 2 },
+      "Cannot use workers=2: there is 1 queue to share (queues=)",
+    ],
+    [{ storage: "memory" }, '"size" is missing: add size=SIZE'],
+  ];
+  for (const [options, message] of messages) {
+    assertThrows(() => resolveBlkOptions(options), OptionError, message);
+  }
   for (const [options, option] of wrong) {
     const error = assertThrows(
       () => resolveBlkOptions(options),

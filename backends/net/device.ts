@@ -271,6 +271,9 @@ export class NetDevice implements VirtioDevice, NetPort, FrameSink {
         this.#config.setAdministrative(up);
         if (up && !before) this.#askToAnnounce();
         this.#context.configChanged();
+        if (this.#context.worker === 0) {
+          this.#context.log("info", `the link is ${up ? "up" : "down"}`);
+        }
         return { up: this.#config.linkUp };
       }
       case "announce": {

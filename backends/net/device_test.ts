@@ -289,10 +289,12 @@ ringTest("the link goes down and up", () => {
   assertEquals(status(), 1);
   bench.fill(1);
   bench.device.command("link", { up: false });
+  assertEquals(bench.log.at(-1), "info: the link is down");
   assertEquals([status(), bench.configChanges], [0, 1]);
   assertEquals(bench.send(frame(60)).length, 1);
   assertEquals(bench.count("txLinkDown"), 1);
   bench.device.command("link", { up: true });
+  assertEquals(bench.log.at(-1), "info: the link is up");
   assertEquals([status(), bench.configChanges], [1, 2]);
   bench.send(frame(60));
   assertEquals(bench.received().length, 1);

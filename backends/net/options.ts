@@ -324,7 +324,8 @@ function workersOf(options: OptionReader, backend: string): number {
     refuse("workers", workers, `backend=${backend} has one`);
   }
   if (workers > queues) {
-    refuse("workers", workers, `there are ${queues} pairs to share (queues=)`);
+    const shared = queues === 1 ? "is 1 pair" : `are ${queues} pairs`;
+    refuse("workers", workers, `there ${shared} to share (queues=)`);
   }
   if (options.text("ifname").includes("%")) {
     refuse(

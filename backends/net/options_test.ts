@@ -93,6 +93,10 @@ Deno.test("what cannot be is refused, with what would be right", () => {
       "there are 2 pairs to share (queues=)",
     ],
     [
+      { backend: "tap", ifname: "tap0", workers: 2 },
+      "there is 1 pair to share (queues=)",
+    ],
+    [
       { backend: "tap", queues: 2, workers: 2 },
       "all of them need the name of the TAP (ifname=)",
     ],
@@ -112,6 +116,7 @@ Deno.test("what cannot be is refused, with what would be right", () => {
       "the one on passt-socket runs",
     ],
     [{ backend: "tap", ifname: "a-name-that-is-too-long" }, "at most 15"],
+    [{ backend: "echo", passtsocket: "s" }, 'did you mean "passtSocket"?'],
   ];
   for (const [options, message] of refused) {
     const error = assertThrows(

@@ -81,6 +81,8 @@ export class Adapter {
   readonly #table: IoTable;
   readonly #ring: () => IoUring | null;
   readonly #completed: StorageCompletion;
+  readonly #opens: (path: string) => void;
+  readonly #log: (message: string) => void;
   /** Logical units that were taken away and have commands yet. */
   readonly #leaving = new Set<Lun>();
   #active = false;
@@ -91,12 +93,16 @@ export class Adapter {
    * @param initiator name of the initiator, or empty
    * @param table operands of storage operations; it stays the caller's
    * @param completed told of each finished storage operation
+   * @param opens told of each image before it is opened
+   * @param log told of what management changed
    */
   constructor(
     initiator: string,
     table: IoTable,
     ring: () => IoUring | null,
     completed: StorageCompletion,
+    opens: (path: string) => void,
+    log: (message: string) => void,
   ) {
     const name = chooseName(initiator);
     names.add(name);
@@ -104,6 +110,8 @@ export class Adapter {
     this.#table = table;
     this.#ring = ring;
     this.#completed = completed;
+    this.#opens = opens;
+    this.#log = log;
   }
 
   /** The logical unit of numbers. */
@@ -126,38 +134,38 @@ export class Adapter {
         `Cannot add target ${target}, LUN ${lun}: it is there already`,
       );
     }
+    using undo = new DisposableStack();
     const storage = this.#open(options);
+    undo.defer(() => storage?.close());
     const user: UnitUser = {
       place: { initiator: this.bus.initiator.name, target, lun },
       open: (path) => this.#open({ ...added.options, path }),
       replace: (path, storage) => this.#replace(added, path, storage),
     };
-    let shared: SharedUnit | null = null;
-    let added: Lun;
-    try {
-      shared = SharedUnit.of(options, storage, user);
-      const { unit } = shared;
-      const twin = this.luns.find((one) => one.nexus.unit === unit);
-      if (twin !== undefined) {
-        throw new ScsiLunError(
-          "exists",
-          `Cannot serve "${options.path}" twice: it is target ${twin.target}, ` +
-            `LUN ${twin.lun}`,
-        );
-      }
-      if (this.#active) shared.acquire();
-      const nexus = this.bus.add(target, lun, unit);
-      this.#connect(nexus, storage);
-      const locked = this.#active;
-      if (locked) storage?.acquire();
-      added = { target, lun, nexus, shared, user, options, locked };
-      this.luns.push(added);
-      return added;
-    } catch (error) {
-      shared?.leave(user);
-      storage?.close();
-      throw error;
+    const shared = SharedUnit.of(options, storage, user);
+    undo.defer(() => shared.leave(user));
+    const { unit } = shared;
+    const twin = this.luns.find((one) => one.nexus.unit === unit);
+    if (twin !== undefined) {
+      throw new ScsiLunError(
+        "exists",
+        `Cannot serve "${options.path}" twice: it is target ${twin.target}, ` +
+          `LUN ${twin.lun}`,
+      );
     }
+    const locked = this.#active;
+    if (locked) {
+      shared.acquire();
+      undo.defer(() => shared.release());
+      storage?.acquire();
+    }
+    undo.defer(() => this.bus.remove(target, lun));
+    const nexus = this.bus.add(target, lun, unit);
+    this.#connect(nexus, storage);
+    const added: Lun = { target, lun, nexus, shared, user, options, locked };
+    this.luns.push(added);
+    undo.move();
+    return added;
   }
 
   /** Takes a logical unit away; resolves when nothing of it is left. */
@@ -170,7 +178,7 @@ export class Adapter {
   }
 
   /** Looks at the size of an image again, and tells all whom a new one concerns. */
-  resize({ nexus: { unit, storage } }: Lun): Resized {
+  resize({ target, lun, nexus: { unit, storage } }: Lun): Resized {
     const before = unit.capacity;
     for (const other of unit.nexuses) other.storage?.refresh();
     unit.describeMedium(storage);
@@ -180,10 +188,15 @@ export class Adapter {
         nexus.notify(Asc.CAPACITY_DATA_HAS_CHANGED);
       }
     }
-    return {
-      capacity: unit.capacity * unit.blockSize,
-      previousCapacity: before * unit.blockSize,
-    };
+    const capacity = unit.capacity * unit.blockSize;
+    const previousCapacity = before * unit.blockSize;
+    if (capacity !== previousCapacity) {
+      this.#log(
+        `target ${target}, LUN ${lun}: capacity changed from ` +
+          `${previousCapacity} to ${capacity} bytes`,
+      );
+    }
+    return { capacity, previousCapacity };
   }
 
   /** Looks at the sizes of all images again; what they are together. */
@@ -214,6 +227,10 @@ export class Adapter {
       );
     }
     await shared.changeMedium({ ...options, path });
+    this.#log(
+      `target ${target}, LUN ${lun}: the medium ` +
+        (path === "" ? "was taken out" : `is ${JSON.stringify(path)} now`),
+    );
     return Array.from(shared.users, ({ place }) => place);
   }
 
@@ -304,6 +321,7 @@ export class Adapter {
 
   #open(options: ResolvedLun): Storage | null {
     if (options.path === "") return null;
+    this.#opens(options.path);
     return openStorage({
       path: options.path,
       readOnly: options.readOnly,
@@ -361,8 +379,9 @@ export class Adapter {
  */
 function lock(lun: Lun): void {
   lun.shared.acquire();
-  lun.nexus.storage?.acquire();
+  // What is counted once is given up once, whatever becomes of the storage.
   lun.locked = true;
+  lun.nexus.storage?.acquire();
 }
 
 function unlock(lun: Lun): void {

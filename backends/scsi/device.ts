@@ -30,6 +30,7 @@ import type {
   VirtioDevice,
   VirtQueue,
 } from "../../virtqueue/device.ts";
+import type { GivenOptions } from "../option_reader.ts";
 import { Adapter, type Lun } from "./adapter.ts";
 import { type ControlHost, serveControl } from "./control.ts";
 import { EventQueue, lunField } from "./events.ts";
@@ -38,6 +39,7 @@ import {
   type ResolvedLun,
   type ResolvedScsiOptions,
   resolveLun,
+  resolvePlace,
 } from "./options.ts";
 import {
   ASYNC_MEDIA_CHANGE,
@@ -142,6 +144,8 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
           return ring instanceof IoUring ? ring : null;
         },
         (slot, result) => storageFinished(this.#requests[slot]!, result),
+        (path) => context.waitsFor?.(`"${path}" to open`),
+        (message) => context.log("info", message),
       );
     } catch (error) {
       this.#table[Symbol.dispose]();
@@ -260,7 +264,10 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
       case "resize":
         return this.#adapter.resizeAll();
       case "change-medium":
-        return this.#mediumCommand(this.#lunOf(parameters), parameters);
+        return this.#mediumCommand(
+          this.#lunOf(parameters, "path"),
+          parameters,
+        );
       case "status":
         return this.status();
       default:
@@ -396,9 +403,9 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     return added;
   }
 
-  #lunOf(parameters: Readonly<Record<string, unknown>>): Lun {
-    const { target = 0, lun = 0 } = parameters;
-    return this.#adapter.find(Number(target), Number(lun));
+  #lunOf(parameters: GivenOptions, ...more: readonly string[]): Lun {
+    const { target, lun } = resolvePlace(parameters, more);
+    return this.#adapter.find(target, lun);
   }
 
   #addCommand(parameters: Readonly<Record<string, unknown>>): unknown {

@@ -81,6 +81,8 @@ imageTest("a resize is told by an event and a unit attention condition", () => {
     capacity: 2 ** 21,
     previousCapacity: 2 ** 20,
   });
+  const line = "info target 0, LUN 0: capacity changed from 1048576 to 2097152";
+  assertEquals(bench.lines, [`${line} bytes`]);
   assertEquals(bench.events(), [
     { event: PARAMETER_CHANGE, lun: lunField(0, 0), reason: 0x092a },
   ]);
@@ -90,6 +92,7 @@ imageTest("a resize is told by an event and a unit attention condition", () => {
   assertEquals([...data], [0, 0, 0x0f, 0xff, 0, 0, 2, 0]);
   // The same size is nothing to tell.
   bench.device.command("resize", {});
+  assertEquals(bench.lines.length, 1);
   assertEquals(bench.run(TUR).status, 0);
 });
 
@@ -177,6 +180,10 @@ imageTest("a medium is taken out and put in", async () => {
   await bench.device.command("change-medium", {});
   assertEquals(capacity().sense, { key: 6, asc: 0x2800 });
   assertEquals(capacity().sense, { key: 2, asc: 0x3a00 });
+  assertEquals(bench.lines, [
+    `info target 0, LUN 0: the medium is ${JSON.stringify(larger)} now`,
+    "info target 0, LUN 0: the medium was taken out",
+  ]);
   // Without a medium from the start, too.
   using empty = new ScsiBench({ scsi: { type: "cdrom" } });
   empty.clearAttentions();

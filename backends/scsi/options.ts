@@ -6,6 +6,7 @@
 
 import {
   type GivenOptions,
+  keyOf,
   OptionError,
   OptionReader,
   refuse,
@@ -195,8 +196,7 @@ const MEDIUM_OPTIONS: readonly OptionSpec[] = [
   },
 ];
 
-/** The keys of `--lun`, besides the one that names its host adapter. */
-export const LUN_OPTIONS: readonly OptionSpec[] = [
+const PLACE_OPTIONS: readonly OptionSpec[] = [
   {
     name: "target",
     type: "integer",
@@ -213,6 +213,11 @@ export const LUN_OPTIONS: readonly OptionSpec[] = [
     default: 0,
     help: "logical unit number",
   },
+];
+
+/** The keys of `--lun`, besides the one that names its host adapter. */
+export const LUN_OPTIONS: readonly OptionSpec[] = [
+  ...PLACE_OPTIONS,
   ...MEDIUM_OPTIONS,
 ];
 
@@ -309,30 +314,95 @@ export function resolveLun(given: GivenOptions): ResolvedLun {
 }
 
 /**
+ * The place of a logical unit.
+ *
+ * @param more other keys that may be there
+ * @throws {OptionError} when it is none
+ */
+export function resolvePlace(
+  given: GivenOptions,
+  more: readonly string[] = [],
+): Pick<ResolvedLun, "target" | "lun"> {
+  const options = new OptionReader(PLACE_OPTIONS, given, more);
+  return { target: options.integer("target"), lun: options.integer("lun") };
+}
+
+/** The logical unit that the host's own options describe. */
+function ownLun(options: OptionReader): ResolvedLun[] {
+  const given = MEDIUM_OPTIONS.map(({ name }) => name);
+  if (
+    options.given("path") === undefined && options.choice("type") === "disk"
+  ) {
+    // A default that a parser filled in says nothing.
+    const lost = given.find((name) => options.changed(name));
+    return lost === undefined ? [] : refuse(
+      lost,
+      options.given(lost),
+      "it belongs to a logical unit, and the host has none of its own: add path=PATH, or say it of those in the list",
+    );
+  }
+  return [
+    resolveLun(
+      Object.fromEntries(
+        given.map((name) => [keyOf(name), options.given(name)]),
+      ),
+    ),
+  ];
+}
+
+function listedLuns(
+  listed: unknown,
+  own: readonly ResolvedLun[],
+): ResolvedLun[] {
+  if (!Array.isArray(listed)) return refuse("luns", listed, "it is a list");
+  const luns: ResolvedLun[] = [];
+  for (const [index, given] of listed.entries()) {
+    try {
+      luns.push(listedLun(given, [...own, ...luns]));
+    } catch (error) {
+      if (!(error instanceof OptionError)) throw error;
+      const { option, problem } = error;
+      throw new OptionError(option, problem, { list: "luns", index });
+    }
+  }
+  return luns;
+}
+
+function listedLun(
+  given: unknown,
+  others: readonly ResolvedLun[],
+): ResolvedLun {
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
+    return refuse(
+      "luns",
+      given,
+      "it is an object with the options of a logical unit",
+    );
+  }
+  const unit = resolveLun(given as GivenOptions);
+  const { target, lun } = unit;
+  const there = others.find((other) =>
+    other.target === target && other.lun === lun
+  );
+  return there === undefined ? unit : refuse(
+    "target",
+    `${target},lun=${lun}`,
+    `${
+      there.path === "" ? "another one" : JSON.stringify(there.path)
+    } has that place; choose another target= or lun=`,
+  );
+}
+
+/**
  * Checks the options of a SCSI host and fills in defaults. With `path`, its own
  * options describe target 0, LUN 0.
  *
  * @throws {OptionError} when a value is not what the option takes
  */
 export function resolveScsiOptions(given: GivenOptions): ResolvedScsiOptions {
-  const options = new OptionReader(SCSI_OPTIONS, given);
-  const listed = given.luns ?? [];
-  if (!Array.isArray(listed)) refuse("luns", listed, "it is a list");
-  const first = given.path !== undefined || given.type === "cdrom"
-    ? [resolveLun({ ...given, target: 0, lun: 0 })]
-    : [];
-  const luns = [
-    ...first,
-    ...listed.map((lun: GivenOptions) => resolveLun(lun)),
-  ];
-  const taken = new Set<string>();
-  for (const { target, lun } of luns) {
-    const place = `target=${target},lun=${lun}`;
-    if (taken.has(place)) {
-      throw new OptionError("lun", `Cannot use ${place} twice`);
-    }
-    taken.add(place);
-  }
+  const options = new OptionReader(SCSI_OPTIONS, given, ["luns"]);
+  const own = ownLun(options);
+  const luns = [...own, ...listedLuns(given.luns ?? [], own)];
   return {
     queues: options.integer("queues"),
     segMax: options.integer("seg-max"),

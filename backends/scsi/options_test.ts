@@ -3,6 +3,7 @@ import { OptionError } from "../option_reader.ts";
 import {
   LUN_OPTIONS,
   resolveLun,
+  resolvePlace,
   resolveScsiOptions,
   SCSI_OPTIONS,
 } from "./options.ts";
@@ -61,6 +62,8 @@ Deno.test("options that cannot be are refused with what would be right", () => {
     [{ path: "a", wwn: "123" }, "wwn", "16 hexadecimal digits"],
     [{ path: "a", readonly: "yes" }, "readonly", "on or off"],
     [{ path: "a", engine: "magic" }, "engine", "auto, io_uring, sync"],
+    [{ path: "a", readOnly: true }, "readOnly", 'did you mean "readonly"?'],
+    [{ path: "a", queues: 2 }, "queues", '"queues" is no option'],
   ];
   for (const [values, option, right] of cases) {
     const error = assertThrows(
@@ -75,11 +78,57 @@ Deno.test("options that cannot be are refused with what would be right", () => {
     [{ queues: 255 }, "from 1 to 254"],
     [{ segMax: 0 }, "from 1 to 1008"],
     [{ luns: 5 }, "it is a list"],
-    [{ path: "a", luns: [{ path: "b" }] }, "target=0,lun=0 twice"],
+    [
+      { path: "a", luns: [{ path: "b" }] },
+      'luns[0]: Cannot use target=0,lun=0: "a" has that place; choose another target= or lun=',
+    ],
+    [
+      { luns: [{ type: "cdrom", lun: 2 }, { path: "b", lun: 2 }] },
+      "luns[1]: Cannot use target=0,lun=2: another one has that place",
+    ],
+    [
+      { path: "a", luns: [{ target: 1 }] },
+      'luns[0]: "path" is missing: add path=PATH',
+    ],
     [{ initiator: "a".repeat(65) }, "at most 64"],
+    [{ path: "a", readOnly: true }, 'did you mean "readonly"?'],
+    [{ path: "a", lun: 1 }, 'did you mean "luns"?'],
+    [{ path: "a", target: 1 }, '"target" is no option'],
+    [{ luns: [{ path: "a", readOnly: true }] }, 'did you mean "readonly"?'],
+    [{ luns: [null] }, "luns[0]: Cannot use luns=null: it is an object"],
+    [
+      { readonly: true, luns: [{ path: "a" }] },
+      "Cannot use readonly=true: it belongs to a logical unit, and the host has none",
+    ],
+    [{ serial: "7" }, "Cannot use serial=7: it belongs to a logical unit"],
   ];
   for (const [values, right] of hosts) {
-    assertThrows(() => resolveScsiOptions(values), OptionError, right);
+    const error = assertThrows(
+      () => resolveScsiOptions(values),
+      OptionError,
+      right,
+    );
+    const [, index] = /^luns\[(\d)\]: /.exec(error.message) ?? [];
+    assertEquals(
+      error.place,
+      index === undefined ? null : { list: "luns", index: Number(index) },
+    );
+    assertEquals(error.message.endsWith(error.problem), true);
+  }
+});
+
+Deno.test("the place of a logical unit is target 0, LUN 0 unless told otherwise", () => {
+  assertEquals(resolvePlace({}), { target: 0, lun: 0 });
+  const place = { target: 3, lun: 2 };
+  assertEquals(resolvePlace({ ...place, path: "a" }, ["path"]), place);
+  const wrong: [Record<string, unknown>, string][] = [
+    [{ taget: 4 }, 'did you mean "target"?'],
+    [{ path: "a" }, '"path" is no option'],
+    [{ target: 256 }, "from 0 to 255"],
+    [{ lun: "x" }, "from 0 to 16383"],
+  ];
+  for (const [given, right] of wrong) {
+    assertThrows(() => resolvePlace(given), OptionError, right);
   }
 });
 

@@ -1,6 +1,10 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { lunField, ScsiBench, type SendOptions } from "./testing/bench.ts";
 import { SyncEngine } from "../storage/sync_engine.ts";
+import { openFdCount } from "../../sys/fd.ts";
+import { DataFile } from "../../sys/file.ts";
+import { StorageError } from "../storage/error.ts";
+import { ImageLock } from "../storage/lock.ts";
 import { imageTest } from "../storage/testing/engines.ts";
 import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
@@ -56,6 +60,37 @@ imageTest("two host adapters share a logical unit and its reservations", () => {
   );
   first.device.reset();
   assertEquals(second.run(write, OUT).status, CONFLICT);
+});
+
+imageTest("who cannot add a shared logical unit leaves nothing of it", () => {
+  using pair = new Pair();
+  const { first, second } = pair;
+  const path = first.image("common.img");
+  const place = { target: 1, lun: 0 };
+  first.device.command("lun-add", { ...place, path });
+  const { bus } = second.device;
+  bus.add = () => {
+    throw new Error("The bus is full");
+  };
+  const add = () => second.device.command("lun-add", { ...place, path });
+  assertThrows(add, Error, "The bus is full");
+  // The first one may have made the ring.
+  const fds = openFdCount();
+  assertThrows(add, Error, "The bus is full");
+  assertEquals(openFdCount(), fds);
+  Reflect.deleteProperty(bus, "add");
+  // Neither its lock, when the one who serves it lets go,
+  using file = DataFile.open(path);
+  const lock = new ImageLock(file, false);
+  assertThrows(() => lock.acquire(), StorageError, "another process uses it");
+  first.device.deactivate();
+  lock.acquire();
+  lock.release();
+  first.device.activate();
+  // nor its place.
+  add();
+  second.clearAttentions();
+  assertEquals(second.run(read(0), { ...place, room: 512 }).status, 0);
 });
 
 Deno.test("a disk is thin where what is freed reads as zeroes", () => {

@@ -19,8 +19,9 @@
  * readers share an image, and none of them shares it with a writer.
  *
  * With sharing the claims are made but forbid nothing, and what others forbid
- * is ignored: such a server is never refused, and waits for no predecessor, while
- * those that insist on having the image for themselves still see it.
+ * is ignored: such a server is never refused, while those that insist on having
+ * the image for themselves still see it. Like readers it waits for no predecessor
+ * by the lock; the supervisor does that for all (`host/supervisor/remains.ts`).
  *
  * Claims are made before the others' are looked at: of two that start together
  * at least one sees the other.

@@ -271,7 +271,7 @@ export class SyncEngine implements Storage {
 
   #discard(table: IoTable, slot: number): number {
     if (this.#canTrim) {
-      const result = this.#trim(table, slot);
+      const result = this.#file.discardSlot(table, slot);
       if (!isUnsupported(result)) return result;
       if (result !== -Errno.EINVAL) this.#canTrim = false;
     } else if (this.#canPunch && this.#file.kind === "file") {
@@ -280,15 +280,6 @@ export class SyncEngine implements Storage {
     }
     this.#rare.ignoredDiscards++;
     return 0;
-  }
-
-  /** Has the device free the whole blocks of a range. */
-  #trim(table: IoTable, slot: number): number {
-    const block = this.#file.logicalBlockSize;
-    const offset = table.offsets[slot], past = offset + table.lengths[slot];
-    const start = Math.ceil(offset / block) * block;
-    const end = Math.floor(past / block) * block;
-    return end > start ? this.#file.discard(start, end - start) : -Errno.EINVAL;
   }
 
   #unmap(table: IoTable, slot: number): number {

@@ -11,7 +11,7 @@ import { parseArgs } from "@std/cli";
 import type { OptionSpec, OptionValues } from "../../backends/option_schema.ts";
 import { HostError } from "../error.ts";
 import { parseOptions, type RawValue, usageOf } from "../options/parse.ts";
-import { didYouMean } from "../options/suggest.ts";
+import { didYouMean } from "../../backends/suggest.ts";
 
 /** A flag of a command. */
 export interface FlagSpec extends OptionSpec {
@@ -33,6 +33,12 @@ export interface CommandSpec {
   readonly flags: readonly FlagSpec[];
   /** Arguments that are no flags, at most. */
   readonly maximumArguments: number;
+  /**
+   * What a flag that there is not was probably meant to be, as the rest of a
+   * sentence; `null`: nothing that is known. It is given its name and what was no
+   * flag.
+   */
+  readonly meant?: (name: string, words: readonly string[]) => string | null;
   /** What else there is to say, in lines of at most 80 characters. */
   readonly notes?: readonly string[];
 }
@@ -93,7 +99,7 @@ export function parseCommand(
   if (parsed.help === true) {
     return { help: true, values: {}, lists: new Map(), arguments: words };
   }
-  refuseUnknown(spec, unknown);
+  refuseUnknown(spec, unknown, words);
   refuseSurplus(spec, words);
   const lists = new Map<string, readonly string[]>();
   const pairs: [string, RawValue][] = [];
@@ -128,8 +134,16 @@ function unguard(word: string): string {
   return word.startsWith(GUARD) ? word.slice(GUARD.length) : word;
 }
 
-function refuseUnknown(spec: CommandSpec, unknown: readonly string[]): void {
+function refuseUnknown(
+  spec: CommandSpec,
+  unknown: readonly string[],
+  words: readonly string[],
+): void {
   if (unknown.length === 0) return;
+  const meant = spec.meant?.(unknown[0].replace(/^-+/, ""), words) ?? null;
+  if (meant !== null) {
+    throw new HostError("usage", `${spec.name}: ${unknown[0]} ${meant}`);
+  }
   const names = [...spec.flags.map(({ name }) => name), "help"];
   const [arg] = unknown;
   const hint = didYouMean(arg, names.map((name) => `--${name}`));
@@ -146,10 +160,15 @@ function refuseSurplus(spec: CommandSpec, words: readonly string[]): void {
   const surplus = words[spec.maximumArguments];
   throw new HostError(
     "usage",
-    `${spec.name}: "${surplus}" is one argument too many: ${
-      spec.usage.map((form) => `${spec.name} ${form}`).join(", or ")
-    }`,
+    `${spec.name}: "${surplus}" is one argument too many${forms(spec)}`,
   );
+}
+
+function forms({ name, usage }: CommandSpec): string {
+  const known = usage.filter((form) => form !== "");
+  return known.length === 0
+    ? ""
+    : `: ${known.map((form) => `${name} ${form}`).join(", or ")}`;
 }
 
 /** A flag as it is written: `--log-level=debug|info|warn|error`. */

@@ -12,11 +12,12 @@ import { HostError, messageOf } from "../error.ts";
 import { splitOptions } from "../options/grammar.ts";
 import { parseOptions } from "../options/parse.ts";
 import { MANAGEMENT_OPTION } from "../options/settings.ts";
-import { didYouMean } from "../options/suggest.ts";
+import { didYouMean } from "../../backends/suggest.ts";
 import { requireRuntime } from "../requirements.ts";
 import { PROGRAM } from "../version.ts";
 import { type CommandSpec, parseCommand } from "./command.ts";
 import { commandHelp } from "./help.ts";
+import { print } from "./output.ts";
 
 /** The description of the command. */
 export const CTL: CommandSpec = {
@@ -85,7 +86,7 @@ interface Action {
 export async function ctl(args: readonly string[]): Promise<number> {
   const { help, values, arguments: words } = parseCommand(CTL, args);
   if (help) {
-    console.log(commandHelp(CTL));
+    print(commandHelp(CTL));
     return 0;
   }
   const action = actionOf(words);
@@ -98,7 +99,7 @@ export async function ctl(args: readonly string[]): Promise<number> {
   const timeout = 1000 * Number(values.timeout ?? 30);
   // The other commands do without the schemas that this one loads.
   const { ManagementClient } = await import("../management/client.ts");
-  const print = await import("./ctl_print.ts");
+  const printers = await import("./ctl_print.ts");
   using reactor = new Reactor();
   using client = ManagementClient.connect(path, reactor);
   let result = await client.call(action.method, action.params, timeout);
@@ -109,7 +110,7 @@ export async function ctl(args: readonly string[]): Promise<number> {
       () => client.call("balloon.status", { name }, timeout),
     );
   }
-  console.log(print[values.json === true ? "json" : action.print](result));
+  print(printers[values.json === true ? "json" : action.print](result));
   return 0;
 }
 
@@ -217,7 +218,10 @@ function take(
 ): readonly string[] {
   if (words.length >= least && words.length <= most) return words;
   const form = CTL.usage.find((usage) => usage.startsWith(verb))!;
-  throw new HostError("usage", `ctl: write ${PROGRAM} ctl ${form}`);
+  const surplus = words.length > most
+    ? `"${words[most]}" is one argument too many: `
+    : "";
+  throw new HostError("usage", `ctl: ${surplus}write ${PROGRAM} ctl ${form}`);
 }
 
 function parametersOf(text: string | undefined): Record<string, unknown> {

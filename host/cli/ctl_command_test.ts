@@ -69,6 +69,13 @@ Deno.test("ctl asks a server for its status and resizes its disks", async () => 
     await ctl("call", "status", '{"name":"blk"}'),
   );
   assertEquals(first.name, "blk");
+  const { result } = document.methods
+    .find(({ name }: { name: string }) => name === "status");
+  const described = result.schema.properties.devices.items.properties;
+  assertEquals(
+    Object.keys(first).filter((key) => described[key] === undefined),
+    [],
+  );
 
   const refused = await vhostd(["ctl", "resize", "dta"], { cwd });
   assertEquals([refused.code, refused.stderr], [
@@ -76,4 +83,8 @@ Deno.test("ctl asks a server for its status and resizes its disks", async () => 
     'vhostd: There is no device "dta" (did you mean "data"?)\n',
   ]);
   assertEquals((await child.stop()).code, 0);
+  assertEquals(
+    [...Deno.readDirSync(cwd)].map(({ name }) => name).sort(),
+    ["a.img", "b.img"],
+  );
 });

@@ -167,12 +167,15 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** `inFlight` becomes `in flight`. */
+/** `inFlight` becomes `in flight`; a name such as `EIO` stays. */
 function words(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+  return /^[A-Z]/.test(name)
+    ? name
+    : name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 }
 
 function plain(value: unknown): string {
+  if (value === null) return "none";
   // A path or a serial number may hold anything.
   if (typeof value === "string" && /^[^\p{C}]+$/u.test(value)) return value;
   return JSON.stringify(value);

@@ -40,6 +40,22 @@ root (blk) on root.sock: no front-end is connected
   );
 });
 
+Deno.test("names of errors stay as they are, and null is none", () => {
+  const requests = { bytesRead: 7, errors: { EIO: 1, E2BIG: 2 } };
+  const device = { cache: null, requests };
+  assertEquals(
+    text({ ...DEVICE, device }).split("\n").slice(5),
+    [
+      "  cache: none",
+      "  requests:",
+      "    bytes read: 7",
+      "    errors:",
+      "      EIO: 1",
+      "      E2BIG: 2",
+    ],
+  );
+});
+
 Deno.test("a device that is not served says why", () => {
   const facts = {
     socket: null,

@@ -211,7 +211,8 @@ const CONFIG_FILE = [
   "`serve --config=FILE` reads JSON. `devices` holds one object for each device:",
   "its `type` and its keys; a SCSI host lists its logical units under `luns`. The",
   "other members are the options of `serve` below; those of the command line win.",
-  "Relative paths are those of the process.",
+  "There has to be a device, in the file or on the command line. Relative paths are",
+  "those of the process.",
   "",
   "```json",
   JSON.stringify(

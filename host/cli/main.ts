@@ -8,11 +8,12 @@
 import { DEVICE_TYPES } from "../device_types.ts";
 import { HostError, messageOf } from "../error.ts";
 import { Logger } from "../log.ts";
-import { didYouMean } from "../options/suggest.ts";
+import { didYouMean } from "../../backends/suggest.ts";
 import { PROGRAM, VERSION } from "../version.ts";
 import { type CommandSpec, parseCommand } from "./command.ts";
 import { CTL, ctl } from "./ctl_command.ts";
 import { commandHelp, deviceHelp, markdownPage } from "./help.ts";
+import { print } from "./output.ts";
 import { programSpec, runProgram } from "./program_command.ts";
 import { SERVE, serve } from "./serve_command.ts";
 
@@ -105,6 +106,11 @@ function dispatch(
 }
 
 function unknownCommand(name: string): HostError {
+  if (name.startsWith("-")) {
+    const flags = ["--help", "--version"];
+    const hint = didYouMean(name, flags) || `: one of ${flags.join(", ")}`;
+    return new HostError("usage", `There is no option ${name}${hint}`);
+  }
   const names = COMMANDS.map(([spec]) => spec.name);
   const hint = didYouMean(name, names) || `: one of ${names.join(", ")}`;
   return new HostError("usage", `There is no command "${name}"${hint}`);
@@ -127,14 +133,14 @@ function help(args: readonly string[]): number {
   const [name] = parseCommand(HELP, args).arguments;
   const found = COMMANDS.find(([spec]) => spec.name === name);
   if (name !== undefined && found === undefined) throw unknownCommand(name);
-  console.log(found === undefined ? overview() : commandHelp(found[0]));
+  print(found === undefined ? overview() : commandHelp(found[0]));
   return 0;
 }
 
 function version(args: readonly string[]): number {
   const { help } = parseCommand(VERSION_COMMAND, args);
   const { deno, v8 } = Deno.version;
-  console.log(
+  print(
     help
       ? commandHelp(VERSION_COMMAND)
       : `${PROGRAM} ${VERSION} (deno ${deno}, v8 ${v8})`,
@@ -145,11 +151,11 @@ function version(args: readonly string[]): number {
 function options(args: readonly string[]): number {
   const { help, values } = parseCommand(OPTIONS, args);
   if (help) {
-    console.log(commandHelp(OPTIONS));
+    print(commandHelp(OPTIONS));
   } else if (values.markdown === true) {
-    console.log(markdownPage(COMMANDS.map(([spec]) => spec)));
+    print(markdownPage(COMMANDS.map(([spec]) => spec)));
   } else {
-    console.log(deviceHelp().join("\n"));
+    print(deviceHelp().join("\n"));
   }
   return 0;
 }

@@ -1,7 +1,8 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { runCommand } from "../../tests/support/process.ts";
 import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
 import { main } from "./main.ts";
-import { ROOT, vhostd } from "./testing/vhostd.ts";
+import { ROOT, runtimeArguments, vhostd } from "./testing/vhostd.ts";
 
 /** A file that exists. */
 const IMAGE = `${ROOT}deno.json`;
@@ -75,7 +76,15 @@ Deno.test("main() answers wrong command lines with one line and code 2", async (
     ],
     [
       ["serve", IMAGE, `--blk=path=${IMAGE}`],
-      `"blk" and "blk1" cannot both write "${IMAGE}"; add readonly=on, or share=on if the guests are made for it`,
+      `"blk" and "blk1" cannot both write "${IMAGE}"; add readonly=on to both, or share=on to both if the guests are made for it`,
+    ],
+    [
+      ["serve", "--lun", "path=a.img"],
+      "--lun path=a.img: there is no device that it could belong to: add --scsi",
+    ],
+    [
+      ["serve", "--scsi", "path=a.img", "--lun", "target=1"],
+      '--lun target=1: "path" is missing: add path=PATH',
     ],
     [
       ["serve", "--supervise=maybe"],
@@ -145,7 +154,57 @@ Deno.test("main() answers wrong command lines with one line and code 2", async (
     [["ctl", "resize"], "ctl: write vhostd ctl resize NAME|all [OPTION]…"],
     [
       ["ctl", "status", "a", "b"],
-      "ctl: write vhostd ctl status [NAME] [--json] [OPTION]…",
+      'ctl: "b" is one argument too many: write vhostd ctl status [NAME] [--json] [OPTION]…',
+    ],
+    [
+      ["ctl", "resize", "blk", "x"],
+      'ctl: "x" is one argument too many: write vhostd ctl resize NAME|all [OPTION]…',
+    ],
+    [
+      ["ctl", "lun", "add", "target=1", "path=x"],
+      'ctl: "path=x" is one argument too many: write vhostd ctl lun add|remove|resize|change-medium KEYS [OPTION]…',
+    ],
+    [["version", "extra"], 'version: "extra" is one argument too many'],
+    [
+      ["--verson"],
+      'There is no option --verson (did you mean "--version"?)',
+    ],
+    [["--nonsense"], "There is no option --nonsense: one of --help, --version"],
+    [
+      ["serve", "a.img", "--read-only"],
+      "serve: --read-only is a key of --blk: --blk path=a.img,readonly",
+    ],
+    [
+      ["serve", "a.img", "--socket", "s"],
+      "serve: --socket is a key of --blk: --blk path=a.img,socket=PATH",
+    ],
+    [
+      ["serve", "--path", "x"],
+      "serve: --path is a key of --blk: --blk path=PATH",
+    ],
+    [
+      ["serve", "--backend=tap"],
+      "serve: --backend is a key of --net: --net backend=tap|passt|switch|echo",
+    ],
+    [
+      ["serve", "--ifname=tap0"],
+      "serve: --ifname is a key of --net: --net ifname=TEXT",
+    ],
+    [
+      ["serve", "--target=1"],
+      "serve: --target is a key of --lun: --lun target=N",
+    ],
+    [
+      ["serve", "--blk=storage=memory"],
+      '--blk: "size" is missing: add size=SIZE',
+    ],
+    [
+      ["serve", "--blk=storage=memory,size=1X"],
+      '--blk: "size=1X" is no size of 4K or more: bytes, or a number with one of the suffixes K, M, G, T and P',
+    ],
+    [
+      ["serve", "--balloon=size=-1"],
+      '--balloon: "size=-1" is no size from 0 to 16T less 4K',
     ],
     [["ctl", "call", "m", "[]"], "ctl: the parameters are no JSON object"],
     [
@@ -155,6 +214,18 @@ Deno.test("main() answers wrong command lines with one line and code 2", async (
   ];
   for (const [args, expected] of cases) {
     assertEquals(await refusal(...args), expected, args.join(" "));
+  }
+});
+
+Deno.test("serve refuses a config file without any device", async () => {
+  using directory = TemporaryDirectory.make("main");
+  const path = directory.file("c.json");
+  for (const text of ["{}", '{"devices":[]}', '{"log-level":"warn"}']) {
+    Deno.writeTextFileSync(path, text);
+    assertEquals(
+      await refusal("serve", `--config=${path}`),
+      `${path}: there is no device in "devices", and none on the command line; without --config one of each type is served`,
+    );
   }
 });
 
@@ -194,6 +265,39 @@ Deno.test("the command exits with the code of main()", async () => {
   const { code, stdout, stderr } = await vhostd(["serve", "--nonsense"]);
   assertEquals([code, stdout], [2, ""]);
   assertStringIncludes(stderr, "vhostd: serve: there is no option --nonsense");
+});
+
+Deno.test("serve says once what it may not read", async () => {
+  const { code, stderr } = await runCommand(Deno.execPath(), {
+    args: [
+      ...runtimeArguments().filter((each) => !each.startsWith("--allow-read")),
+      ...["serve", "--supervise=off", "--management=off"],
+      `--blk=path=${IMAGE},readonly,format=raw,socket=/nonexistent/s`,
+    ],
+    env: { NO_COLOR: "1" },
+    anyCode: true,
+    timeout: 30_000,
+  });
+  assertEquals([code, stderr], [
+    1,
+    `vhostd: Cannot load devices from "${ROOT}": the runtime may not read it; run it with --allow-read=${ROOT}\n`,
+  ]);
+});
+
+Deno.test("the command says when nobody takes its output", async () => {
+  const { code, stderr } = await runCommand("sh", {
+    args: [
+      ...["-c", 'exec "$@" > /dev/full', "sh", Deno.execPath()],
+      ...[...runtimeArguments(), "version"],
+    ],
+    env: { NO_COLOR: "1" },
+    anyCode: true,
+    timeout: 30_000,
+  });
+  assertEquals([code, stderr], [
+    1,
+    "vhostd: Cannot write to the standard output: No space left on device\n",
+  ]);
 });
 
 Deno.test("ctl without a server fails with code 1", async () => {

@@ -20,6 +20,7 @@ import { LOG_OPTIONS, settingsOf } from "../options/settings.ts";
 import { requireRuntime } from "../requirements.ts";
 import { type CommandSpec, type FlagSpec, parseCommand } from "./command.ts";
 import { commandHelp } from "./help.ts";
+import { print } from "./output.ts";
 
 /** The description of the command of a type. */
 export function programSpec({ name, title, program }: DeviceType): CommandSpec {
@@ -84,17 +85,17 @@ export async function runProgram(
   if (args.includes("--print-capabilities")) {
     const { type, features } = program;
     const capabilities = features === undefined ? { type } : { type, features };
-    console.log(JSON.stringify(capabilities, null, 2));
+    print(JSON.stringify(capabilities, null, 2));
     return 0;
   }
   const spec = programSpec(type);
   const { help, values } = parseCommand(spec, args);
   if (help) {
-    console.log(commandHelp(spec));
+    print(commandHelp(spec));
     return 0;
   }
   if (values.printJson === true) {
-    console.log(JSON.stringify(description(type, values.binary), null, 2));
+    print(JSON.stringify(description(type, values.binary), null, 2));
     return 0;
   }
   requireRuntime();

@@ -18,7 +18,11 @@ import { messageOf } from "../error.ts";
 import type { Logger } from "../log.ts";
 import type { ManagedDevice } from "../management/device_methods.ts";
 import { listenForManagement, resizeAll } from "../management/listen.ts";
+import { toldStatus } from "../management/told_status.ts";
 import type { PlannedDevice } from "../options/device_specs.ts";
+import { requireModules } from "../requirements.ts";
+import { SharedQuestion } from "../shared_question.ts";
+import { StartWatch } from "../start_watch.ts";
 import { WorkerPool } from "../worker_plane.ts";
 import { ServerSignals } from "./signals.ts";
 
@@ -30,6 +34,8 @@ export interface RunOptions {
   readonly log: Logger;
   /** Called with the status of each device when all are served. */
   readonly onReady?: (status: readonly Record<string, unknown>[]) => void;
+  /** How long a device may take to tell its status, in ms. Default 5,000. */
+  readonly statusLimit?: number;
 }
 
 /**
@@ -40,8 +46,9 @@ export interface RunOptions {
  */
 export async function runDevices(
   devices: readonly PlannedDevice[],
-  { management, log, onReady }: RunOptions,
+  { management, log, onReady, statusLimit }: RunOptions,
 ): Promise<number> {
+  requireModules();
   raiseNofileLimit();
   using reactor = new Reactor();
   const pool = new WorkerPool();
@@ -50,11 +57,23 @@ export async function runDevices(
   using signals = new ServerSignals(() => void resizeAll(managed, log));
   let server: Disposable | null = null;
   try {
+    const names = devices.map(({ spec }) => spec.name);
+    using start = new StartWatch(names, Deno.pid, log);
     for (const { spec } of devices) {
-      const host = await DeviceHost.start(spec, log, reactor, pool);
+      const { name } = spec;
+      start.making(name);
+      const host = await DeviceHost.start(
+        spec,
+        log,
+        reactor,
+        pool,
+        undefined,
+        (what) => start.making(name, what),
+      );
       hosts.push(host);
-      managed.push(managedHere(host));
+      managed.push(managedHere(host, statusLimit));
     }
+    start.started();
     if (management !== null) {
       server = listenForManagement(management, managed, reactor, log);
     }
@@ -67,7 +86,11 @@ export async function runDevices(
 }
 
 /** A device of this process, as management sees it. */
-function managedHere(host: DeviceHost): ManagedDevice {
+function managedHere(
+  host: DeviceHost,
+  statusLimit: number | undefined,
+): ManagedDevice {
+  const question = new SharedQuestion(() => host.status());
   return {
     name: host.name,
     type: host.spec.type,
@@ -75,10 +98,12 @@ function managedHere(host: DeviceHost): ManagedDevice {
     // Nothing starts it again.
     amend: () => {},
     status: async () => ({
-      ...await host.status(),
+      ...await toldStatus(question, statusLimit),
+      name: host.name,
+      type: host.spec.type,
+      socket: host.spec.socket ?? null,
       process: null,
       state: "running",
-      problem: null,
       pid: Deno.pid,
       rss: processMemory(Deno.pid),
       restarts: 0,

@@ -6,8 +6,6 @@
 
 import { dirname, resolve } from "@std/path";
 import { findProgram } from "../../sys/environment.ts";
-import { DataFile } from "../../sys/file.ts";
-import { errnoName } from "../../sys/errno.ts";
 import {
   BALLOON,
   BLK,
@@ -19,19 +17,23 @@ import {
 import { HostError } from "../error.ts";
 import { Logger } from "../log.ts";
 import { type Config, readConfig } from "../options/config_file.ts";
+import { areSame } from "../../backends/suggest.ts";
 import {
+  COMMON_OPTIONS,
   DATA_DIRECTORY,
   type DeviceRequest,
   planDevices,
   type PlannedDevice,
 } from "../options/device_specs.ts";
 import { splitOptions } from "../options/grammar.ts";
-import { describeSize } from "../options/parse.ts";
+import { describeSize, usageOf } from "../options/parse.ts";
 import { SETTINGS, type Settings, settingsOf } from "../options/settings.ts";
 import { qemuCommand } from "../qemu_arguments.ts";
 import { requireRuntime } from "../requirements.ts";
 import { type CommandSpec, parseCommand } from "./command.ts";
 import { commandHelp, deviceHelp } from "./help.ts";
+import { print } from "./output.ts";
+import { MadeFiles } from "./made_files.ts";
 
 /** Images that are served when nothing is named: as a disk, and by SCSI. */
 const DEFAULT_IMAGES = [
@@ -74,6 +76,7 @@ export const SERVE: CommandSpec = {
     ...SETTINGS,
   ],
   maximumArguments: 1,
+  meant: keyOfDevice,
   notes: [
     "IMG is the same as --blk=path=IMG. Without any device, one of each type is",
     `served: disks of ${
@@ -92,11 +95,33 @@ export const SERVE: CommandSpec = {
   ],
 };
 
+/** Whoever writes `--read-only` means a key of a device. */
+function keyOfDevice(
+  name: string,
+  [image]: readonly string[],
+): string | null {
+  const lists = [
+    ...DEVICE_TYPES.map(({ name, options }) => ({ name, options })),
+    ...PARTS,
+    { name: BLK.name, options: COMMON_OPTIONS },
+  ];
+  for (const { name: flag, options } of lists) {
+    const key = options.find((option) => areSame(option.name, name));
+    if (key === undefined) continue;
+    const own = key.type === "flag" ? key.name : usageOf(key);
+    const path = flag === BLK.name && image !== undefined && key.name !== "path"
+      ? `path=${image},`
+      : "";
+    return `is a key of --${flag}: --${flag} ${path}${own}`;
+  }
+  return null;
+}
+
 /** Runs the command; returns the exit code. */
 export async function serve(args: readonly string[]): Promise<number> {
   const invocation = parseCommand(SERVE, args);
   if (invocation.help) {
-    console.log(commandHelp(SERVE));
+    print(commandHelp(SERVE));
     return 0;
   }
   requireRuntime();
@@ -114,19 +139,26 @@ export async function serve(args: readonly string[]): Promise<number> {
   }
   const parts = PARTS.flatMap(({ name }) =>
     (lists.get(name) ?? []).map((list) => ({
-      subject: `--${name}`,
+      subject: `--${name} ${list}`,
       pairs: splitOptions(list),
     }))
   );
-  const nothing = requests.length === 0;
+  const nothing = requests.length === 0 && parts.length === 0;
+  if (nothing && values.config !== undefined) {
+    throw new HostError(
+      "usage",
+      `${values.config}: there is no device in "devices", and none on the command line; without --config one of each type is served`,
+    );
+  }
   if (nothing) requests.push(...defaultRequests(settings));
   const devices = planDevices(requests, parts);
   refuseManagementConflict(devices, settings);
   refuseProcessConflict(devices, settings);
 
-  makeDataDirectory(devices, settings);
+  using made = new MadeFiles(DATA_DIRECTORY);
+  makeDataDirectory(made, devices, settings);
   if (nothing) {
-    for (const path of DEFAULT_IMAGES) makeImage(path, DEFAULT_IMAGE_SIZE);
+    for (const path of DEFAULT_IMAGES) made.makeImage(path, DEFAULT_IMAGE_SIZE);
   }
   const { management, supervise, logLevel: level, logFormat: format } =
     settings;
@@ -137,7 +169,10 @@ export async function serve(args: readonly string[]): Promise<number> {
   return await run(devices, {
     management,
     log: new Logger({ level, format }),
-    onReady: (status) => console.log(announcement(devices, status)),
+    onReady: (status) => {
+      print(announcement(devices, status));
+      made.keepImages();
+    },
   });
 }
 
@@ -205,36 +240,19 @@ function refuseProcessConflict(
 
 /** Makes the directory of default paths, if one is used. */
 function makeDataDirectory(
+  made: MadeFiles,
   devices: readonly PlannedDevice[],
   { management }: Settings,
 ): void {
-  const paths = [management, ...devices.map(({ spec }) => spec.socket)];
-  const used = paths.some((path) =>
-    typeof path === "string" && dirname(path) === DATA_DIRECTORY
-  );
-  if (!used) return;
-  try {
-    Deno.mkdirSync(DATA_DIRECTORY, { recursive: true });
-  } catch (error) {
-    const problem = error instanceof Error ? error.message : String(error);
-    throw new HostError(
-      "start",
-      `Cannot make the directory "${DATA_DIRECTORY}": ${problem}`,
-      { cause: error },
-    );
-  }
-}
-
-/** Makes a sparse image where there is none, or an empty file. */
-function makeImage(path: string, size: number): void {
-  using file = DataFile.open(path, { create: true });
-  if (file.kind !== "file" || file.size() > 0) return;
-  const result = file.truncate(size);
-  if (result === 0) return;
-  throw new HostError(
-    "start",
-    `Cannot make "${path}" with ${describeSize(size)}: ${errnoName(-result)}`,
-  );
+  const inside = (path: unknown) =>
+    typeof path === "string" && dirname(path) === DATA_DIRECTORY;
+  const remedies = [
+    ...devices.filter(({ spec }) => inside(spec.socket))
+      .map(({ spec }) => `socket=PATH for "${spec.name}"`),
+    ...(inside(management) ? ["--management=PATH or --management=off"] : []),
+  ];
+  if (remedies.length === 0) return;
+  made.makeDirectory(`to do without it, give ${remedies.join(", ")}`);
 }
 
 /** What is served, and how to use it. */

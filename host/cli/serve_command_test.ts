@@ -174,6 +174,22 @@ Deno.test("serve leaves nothing behind when a device cannot start", async () => 
   assert(exists(directory.file("busy.sock")));
 });
 
+Deno.test("serve leaves none of what it made when it cannot start", async () => {
+  using directory = TemporaryDirectory.make("serve");
+  const cases: [string, RegExp][] = [
+    ["nope.img", /^vhostd: Cannot serve "nope.img": /],
+    ["--management=no/m.sock", /^vhostd: Cannot listen on "no\/m.sock": /],
+  ];
+  for (const [argument, expected] of cases) {
+    const { code, stderr } = await vhostd(["serve", argument], {
+      cwd: directory.path,
+    });
+    assertEquals(code, 1);
+    assertMatch(stderr, expected);
+    assertEquals([...Deno.readDirSync(directory.path)], [], argument);
+  }
+});
+
 Deno.test("serve replaces stale sockets", async () => {
   using directory = TemporaryDirectory.make("serve");
   makeImage(directory.file("a.img"), 1 << 20);

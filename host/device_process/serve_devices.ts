@@ -46,16 +46,18 @@ interface End {
  *
  * @param control the supervisor's socket; it is taken over
  * @param logFd where log lines go
+ * @param remainsFd what is to last until the requests of the process have ended
  * @returns the exit code
  */
 export async function serveDevices(
   control: UnixSocket,
   logFd: number,
+  remainsFd: number,
 ): Promise<number> {
   raiseNofileLimit();
   using reactor = new Reactor();
   using signals = new ServerSignals(() => {});
-  const devices = new Devices(logFd, reactor);
+  const devices = new Devices(logFd, remainsFd, reactor);
   using channel: ControlChannel = new ControlChannel(control, reactor, {
     start: (params) => devices.start(params as unknown as StartParams, channel),
     status: (params) => devices.find(params).status(),
@@ -85,17 +87,18 @@ class Devices {
   readonly end: (end: End) => void;
   readonly #logFd: number;
   readonly #reactor: Reactor;
-  readonly #pool = new WorkerPool();
+  readonly #pool: WorkerPool;
   readonly #hosts: DeviceHost[] = [];
   readonly #failed = new Set<DeviceHost>();
   #drainLimit = 0;
   #stopping = false;
 
-  constructor(logFd: number, reactor: Reactor) {
+  constructor(logFd: number, remainsFd: number, reactor: Reactor) {
     const { promise, resolve } = Promise.withResolvers<End>();
     this.ended = promise;
     this.end = resolve;
     this.#logFd = logFd;
+    this.#pool = new WorkerPool(remainsFd);
     this.#reactor = reactor;
     this.log = this.#logger({});
   }
@@ -115,12 +118,15 @@ class Devices {
         );
       }
       for (const spec of devices) {
+        const { name: device } = spec;
+        channel.tell("making", { device });
         const host = await DeviceHost.start(
           spec,
           this.log,
           this.#reactor,
           this.#pool,
-          (value) => channel.tell("keep", { device: spec.name, value }),
+          (value) => channel.tell("keep", { device, value }),
+          (waitsFor) => channel.tell("making", { device, waitsFor }),
         );
         if (this.#stopping) await host.stop();
         this.#hosts.push(host);

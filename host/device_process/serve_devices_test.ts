@@ -43,7 +43,7 @@ class Bench implements Disposable {
       finished: (params) => void this.told.push(["finished", params]),
       failed: (params) => void this.told.push(["failed", params]),
     });
-    this.code = serveDevices(far, write.fd).finally(() => write.close());
+    this.code = serveDevices(far, write.fd, -1).finally(() => write.close());
   }
 
   /** A device on a socket that listens on `NAME.sock`. */

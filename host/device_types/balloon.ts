@@ -38,7 +38,7 @@ export const BALLOON: DeviceType = {
     ]],
   ],
   describe: () => "a memory balloon",
-  writtenFiles: () => [],
+  images: () => [],
   alone:
     "QEMU does not survive the end of its process, so nothing else may end it",
   program: { type: "balloon", options: [], pairs: () => [] },

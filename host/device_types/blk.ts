@@ -45,10 +45,10 @@ export const BLK: DeviceType = {
     `${path === undefined ? `a disk in ${storage}` : JSON.stringify(path)} (${
       describeSize(Number(capacity))
     }${readonly === true ? ", read-only" : ""})`,
-  writtenFiles: ({ path, readonly, share }) =>
-    path === undefined || readonly === true || share === true
+  images: ({ path, readonly, share }) =>
+    path === undefined || share === true
       ? []
-      : [String(path)],
+      : [{ path: String(path), readOnly: readonly === true }],
   program: {
     type: "block",
     features: ["read-only", "blk-file"],

@@ -26,6 +26,14 @@ export interface PartSpec {
   readonly options: readonly OptionSpec[];
 }
 
+/** An image, and what a device does with it. */
+export interface ImageUse {
+  /** Its path. */
+  readonly path: string;
+  /** Whether the device leaves it as it is. */
+  readonly readOnly: boolean;
+}
+
 /** How the type is told of as a back-end program of QEMU. */
 export interface ProgramSpec {
   /** The type in QEMU's `vhost-user.json`. */
@@ -71,13 +79,21 @@ export interface DeviceType {
     options: DeviceOptions,
     status: Readonly<Record<string, unknown>>,
   ) => string;
-  /** The files that no two devices may write. */
-  readonly writtenFiles: (options: DeviceOptions) => readonly string[];
+  /**
+   * The images that it wants for itself: those that it shares with anybody
+   * (`share=on`) are not among them.
+   */
+  readonly images: (options: DeviceOptions) => readonly ImageUse[];
   /**
    * The process that it shares with others unless told otherwise; `null`: one of
    * its own.
    */
   readonly process?: (options: DeviceOptions) => string | null;
+  /**
+   * What devices meet on that share a process unless told otherwise, for people;
+   * where they meet on the same, they cannot be in two processes.
+   */
+  readonly meeting?: (options: DeviceOptions) => string | null;
   /** Why it may not share a process. */
   readonly alone?: string;
   /**

@@ -80,10 +80,12 @@ export const NET: DeviceType = {
     if (mtu !== undefined) device.push(["host_mtu", String(mtu)]);
     return [["-netdev", netdev], ["-device", device]];
   },
-  describe: ({ backend, ifname, tapfd, name }) => {
+  describe: ({ backend, ifname, tapfd, name }, { tap }) => {
+    // `vhostd%d` has become a number.
+    const made = (tap as { interface?: string } | undefined)?.interface;
     const to: Record<string, string> = {
       tap: tapfd === undefined
-        ? `the TAP "${ifname}"`
+        ? `the TAP "${made ?? ifname}"`
         : `the TAP of descriptor ${tapfd}`,
       passt: "passt",
       switch: `the switch "${name}"`,
@@ -91,8 +93,10 @@ export const NET: DeviceType = {
     };
     return `a network port of ${to[String(backend)]}`;
   },
-  writtenFiles: () => [],
+  images: () => [],
   process: switchOf,
+  meeting: ({ backend, name }) =>
+    backend === "switch" ? `the switch "${name}"` : null,
   workerGroup: switchOf,
   program: {
     type: "net",

@@ -54,7 +54,9 @@ export const SCSI: DeviceType = {
       names.length === 0 ? "no logical units" : names.join(", ")
     }`;
   },
-  writtenFiles,
+  images: (options) =>
+    resolveScsiOptions(options).luns
+      .filter(({ path, share }) => path !== "" && !share),
   // Reservations and atomic commands need one owner.
   workerGroup: () => "scsi",
   program: {
@@ -123,11 +125,4 @@ function lunsOf(options: DeviceOptions): DeviceOptions[] {
 
 function camelCase(name: string): string {
   return name.replace(/-(.)/g, (_, letter) => letter.toUpperCase());
-}
-
-/** Hosts of one process may share a disk; others may not. */
-function writtenFiles(options: DeviceOptions): readonly string[] {
-  return resolveScsiOptions(options).luns
-    .filter(({ path, readOnly, share }) => path !== "" && !readOnly && !share)
-    .map(({ path }) => path);
 }

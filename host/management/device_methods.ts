@@ -67,6 +67,10 @@ const Device = z.looseObject({
   rings: z.array(z.looseObject({ index: Count, size: Count })).meta({
     description: "rings that run, with their counters",
   }),
+  missedWakeUps: z.optional(Count).meta({
+    description:
+      "times that a slow look found requests of which no notification had told",
+  }),
   device: z.record(z.string(), z.unknown()).meta({
     description: "what the device says of itself",
   }),

@@ -6,6 +6,7 @@
  */
 
 import { z } from "zod";
+import { didYouMean } from "../../backends/suggest.ts";
 
 /** The text is no JSON. */
 export const PARSE_ERROR = -32700;
@@ -142,9 +143,26 @@ function idOf(message: unknown): RpcId {
   return id.success ? id.data : null;
 }
 
-/** What a value is not, in one line. */
-export function issuesOf(error: z.ZodError): string {
-  return error.issues.map(({ path, message }) =>
-    path.length === 0 ? message : `${path.join(".")}: ${message}`
-  ).join("; ");
+/**
+ * What a value is not, in one line.
+ *
+ * @param known the names of its members, to suggest one for a wrong one
+ */
+export function issuesOf(
+  error: z.ZodError,
+  known: readonly string[] = [],
+): string {
+  return error.issues.map((issue) => {
+    const { path, message } = issue;
+    if (path.length > 0) return `${path.join(".")}: ${message}`;
+    if (issue.code !== "unrecognized_keys") return message;
+    const [key] = issue.keys;
+    return message + (didYouMean(key, known) || namesOf(known));
+  }).join("; ");
+}
+
+function namesOf(known: readonly string[]): string {
+  return known.length === 0
+    ? "; there are none here"
+    : `; there are ${known.join(", ")}`;
 }

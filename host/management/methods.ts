@@ -16,7 +16,7 @@ import {
   REFUSED,
   RpcError,
 } from "./json_rpc.ts";
-import { didYouMean } from "../options/suggest.ts";
+import { didYouMean } from "../../backends/suggest.ts";
 
 /** A method: what it is called with, what it returns, what it does. */
 export interface Method<
@@ -88,7 +88,9 @@ export class Methods {
         INVALID_PARAMS,
         Array.isArray(params)
           ? `Cannot call "${name}": parameters are given by name, in an object`
-          : `Cannot call "${name}": ${issuesOf(given.error)}`,
+          : `Cannot call "${name}": ${
+            issuesOf(given.error, Object.keys(method.params.shape))
+          }`,
       );
     }
     const result = method.result.safeParse(

@@ -13,9 +13,9 @@ function example(): Methods {
   const methods = new Methods({ title: "test", version: "1.2.3" });
   methods.register("add", {
     summary: "Adds",
-    params: z.strictObject({ a: z.number(), b: z.optional(z.int()) }),
+    params: z.strictObject({ a: z.number(), summand: z.optional(z.int()) }),
     result: z.number(),
-    handler: ({ a, b }) => a + (b ?? 0),
+    handler: ({ a, summand = 0 }) => a + summand,
   });
   const nothing = z.strictObject({});
   methods.register("refuse", {
@@ -54,7 +54,7 @@ async function refusal(
 
 Deno.test("Methods.call() checks parameters and returns the result", async () => {
   const methods = example();
-  assertEquals(await methods.call("add", { a: 1, b: 2 }), 3);
+  assertEquals(await methods.call("add", { a: 1, summand: 2 }), 3);
   assertEquals(await methods.call("add", { a: 1.5 }), 1.5);
 });
 
@@ -79,7 +79,19 @@ Deno.test("Methods.call() refuses unknown methods and wrong parameters", async (
       "add",
       { a: 1, c: 2 },
       -32602,
-      'Cannot call "add": Unrecognized key: "c"',
+      'Cannot call "add": Unrecognized key: "c"; there are a, summand',
+    ],
+    [
+      "add",
+      { a: 1, sumand: 2, c: 2 },
+      -32602,
+      'Cannot call "add": Unrecognized keys: "sumand", "c" (did you mean "summand"?)',
+    ],
+    [
+      "fail",
+      { c: 2 },
+      -32602,
+      'Cannot call "fail": Unrecognized key: "c"; there are none here',
     ],
     [
       "add",
@@ -138,7 +150,7 @@ Deno.test("rpc.discover describes all methods as OpenRPC", async () => {
     paramStructure: "by-name",
     params: [
       { name: "a", required: true, schema: { type: "number" } },
-      { name: "b", required: false, schema: { type: "integer" } },
+      { name: "summand", required: false, schema: { type: "integer" } },
     ],
     result: { name: "result", schema: { type: "number" } },
   });

@@ -6,7 +6,7 @@
 
 import { deviceType } from "../device_types.ts";
 import { HostError } from "../error.ts";
-import { didYouMean } from "../options/suggest.ts";
+import { didYouMean } from "../../backends/suggest.ts";
 import type { DeviceOptions } from "../device_types.ts";
 
 /** What management asks of a device. */

@@ -6,8 +6,10 @@
  */
 
 import { z } from "zod";
+import { LUN_OPTIONS } from "../../backends/scsi/options.ts";
 import { amendLuns } from "../device_types/scsi.ts";
 import type { Methods } from "./methods.ts";
+import { optionSchemas } from "./option_schemas.ts";
 import { type ManagedDevice, selectOne } from "./selection.ts";
 
 const Count = z.int().check(z.nonnegative());
@@ -42,8 +44,12 @@ export const BalloonStats = z.object({
 });
 
 const Place = {
-  target: z._default(z.int().min(0).max(255), 0),
-  lun: z._default(z.int().min(0).max(16383), 0),
+  target: z._default(z.int().min(0).max(255), 0).meta({
+    description: "target number",
+  }),
+  lun: z._default(z.int().min(0).max(16383), 0).meta({
+    description: "logical unit number",
+  }),
 };
 
 /** What the methods about logical units return. */
@@ -176,8 +182,10 @@ function registerLuns(
   };
   methods.register("lun.add", {
     summary: "Adds a logical unit to a SCSI host",
-    params: z.looseObject({ name: Name, ...Place }).meta({
-      description: "with the keys of --lun, in camelCase",
+    params: z.strictObject({
+      name: Name,
+      ...optionSchemas(LUN_OPTIONS),
+      ...Place,
     }),
     result: Lun,
     handler: ({ name, ...unit }) => change(name, "lun-add", unit),

@@ -20,7 +20,7 @@ import { HostError, messageOf } from "../error.ts";
 import type { DeviceRequest } from "./device_specs.ts";
 import { parseOptions, type RawValue } from "./parse.ts";
 import { SETTINGS } from "./settings.ts";
-import { didYouMean } from "./suggest.ts";
+import { didYouMean } from "../../backends/suggest.ts";
 
 /** What a config file asks for. */
 export interface Config {

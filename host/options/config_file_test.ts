@@ -113,6 +113,15 @@ Deno.test("parseConfig() names the file and the place of what is wrong", () => {
       'c.json: devices[0]: "read_only" is no option (did you mean "readonly"?)',
     ],
     [
+      {
+        devices: [{
+          type: "scsi",
+          luns: [{ path: "a" }, { target: 1 }],
+        }],
+      },
+      'c.json: devices[0]: luns[1]: "path" is missing: add path=PATH',
+    ],
+    [
       { "log-level": "loud" },
       'c.json: "log-level=loud" is none of debug, info, warn, error',
     ],

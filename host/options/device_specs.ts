@@ -5,13 +5,17 @@
  * @module
  */
 
-import { resolve } from "@std/path";
 import type { OptionSpec, OptionValues } from "../../backends/option_schema.ts";
-import { DataFile } from "../../sys/file.ts";
+import { OptionError } from "../../backends/option_reader.ts";
 import { groupId } from "../../sys/process.ts";
 import type { DeviceSpec } from "../device_host.ts";
-import type { DeviceOptions, DeviceType } from "../device_types.ts";
+import {
+  DEVICE_TYPES,
+  type DeviceOptions,
+  type DeviceType,
+} from "../device_types.ts";
 import { HostError, messageOf } from "../error.ts";
+import { refuseConflicts } from "./conflicts.ts";
 import { parseOptions, type RawValue } from "./parse.ts";
 
 /** Where sockets and images go whose place is not given. */
@@ -130,7 +134,13 @@ interface ParsedRequest {
   readonly name: string;
   readonly values: OptionValues;
   /** Its parts, read. */
-  readonly parts: OptionValues[];
+  readonly parts: ParsedPart[];
+}
+
+/** A part whose options were read. */
+interface ParsedPart {
+  readonly subject: string;
+  readonly values: OptionValues;
 }
 
 /**
@@ -151,9 +161,10 @@ export function planDevices(
       subject,
       type,
       values,
-      parts: parts.map((part) =>
-        parseOptions(part.subject, options, part.pairs)
-      ),
+      parts: parts.map(({ subject, pairs }): ParsedPart => ({
+        subject,
+        values: parseOptions(subject, options, pairs),
+      })),
     };
   });
   const taken = new Set(read.map(({ values }) => values.id));
@@ -169,6 +180,10 @@ export function planDevices(
   refuseConflicts(devices);
   return devices;
 }
+
+/** The options that give devices with parts. */
+const OWNERS = DEVICE_TYPES.filter(({ parts }) => parts !== undefined)
+  .map(({ name }) => `--${name}`).join(" or ");
 
 /** Gives a part to the device that it names, or to the only one there is. */
 function assign(
@@ -189,15 +204,15 @@ function assign(
     throw new HostError(
       "usage",
       owners.length === 0
-        ? `${subject}: there is no device that it could belong to`
+        ? `${subject}: there is no device that it could belong to: add ${OWNERS}`
         : named === undefined
         ? `${subject}: say which device this ${title} belongs to: ${owner}= one of ${names}`
         : `${subject}: "${owner}=${named}" is none of ${names}, nor a socket of theirs`,
     );
   }
-  found[0].parts.push(
-    parseOptions(subject, options, pairs.filter(([key]) => key !== owner)),
-  );
+  const own = pairs.filter(([key]) => key !== owner);
+  const values = parseOptions(subject, options, own);
+  found[0].parts.push({ subject, values });
 }
 
 /** `blk`, or the first of `blk1`, `blk2`, … that is free. */
@@ -226,7 +241,7 @@ function plan(
   } = values;
   const options: DeviceOptions = parts.length === 0
     ? own
-    : { ...own, [type.parts!.key]: parts };
+    : { ...own, [type.parts!.key]: parts.map(({ values }) => values) };
   requireName(subject, "id", name);
   if (process !== undefined) requireName(subject, "process", String(process));
   if (fd !== undefined) {
@@ -244,7 +259,7 @@ function plan(
   try {
     type.check(options);
   } catch (error) {
-    throw new HostError("usage", `${subject}: ${messageOf(error)}`, {
+    throw new HostError("usage", blame(subject, parts, error), {
       cause: error,
     });
   }
@@ -286,6 +301,18 @@ function plan(
   return { type, options, spec, process: shared };
 }
 
+/** Says what is wrong with a device, or with which of its parts. */
+function blame(
+  subject: string,
+  parts: readonly ParsedPart[],
+  error: unknown,
+): string {
+  if (!(error instanceof OptionError) || error.place === null) {
+    return `${subject}: ${messageOf(error)}`;
+  }
+  return `${parts[error.place.index].subject}: ${error.problem}`;
+}
+
 function requireName(subject: string, option: string, name: string): void {
   if (/^[A-Za-z][A-Za-z0-9._-]*$/.test(name) && name !== "all") return;
   throw new HostError(
@@ -323,69 +350,5 @@ function parseGroup(subject: string, text: string): number {
     throw new HostError("usage", `${subject}: ${messageOf(error)}`, {
       cause: error,
     });
-  }
-}
-
-function refuseConflicts(devices: readonly PlannedDevice[]): void {
-  const names = new Map<string, string>();
-  const sockets = new Map<string, string>();
-  const descriptors = new Map<number, string>();
-  const files = new Map<string, string>();
-  for (const { type, spec, options, process } of devices) {
-    const { name, socket, fd } = spec;
-    if (names.has(name)) {
-      throw new HostError("usage", `Two devices have the name "${name}"`);
-    }
-    names.set(name, name);
-    if (socket !== undefined) {
-      refuseTwice(sockets, resolve(socket), name, `listen on "${socket}"`);
-    }
-    const others = type.descriptors?.map((key) => options[key]) ?? [];
-    for (const each of [fd, ...others]) {
-      if (typeof each !== "number") continue;
-      refuseTwice(descriptors, each, name, `use fd ${each}`);
-    }
-    if (devices.length === 1) return;
-    for (const file of type.writtenFiles(options)) {
-      const identity = identityOf(file);
-      if (identity === null) continue;
-      // Devices of one Worker know of each other.
-      const group = process === null ? undefined : spec.workerGroup;
-      const key = `${identity} ${group == null ? "" : `${process} ${group}`}`;
-      if (group != null && files.has(key)) continue;
-      const remedy =
-        "; add readonly=on, or share=on if the guests are made for it";
-      refuseTwice(files, identity, name, `write "${file}"`, remedy);
-      files.set(key, name);
-    }
-  }
-}
-
-function refuseTwice<Key>(
-  seen: Map<Key, string>,
-  key: Key,
-  name: string,
-  what: string,
-  remedy = "",
-): void {
-  const other = seen.get(key);
-  if (other !== undefined) {
-    throw new HostError(
-      "usage",
-      `"${other}" and "${name}" cannot both ${what}${remedy}`,
-    );
-  }
-  seen.set(key, name);
-}
-
-/** What distinguishes a file from others; `null` when it cannot be opened. */
-function identityOf(path: string): string | null {
-  try {
-    using file = DataFile.open(path, { readOnly: true });
-    const { dev, ino } = file.identity();
-    return `${file.kind} ${dev} ${ino}`;
-  } catch {
-    // The device will say what is wrong with it.
-    return null;
   }
 }

@@ -173,9 +173,22 @@ Deno.test("planDevices() refuses to write an image twice, whatever its names", (
       const other = `path=${directory}/${name}`;
       assertStringIncludes(
         refusal(`path=${image}`, other),
-        `"blk" and "blk1" cannot both write "${directory}/${name}"; add readonly=on, or share=on`,
+        `"blk" and "blk1" cannot both write "${directory}/${name}"; add readonly=on to both, or share=on to both if`,
       );
-      plan(`path=${image}`, `${other},readonly`);
+      for (
+        const lists of [
+          [`path=${image},id=w`, `${other},id=r,readonly`],
+          [`path=${image},id=r,readonly`, `${other},id=w`],
+        ]
+      ) {
+        assertStringIncludes(
+          refusal(...lists),
+          `", which "w" writes; add readonly=on to both, or share=on to both if`,
+        );
+        assertStringIncludes(refusal(...lists), '"r" cannot use "');
+      }
+      plan(`path=${image}`, `${other},readonly,share`);
+      plan(`path=${image},share`, `${other},readonly`);
       plan(`path=${image},readonly`, `${other},readonly`);
       plan(`path=${image}`, `${other},share`);
     }
@@ -191,7 +204,7 @@ function ask(type: DeviceType, keys: string): DeviceRequest {
 }
 
 function lun(keys: string): PartRequest {
-  return { subject: "--lun", pairs: splitOptions(keys) };
+  return { subject: `--lun ${keys}`, pairs: splitOptions(keys) };
 }
 
 Deno.test("planDevices() gives logical units to the host that they name", () => {
@@ -231,32 +244,37 @@ Deno.test("planDevices() refuses logical units that belong to nobody", () => {
     [
       [ask(BLK, "path=a.img")],
       "path=b.img",
-      "--lun: there is no device that it could belong to",
+      "--lun path=b.img: there is no device that it could belong to: add --scsi",
+    ],
+    [
+      [],
+      "path=b.img",
+      "--lun path=b.img: there is no device that it could belong to: add --scsi",
     ],
     [
       [ask(SCSI, "id=a"), ask(SCSI, "id=b")],
       "path=b.img",
-      '--lun: say which device this logical unit of a SCSI host belongs to: hba= one of "a", "b"',
+      '--lun path=b.img: say which device this logical unit of a SCSI host belongs to: hba= one of "a", "b"',
     ],
     [
       [ask(SCSI, "id=a")],
       "hba=c,path=b.img",
-      '--lun: "hba=c" is none of "a", nor a socket of theirs',
+      '--lun hba=c,path=b.img: "hba=c" is none of "a", nor a socket of theirs',
     ],
     [
       [ask(SCSI, "id=a,path=x.img")],
       "path=y.img",
-      "--scsi: Cannot use target=0,lun=0 twice",
+      '--lun path=y.img: Cannot use target=0,lun=0: "x.img" has that place; choose another target= or lun=',
     ],
     [
       [ask(SCSI, "id=a")],
       "target=1",
-      '--scsi: "path" is missing: add path=PATH',
+      '--lun target=1: "path" is missing: add path=PATH',
     ],
     [
       [ask(SCSI, "id=a")],
       "target=1,pth=x",
-      '--lun: "pth" is no option (did you mean "path"?)',
+      '--lun target=1,pth=x: "pth" is no option (did you mean "path"?)',
     ],
   ];
   for (const [requests, keys, message] of cases) {
@@ -285,6 +303,30 @@ Deno.test("planDevices() puts the ports of a switch together", () => {
       [null, null],
     ],
   );
+});
+
+Deno.test("planDevices() refuses ports of one switch in two processes", () => {
+  const plans = (...keys: string[]) =>
+    planDevices(keys.map((each) => ask(NET, `backend=switch,${each}`)));
+  const processes = (...keys: string[]) =>
+    plans(...keys).map(({ process }) => process);
+  assertEquals(processes("process=p", "process=p"), ["p", "p"]);
+  assertEquals(processes("process=p", "name=b,process=q"), ["p", "q"]);
+  const cases: [string[], string][] = [
+    [["process=p", "process=q"], '"p" and "q"'],
+    [["process=p", "name=lan0"], '"p" and "switch-lan0"'],
+    [["id=net", "id=net1,process=q"], '"switch-lan0" and "q"'],
+  ];
+  for (const [keys, names] of cases) {
+    const error = assertThrows(() => plans(...keys), HostError);
+    assertEquals(
+      [error.kind, error.message],
+      [
+        "usage",
+        `"net" and "net1" cannot meet on the switch "lan0" from the processes ${names}: give both the same process=, or none`,
+      ],
+    );
+  }
 });
 
 Deno.test("planDevices() knows which options are descriptors", () => {
@@ -316,6 +358,26 @@ Deno.test("planDevices() lets hosts of one process share a disk", () => {
     ]);
   assertEquals(two(",process=shared")().length, 2);
   assertThrows(two(""), HostError, "cannot both write");
+  // Two places of one host: that is for the host to judge.
+  const hosts = planDevices(
+    [ask(SCSI, `path=${image},id=a`), ask(SCSI, "id=b")],
+    [lun(`hba=a,target=1,path=${image}`)],
+  );
+  assertEquals(hosts.length, 2);
+  const conflicts = [
+    [
+      ask(SCSI, `path=${image},process=p`),
+      ask(BLK, `path=${image},process=p,id=r,readonly`),
+    ],
+    [ask(SCSI, `path=${image},id=r,readonly`), ask(SCSI, `path=${image}`)],
+  ];
+  for (const requests of conflicts) {
+    assertThrows(
+      () => planDevices(requests),
+      HostError,
+      `"r" cannot use "${image}", which "scsi" writes`,
+    );
+  }
 });
 
 Deno.test("planDevices() leaves a balloon alone", () => {

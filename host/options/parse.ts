@@ -9,7 +9,7 @@
 
 import type { OptionSpec, OptionValues } from "../../backends/option_schema.ts";
 import { HostError } from "../error.ts";
-import { didYouMean } from "./suggest.ts";
+import { didYouMean } from "../../backends/suggest.ts";
 
 /** A value before it is checked; `null` when the key stood alone. */
 export type RawValue = string | number | boolean | null;
@@ -117,7 +117,8 @@ export function parseValue(
     case "size": {
       const value = parseSize(raw);
       if (value !== null && inRange(spec, value)) return value;
-      throw wrong(`is no size${rangeOf(spec, formatSize)}`);
+      const range = rangeOf(spec, formatLimit);
+      throw wrong(`is no size${range}${isSize(raw) ? "" : SIZE_FORM}`);
     }
     case "choice": {
       const value = typeof raw === "number" ? String(raw) : raw;
@@ -140,6 +141,14 @@ function parseInteger(raw: string | number | boolean): number | null {
   if (typeof raw === "string" && !/^-?\d+$/.test(raw)) return null;
   const value = typeof raw === "boolean" ? NaN : Number(raw);
   return Number.isSafeInteger(value) ? value : null;
+}
+
+const SIZE_FORM =
+  ": bytes, or a number with one of the suffixes K, M, G, T and P";
+
+/** Whether a text is written as a size, or would be but for its sign. */
+function isSize(raw: string | number | boolean): boolean {
+  return typeof raw !== "string" || parseSize(raw.replace(/^-/, "")) !== null;
 }
 
 /** `512`, `64K`, `1.5G`: bytes, suffixes are powers of 1024 in either case. */
@@ -189,6 +198,21 @@ export function formatSize(bytes: number): string {
     power++;
   }
   return `${value}${power === 0 ? "" : SIZE_SUFFIXES[power - 1]}`;
+}
+
+/** A limit as people read it: 2^44 - 4096 is `16T less 4K`. */
+export function formatLimit(bytes: number): string {
+  const exact = formatSize(bytes);
+  if (exact.length <= 6) return exact;
+  for (let power = SIZE_SUFFIXES.length; power > 0; power--) {
+    const unit = 1024 ** power;
+    const above = Math.ceil(bytes / unit) * unit;
+    const round = formatSize(above);
+    // Nobody wants to subtract much.
+    if (round.length > 4 || above - bytes > above / 1024) continue;
+    return `${round} less ${formatSize(above - bytes)}`;
+  }
+  return exact;
 }
 
 /** A size for people: `1 GiB`, `1000 bytes`. */

@@ -5,6 +5,7 @@ import { splitOptions } from "./grammar.ts";
 import {
   camelCase,
   describeSize,
+  formatLimit,
   formatSize,
   parseOptions,
   type RawValue,
@@ -135,8 +136,14 @@ Deno.test("parseOptions() names the option, the value and what is right", () => 
     ],
     ["path=a,window=2T", '"window=2T" is no size from 0 to 1T'],
     ["path=a,window=-1", '"window=-1" is no size from 0 to 1T'],
-    ["path=a,window=1X", '"window=1X" is no size from 0 to 1T'],
-    ["path=a,window=0.3", '"window=0.3" is no size from 0 to 1T'],
+    [
+      "path=a,window=1X",
+      '"window=1X" is no size from 0 to 1T: bytes, or a number with one of the suffixes K, M, G, T and P',
+    ],
+    [
+      "path=a,window=0.3",
+      '"window=0.3" is no size from 0 to 1T: bytes, or a number with one of the suffixes K, M, G, T and P',
+    ],
     ["path=a,window", '"window" needs a value: window=SIZE'],
     ["path=a,readonly=maybe", '"readonly=maybe" is neither on nor off'],
     ["path=a,readonly=", '"readonly=" is neither on nor off'],
@@ -189,6 +196,19 @@ Deno.test("formatSize() uses the largest suffix that divides", () => {
     [1024 ** 5, "1P"],
   ];
   for (const [bytes, text] of cases) assertEquals(formatSize(bytes), text);
+});
+
+Deno.test("formatLimit() says what is just below a round number", () => {
+  const cases: [number, string][] = [
+    [0, "0"],
+    [4096, "4K"],
+    [2 ** 44 - 4096, "16T less 4K"],
+    [2 ** 30 - 1, "1G less 1"],
+    [123456, "123456"],
+    [1234567, "1234567"],
+    [3 * 2 ** 40 - 1, "3T less 1"],
+  ];
+  for (const [bytes, text] of cases) assertEquals(formatLimit(bytes), text);
 });
 
 Deno.test("describeSize() is for people", () => {

@@ -31,7 +31,7 @@ export type Handlers = Readonly<
 
 /** An error that the other side answered with, or the end of the channel. */
 export class RemoteError extends Error {
-  /** Kind of the error on the other side; `ended` and `timeout` are our own. */
+  /** Kind of the error on the other side; `ended` is our own. */
   readonly kind: string;
 
   /**
@@ -101,30 +101,20 @@ export class ControlChannel implements Disposable {
   }
 
   /**
-   * Calls a method of the other side.
+   * Calls a method of the other side, and waits until that answers or is gone.
    *
-   * @param timeout in ms; without it, until the channel ends
    * @throws {RemoteError} with the other side's kind and message when it
-   * refuses, `ended` when it is gone, `timeout` when it does not answer
+   * refuses, `ended` when it is gone
    */
-  async call(
-    method: string,
-    params: Params = {},
-    timeout?: number,
-  ): Promise<unknown> {
+  async call(method: string, params: Params = {}): Promise<unknown> {
     const id = ++this.#lastId;
-    let timer: ReturnType<typeof setTimeout> | undefined;
     try {
       return await new Promise((resolve, reject) => {
         if (this.closed) return reject(this.#gone());
         this.#waiting.set(id, { resolve, reject });
         this.#send({ method, params, id });
-        if (timeout === undefined) return;
-        const late = new RemoteError("timeout", `No answer in ${timeout} ms`);
-        timer = setTimeout(() => reject(late), timeout);
       });
     } finally {
-      clearTimeout(timer);
       this.#waiting.delete(id);
     }
   }

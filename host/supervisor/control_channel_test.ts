@@ -118,18 +118,6 @@ Deno.test("a call that waits is refused when the other side goes", async () => {
   assertEquals(late.kind, "ended");
 });
 
-Deno.test("a call may have a limit, and a late answer is passed over", async () => {
-  const answer = Promise.withResolvers<void>();
-  using pair = new Pair({}, { late: () => answer.promise, on: () => "on" });
-  const error = await assertRejects(
-    () => withDeadline(pair.near.call("late", {}, 1), LIMIT, "the limit"),
-    RemoteError,
-  );
-  assertEquals([error.kind, error.message], ["timeout", "No answer in 1 ms"]);
-  answer.resolve();
-  assertEquals(await withDeadline(pair.near.call("on"), LIMIT, "it"), "on");
-});
-
 Deno.test("messages larger than the socket's buffer cross both ways", async () => {
   using pair = new Pair({}, { echo: ({ text }) => text });
   const texts = ["é", "b", "c"].map((letter) => letter.repeat(1_000_000));

@@ -7,7 +7,7 @@
  * log lines of ours: a
  * crash of the runtime, whose last words are the cause of its end, or what a
  * device prints. The end of the process is told by its pidfd, and by nothing
- * else.
+ * else; what the kernel does for it beyond that is told by its remains.
  *
  * @module
  */
@@ -24,6 +24,7 @@ import { commandLine, runtimePath } from "./command_line.ts";
 import { ControlChannel, type Handlers } from "./control_channel.ts";
 import { describeExit } from "./exit_cause.ts";
 import { OutputLines } from "./output_lines.ts";
+import { Remains } from "./remains.ts";
 
 const STDERR = 2;
 const SIGKILL = 9;
@@ -54,6 +55,8 @@ export class DeviceProcess {
   readonly channel: ControlChannel;
   /** Resolves when the process has ended. */
   readonly ended: Promise<ProcessEnd>;
+  /** What the kernel still does for it, then. Whoever starts processes disposes. */
+  readonly remains: Remains;
   /** Why the process said that it would end, as far as it did. */
   problem: string | null = null;
   readonly #process: SpawnedProcess;
@@ -64,9 +67,11 @@ export class DeviceProcess {
     process: SpawnedProcess,
     channel: ControlChannel,
     output: OutputLines,
+    remains: Remains,
     reactor: Reactor,
     drainLimit: number,
   ) {
+    this.remains = remains;
     this.#stopLimit = drainLimit + EXIT_LIMIT;
     this.pid = process.pid;
     this.channel = channel;
@@ -95,10 +100,12 @@ export class DeviceProcess {
   ): DeviceProcess {
     const [ours, theirs] = UnixSocket.pair();
     const [read, write] = createPipe();
-    using _theirs = theirs, _write = write;
+    const [remains, held] = createPipe();
+    using _theirs = theirs, _write = write, _held = held;
     using failed = new DisposableStack();
     failed.use(ours);
     failed.use(read);
+    failed.use(remains);
     const process = SpawnedProcess.start(
       runtimePath(),
       commandLine(
@@ -106,7 +113,7 @@ export class DeviceProcess {
         sockets.map(({ module }) => module),
       ),
       [
-        ...[null, write.fd, write.fd, theirs.fd, STDERR],
+        ...[null, write.fd, write.fd, theirs.fd, STDERR, held.fd],
         ...sockets.map(({ fd }) => fd),
         ...others,
       ],
@@ -119,7 +126,14 @@ export class DeviceProcess {
       (line) => log.warn(line, { pid }),
     );
     const channel = new ControlChannel(ours, reactor, handlers);
-    return new DeviceProcess(process, channel, output, reactor, drainLimit);
+    return new DeviceProcess(
+      process,
+      channel,
+      output,
+      new Remains(remains, reactor),
+      reactor,
+      drainLimit,
+    );
   }
 
   /** Makes the process drain and end; it is killed when that takes too long. */

@@ -4,11 +4,13 @@
  * Theory of operation
  * -------------------
  * A keeper has one process at a time. When that ends although nobody asked for
- * it, the keeper says why in one line, waits as long as the back-off says, and
+ * it, the keeper says why in one line, waits as long as the back-off says and
+ * until the kernel has ended the requests of the dead (see `remains.ts`), and
  * starts another one on the same sockets. The supervisor's copies of the
  * listening sockets stay open all the time: front-ends that connect meanwhile
  * wait in the backlog. A process that cannot start again is tried again for as
- * long as it takes; the reason is logged when it is a new one.
+ * long as it takes; the reason is logged when it is a new one. One that neither
+ * starts nor ends is waited for, and a {@linkcode StartWatch} says so.
  *
  * A device that was given a connected socket is served once: our copy of the
  * socket is closed as soon as the process has it, so that the front-end sees the
@@ -22,16 +24,19 @@ import type { Reactor } from "../../sys/reactor.ts";
 import type { DeviceSpec } from "../device_host.ts";
 import { HostError, messageOf } from "../error.ts";
 import type { Logger } from "../log.ts";
+import { START_PATIENCE, StartWatch } from "../start_watch.ts";
 import { VERSION } from "../version.ts";
 import { Backoff } from "./backoff.ts";
 import { type Params, RemoteError } from "./control_channel.ts";
 import { DeviceProcess, type ProcessEnd } from "./device_process.ts";
+import type { Remains } from "./remains.ts";
 import type { DeviceSocket } from "./device_socket.ts";
 import {
   type FailedParams,
   type FinishedParams,
   FIRST_SOCKET_FD,
   type KeepParams,
+  type MakingParams,
   type StartParams,
   type StartResult,
 } from "./protocol.ts";
@@ -49,7 +54,7 @@ export interface ProcessFacts {
   readonly restarts: number;
   /** Why it ended last, or `null`. */
   readonly lastExit: string | null;
-  /** Why it cannot be started again, or `null`. */
+  /** Why it cannot be started again, or has not started yet; or `null`. */
   readonly problem: string | null;
 }
 
@@ -59,6 +64,8 @@ export interface KeeperOptions {
   readonly drainLimit?: number;
   /** How long a process lives that need not wait to come back. Default 10,000. */
   readonly longLife?: number;
+  /** How long a start may take before anybody is told. Default 10,000. */
+  readonly startPatience?: number;
 }
 
 const DRAIN_LIMIT = 10_000;
@@ -73,8 +80,13 @@ export class ProcessKeeper {
   readonly #log: Logger;
   readonly #reactor: Reactor;
   readonly #drainLimit: number;
+  readonly #startPatience: number | undefined;
   readonly #backoff: Backoff;
   #process: DeviceProcess | null = null;
+  /** Of the process that is, or was last. */
+  #remains: Remains | null = null;
+  /** While the process starts. */
+  #start: StartWatch | null = null;
   #state: ProcessFacts["state"] = "running";
   #restarts = 0;
   #lastExit: string | null = null;
@@ -97,6 +109,7 @@ export class ProcessKeeper {
   ) {
     this.sockets = sockets;
     this.#drainLimit = options.drainLimit ?? DRAIN_LIMIT;
+    this.#startPatience = options.startPatience;
     this.#backoff = new Backoff(options.longLife);
     this.done = new Promise((resolve) => this.#finish = resolve);
     this.#reactor = reactor;
@@ -112,7 +125,7 @@ export class ProcessKeeper {
       pid: this.#state === "running" ? this.#process?.pid ?? null : null,
       restarts: this.#restarts,
       lastExit: this.#lastExit,
-      problem: this.#problem,
+      problem: this.#start?.problem ?? this.#problem,
     };
   }
 
@@ -130,12 +143,12 @@ export class ProcessKeeper {
   }
 
   /** Calls a method of the process. */
-  async call(method: string, params: Params, limit?: number): Promise<unknown> {
+  async call(method: string, params: Params): Promise<unknown> {
     const process = this.#process;
     if (process !== null && this.#state === "running") {
-      return await process.channel.call(method, params, limit);
+      return await process.channel.call(method, params);
     }
-    const reason = this.#problem ?? this.#lastExit;
+    const reason = this.facts.problem ?? this.#lastExit;
     throw new HostError("device", `It is not served at present: ${reason}`);
   }
 
@@ -147,6 +160,7 @@ export class ProcessKeeper {
   async stop(): Promise<boolean> {
     this.#stopping = true;
     this.#wake();
+    this.#remains?.[Symbol.dispose]();
     const process = this.#process;
     process?.stop();
     const end = await process?.ended;
@@ -159,6 +173,7 @@ export class ProcessKeeper {
   kill(): void {
     this.#stopping = true;
     this.#wake();
+    this.#remains?.[Symbol.dispose]();
     this.#process?.kill();
   }
 
@@ -215,6 +230,17 @@ export class ProcessKeeper {
     }
   }
 
+  /** Waits until the kernel has ended the requests of the process that died. */
+  async #outlast(remains: Remains | null): Promise<void> {
+    const timer = setTimeout(() => {
+      this.#problem = "the kernel has not ended the requests of the process " +
+        "that died: its storage does not answer";
+      this.#log.warn(`Waiting on: ${this.#problem}`);
+    }, this.#startPatience ?? START_PATIENCE);
+    await remains?.gone;
+    clearTimeout(timer);
+  }
+
   #refused(problem: string): void {
     const level = problem === this.#problem ? "debug" : "error";
     this.#log.log(level, `Cannot serve it again: ${problem}; trying on`);
@@ -251,12 +277,31 @@ export class ProcessKeeper {
           this.#finished(params as unknown as FinishedParams),
         failed: (params) => this.#failed(params as unknown as FailedParams),
         keep: (params) => this.#keepValue(params as unknown as KeepParams),
+        making: (params) => {
+          const { device, waitsFor } = params as unknown as MakingParams;
+          start.making(device, waitsFor);
+        },
       },
       this.#log,
       this.#reactor,
       this.#drainLimit,
     );
     this.#process = process;
+    // The process gets ready meanwhile.
+    await this.#outlast(this.#remains);
+    this.#remains = process.remains;
+    if (this.#stopping) {
+      this.#remains[Symbol.dispose]();
+      await process.ended;
+      throw new HostError("device", "It is being stopped");
+    }
+    using start = new StartWatch(
+      sockets.map(({ name }) => name),
+      process.pid,
+      this.#log,
+      this.#startPatience,
+    );
+    this.#start = start;
     for (const socket of sockets) socket.handedOn();
     const params: StartParams = {
       version: VERSION,
@@ -267,6 +312,7 @@ export class ProcessKeeper {
     };
     try {
       const status = await process.channel.call("start", { ...params });
+      start.started();
       this.#state = "running";
       this.#problem = null;
       return [process, status as StartResult];
@@ -281,6 +327,8 @@ export class ProcessKeeper {
         "device",
         `Cannot serve ${names}: the device process died: ${cause}`,
       );
+    } finally {
+      this.#start = null;
     }
   }
 

@@ -8,6 +8,7 @@
  * | supervisor | `status`   | facts and counters of a device                     |
  * | supervisor | `command`  | a management command of a device                   |
  * | supervisor | `stop`     | (notification) drain and end                       |
+ * | process    | `making`   | (notification) what its start has come to          |
  * | process    | `finished` | (notification) a device has nothing left to serve  |
  * | process    | `failed`   | (notification) a device failed, the process ends   |
  * | process    | `keep`     | (notification) what the device's successor is told |
@@ -26,10 +27,15 @@ export const CONTROL_FD = 3;
 /** Its descriptor of the log: the supervisor's stderr. Its own one is a pipe. */
 export const LOG_FD = 4;
 /**
+ * Its end of a pipe that lasts as long as anything of the process does: requests
+ * that the kernel has not ended yet, too. Each of its rings has it registered.
+ */
+export const REMAINS_FD = 5;
+/**
  * Its descriptor of the first device's socket; the others follow, and then those
  * that devices have besides: the memory of their rings, and what options name.
  */
-export const FIRST_SOCKET_FD = 5;
+export const FIRST_SOCKET_FD = 6;
 
 /** Parameters of `start`. */
 export interface StartParams {
@@ -52,6 +58,12 @@ export type StartResult = readonly Record<string, unknown>[];
 export interface DeviceParams {
   /** Name of the device. */
   readonly device: string;
+}
+
+/** Parameters of `making`. */
+export interface MakingParams extends DeviceParams {
+  /** What the device waits for, as far as it said so. */
+  readonly waitsFor?: string;
 }
 
 /** Parameters of `finished`. */

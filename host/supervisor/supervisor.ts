@@ -21,6 +21,8 @@ import { processMemory } from "../../sys/process.ts";
 import type { Reactor } from "../../sys/reactor.ts";
 import { closeAllOnExec } from "../../sys/spawn.ts";
 import type { Logger } from "../log.ts";
+import { toldStatus, UNTOLD } from "../management/told_status.ts";
+import { SharedQuestion } from "../shared_question.ts";
 import { DeviceSocket } from "./device_socket.ts";
 import { type KeeperOptions, ProcessKeeper } from "./process_keeper.ts";
 import type { DeviceSpec } from "../device_host.ts";
@@ -59,7 +61,6 @@ export class Supervisor {
     reactor: Reactor,
     options: SupervisorOptions = {},
   ) {
-    const { statusLimit = 5_000 } = options;
     closeAllOnExec();
     this.#sockets = openAll(specs);
     const groups = Map.groupBy(
@@ -79,7 +80,12 @@ export class Supervisor {
       const keeper = this.#keepers.find((each) =>
         each.sockets.includes(socket)
       )!;
-      return new SupervisedDevice(socket, keeper, process, statusLimit);
+      return new SupervisedDevice(
+        socket,
+        keeper,
+        process,
+        options.statusLimit,
+      );
     });
     this.done = Promise.all(this.#keepers.map(({ done }) => done))
       .then(() => {});
@@ -140,19 +146,23 @@ export class SupervisedDevice {
   readonly #socket: DeviceSocket;
   readonly #keeper: ProcessKeeper;
   readonly #process: string | null;
-  readonly #statusLimit: number;
+  readonly #statusLimit: number | undefined;
+  readonly #told: SharedQuestion<unknown>;
 
   /** Made by {@linkcode Supervisor}. */
   constructor(
     socket: DeviceSocket,
     keeper: ProcessKeeper,
     process: string | null,
-    statusLimit: number,
+    statusLimit: number | undefined,
   ) {
     this.#statusLimit = statusLimit;
     this.#socket = socket;
     this.#keeper = keeper;
     this.#process = process;
+    this.#told = new SharedQuestion(() =>
+      keeper.call("status", { device: socket.name })
+    );
   }
 
   /** Its name. */
@@ -181,37 +191,18 @@ export class SupervisedDevice {
   /** Facts and counters: a JSON object. */
   async status(): Promise<Record<string, unknown>> {
     const { name, type, socket = null } = this.#socket.spec;
-    const absent = {
-      connected: false,
-      connections: 0,
-      refusedConnections: 0,
-      session: null,
-      rings: [],
-      device: {},
-    };
-    let told: Record<string, unknown> = {};
-    let silence: string | null = null;
-    if (this.#keeper.facts.state === "running") {
-      try {
-        told = await this.#keeper.call(
-          "status",
-          { device: name },
-          this.#statusLimit,
-        ) as Record<string, unknown>;
-      } catch (error) {
-        silence = error instanceof Error ? error.message : String(error);
-      }
-    }
+    const told = this.#keeper.facts.state === "running"
+      ? await toldStatus(this.#told, this.#statusLimit)
+      : UNTOLD;
     const { problem, ...facts } = this.#keeper.facts;
     return {
-      ...absent,
       ...told,
       name,
       type,
       socket,
       process: this.#process,
       ...facts,
-      problem: problem ?? silence,
+      problem: problem ?? told.problem,
       rss: facts.pid === null ? null : processMemory(facts.pid),
     };
   }

@@ -59,6 +59,8 @@ export class DataWorker {
   readonly #ended: () => void;
   #reportFailure!: (error: DeviceError) => void;
   #failure: DeviceError | null = null;
+  /** While an answer is awaited. */
+  #late: ReturnType<typeof setInterval> | undefined;
   #nextId = 1;
   #nextDevice = 0;
   #closed = false;
@@ -67,9 +69,14 @@ export class DataWorker {
    * Starts a thread.
    *
    * @param poll how long to look at rings before sleeping
+   * @param remainsFd see {@linkcode WorkerPool}
    * @param ended called when it is about to end: it takes no more devices
    */
-  constructor(poll: "auto" | "off" | number, ended: () => void = () => {}) {
+  constructor(
+    poll: "auto" | "off" | number,
+    remainsFd: number,
+    ended: () => void = () => {},
+  ) {
     this.#ended = ended;
     this.failed = new Promise((resolve) => this.#reportFailure = resolve);
     this.#worker = new Worker(
@@ -86,6 +93,7 @@ export class DataWorker {
       controlFd: this.#control.fd,
       posted: this.#posted.buffer,
       poll,
+      remainsFd,
     };
     this.#worker.postMessage(begin);
   }
@@ -103,17 +111,16 @@ export class DataWorker {
     if (this.#failure !== null) return Promise.reject(this.#failure);
     const id = this.#nextId++;
     const request: Request = { id, device, command };
-    const answer = new Promise((resolve, reject) => {
+    return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
       this.#worker.postMessage(request);
       Atomics.add(this.#posted, 0, 1);
       this.#control.signal();
+      this.#late ??= setInterval(() => {
+        // Whatever it is that the thread waits for.
+        for (const channel of this.#channels.values()) channel.onLate();
+      }, LATE);
     });
-    const late = setInterval(() => {
-      // Whatever it is that the thread waits for.
-      for (const channel of this.#channels.values()) channel.onLate();
-    }, LATE);
-    return answer.finally(() => clearInterval(late));
   }
 
   /** A device is closed, or could not be made: the last one ends the thread. */
@@ -143,6 +150,8 @@ export class DataWorker {
         return this.#channels.get(message.device)?.onLoanOver();
       case "keep":
         return this.#channels.get(message.device)?.onKeep(message.value);
+      case "waits-for":
+        return this.#channels.get(message.device)?.onWaitsFor(message.what);
       case "tell":
         return this.#channels.get(message.device)
           ?.onTell(message.told, message.value);
@@ -155,7 +164,13 @@ export class DataWorker {
   #take(id: number): Waiting | undefined {
     const waiting = this.#waiting.get(id);
     this.#waiting.delete(id);
+    if (this.#waiting.size === 0) this.#nothingIsLate();
     return waiting;
+  }
+
+  #nothingIsLate(): void {
+    clearInterval(this.#late);
+    this.#late = undefined;
   }
 
   #fail(error: DeviceError): void {
@@ -164,6 +179,7 @@ export class DataWorker {
     this.#ended();
     for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
+    this.#nothingIsLate();
     this.#reportFailure(error);
   }
 }
@@ -176,6 +192,8 @@ export class WorkerChannel {
   onLoanOver: () => void = () => {};
   /** Called with what the device keeps for a successor. */
   onKeep: (value: unknown) => void = () => {};
+  /** Called with what the device waits for while it is made. */
+  onWaitsFor: (what: string) => void = () => {};
   /** Called with what the device has for its objects in other Workers. */
   onTell: (told: number, value: unknown) => void = () => {};
   /** Called again and again while an answer of the thread is late. */
@@ -219,6 +237,15 @@ export class WorkerChannel {
 /** The Workers of a process, by the group of devices that each is for. */
 export class WorkerPool {
   readonly #groups = new Map<string, DataWorker>();
+  readonly #remainsFd: number;
+
+  /**
+   * @param remainsFd a descriptor that the kernel is to keep open until the
+   * requests of all Workers' rings have ended (default: none)
+   */
+  constructor(remainsFd: number = -1) {
+    this.#remainsFd = remainsFd;
+  }
 
   /**
    * The Worker of a group, started if need be; one of its own without a group.
@@ -227,10 +254,10 @@ export class WorkerPool {
    * a group decides
    */
   acquire(group: string | null, poll: "auto" | "off" | number): DataWorker {
-    if (group === null) return new DataWorker(poll);
+    if (group === null) return new DataWorker(poll, this.#remainsFd);
     const known = this.#groups.get(group);
     if (known !== undefined) return known;
-    const worker: DataWorker = new DataWorker(poll, () => {
+    const worker: DataWorker = new DataWorker(poll, this.#remainsFd, () => {
       if (this.#groups.get(group) === worker) this.#groups.delete(group);
     });
     this.#groups.set(group, worker);

@@ -71,6 +71,7 @@ interface Source {
 export class DataLoop implements Disposable {
   readonly #controlFd: number;
   readonly #posted: Int32Array;
+  readonly #remainsFd: number;
   #waiter: Waiter;
   readonly #polling: PollingGovernor;
   readonly #devices: HostedDevice[] = [];
@@ -85,13 +86,17 @@ export class DataLoop implements Disposable {
    * @param posted shared counter of commands, see `messages.ts`
    * @param waiter where to sleep (default: in epoll_wait)
    * @param polling how long to look before sleeping (default: not at all)
+   * @param remainsFd a descriptor that the kernel is to keep open until the
+   * requests of the ring have ended (default: none)
    */
   constructor(
     controlFd: number,
     posted: Int32Array,
     waiter: Waiter = new EpollWaiter(),
     polling: PollingGovernor = new PollingGovernor("off"),
+    remainsFd: number = -1,
   ) {
+    this.#remainsFd = remainsFd;
     this.#polling = polling;
     this.#controlFd = controlFd;
     this.#posted = posted;
@@ -125,6 +130,7 @@ export class DataLoop implements Disposable {
     let waiter: UringWaiter | null = null;
     try {
       waiter = new UringWaiter();
+      if (this.#remainsFd >= 0) waiter.ring.registerFile(this.#remainsFd);
       waiter.add(this.#controlFd, TOKEN_CONTROL);
       for (const [token, { fd }] of this.#sources) waiter.add(fd, token);
     } catch (error) {

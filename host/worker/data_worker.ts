@@ -81,6 +81,7 @@ async function main(): Promise<void> {
     posted,
     new EpollWaiter(),
     new PollingGovernor(begin.poll),
+    begin.remainsFd,
   );
   while (!closed) {
     if (handled !== Atomics.load(posted, 0)) {
@@ -172,6 +173,8 @@ async function createDevice(
     resume: (queue) => hosted.resume(queue),
     watch: (fd, ready) => hosted.watch(fd, ready),
     log: (level, message) => log(number, level, message),
+    waitsFor: (what) =>
+      scope.postMessage({ type: "waits-for", device: number, what }),
     kept,
     keep: (value) => scope.postMessage({ type: "keep", device: number, value }),
   };

@@ -25,6 +25,11 @@ export interface Begin {
   readonly posted: SharedArrayBuffer;
   /** How long to look at the rings before sleeping: a mode, or microseconds. */
   readonly poll: "auto" | "off" | number;
+  /**
+   * A descriptor that the kernel is to keep open until the requests of the
+   * Worker's ring have ended; -1: none.
+   */
+  readonly remainsFd: number;
 }
 
 /** First command for a device: import its module and make it. */
@@ -194,6 +199,12 @@ export type WorkerMessage =
     readonly type: "keep";
     readonly device: number;
     readonly value: unknown;
+  }
+  | {
+    /** What the device is about to wait for while it is made. */
+    readonly type: "waits-for";
+    readonly device: number;
+    readonly what: string;
   }
   | {
     /** For the device's objects in other Workers. */

@@ -84,38 +84,48 @@ uring.test("a ring works without an index in its thread", async () => {
   assertEquals(result, [[1, 2]]);
 });
 
-uring.test("what the kernel has no room for stays pending", async () => {
+uring.test("what the kernel takes not stays pending, and completions arrive", async () => {
   for (const [errno, name] of [[11, "EAGAIN"], [16, "EBUSY"]]) {
     const result = await filtered(`
-      const ring = new IoUring({ entries: 2 });
+      const ring = new IoUring({ entries: 2, completions: 2 });
       const tokens = [];
       const source = ring.register((token) => tokens.push(token));
       const nop = (token) => ring.prepare(0, 0, -1, 0, 0, 0, 0, source, token);
-      nop(1);
+      // Two of them fit into the ring.
+      for (let token = 1; token <= 6; token++) nop(token);
       ring.submit();
       // From now on the kernel takes no submissions.
       forbid(ENTER, ${errno}, 1);
-      nop(2);
-      nop(3);
+      nop(7);
+      nop(8);
       print(ring.submit());
       print(ring.pending);
       ring.wait(-1);
+      print(kind(() => nop(9)));
+      print(ring.pending);
+      print(ring.arrived);
+      ring.wait(-1);
+      print(ring.reap(5));
       print(ring.reap(8));
       ring.wait(1);
+      print(ring.ready);
       print(ring.reap(8));
-      print(kind(() => nop(4)));
-      print(ring.pending);
+      print(ring.inFlight);
       ring.close();
       print(tokens);
     `);
     assertEquals(result, [
       0,
       2,
-      1,
-      0,
       "EBUSY Cannot submit: the kernel takes none of 2 requests",
       2,
-      [1],
+      true,
+      5,
+      1,
+      false,
+      0,
+      2,
+      [1, 2, 3, 4, 5, 6],
     ], `${name}`);
   }
 });

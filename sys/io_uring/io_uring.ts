@@ -204,15 +204,15 @@ export class IoUring extends Ring implements Disposable {
   /**
    * Watches an eventfd, from the next submission on: the handler of `source` is
    * told at least once after each time that it was written to, and at first if
-   * it is readable. It need not be read. Ends with `unwatch`, or when the
-   * handler is told of a negative errno.
+   * it is readable. It need not be read. Nothing more is told after
+   * `unwatch`, or once it was told of a negative errno, `POLLERR` or `POLLHUP`.
    *
    * Closing the descriptor does not end the watch: the kernel keeps the file.
    *
    * @param fd an eventfd
    * @param source number from `register`
    * @param token given to the handler; 0 to 2^32-1
-   * @returns the number of the watch, for `unwatch`
+   * @returns the number of the watch: no other one gets it before `unwatch`
    */
   watch(fd: number, source: number, token: number): number {
     const watch = this.#watches.add(fd, source, token);
@@ -249,7 +249,7 @@ export class IoUring extends Ring implements Disposable {
       // not fit into the ring.
       if (live && result >= 0 && (result & (POLLERR | POLLHUP)) === 0) {
         this.#arm(watch);
-      } else watches.free(watch);
+      } else watches.over(watch);
     }
     if (live) this.deliver(source, token, result, flags);
   }
@@ -294,11 +294,13 @@ export class IoUring extends Ring implements Disposable {
    */
   close(timeoutMs: number = CLOSE_TIMEOUT): void {
     if (this.closed) return;
-    let left = 0;
+    let left = -1;
     try {
       left = this.endRequests(timeoutMs);
     } finally {
-      this.#files.close();
+      // Files of requests that go on are left to the kernel, which gives them
+      // back after the last one: that is how others know of it.
+      if (left === 0) this.#files.close();
       this.release();
       this.#arena[Symbol.dispose]();
     }

@@ -165,10 +165,18 @@ uring.test("a watch outlives its descriptor, until it is ended", () => {
 
 uring.test("a watch of what cannot be watched ends with an error", () => {
   using t = new TestRing();
-  t.ring.watch(1_000_000, t.source, 6);
+  const wrong = t.ring.watch(1_000_000, t.source, 6);
   assertEquals(t.finish(1), [[6, -Errno.EBADF]]);
   assertEquals(t.ring.inFlight, 0);
   assertEquals(t.ring.pending, 0);
+  // Whoever ends it late does not end the one that came after it.
+  using event = EventFd.create();
+  const right = t.ring.watch(event.fd, t.source, 7);
+  t.ring.unwatch(wrong);
+  event.signal();
+  assertEquals(t.finish(2)[1], [7, 1]);
+  t.ring.unwatch(right);
+  t.settle();
 });
 
 uring.test("a signal goes out with the next submission, and leaves no trace", () => {

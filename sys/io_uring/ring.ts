@@ -17,7 +17,10 @@
  *
  * A full submission ring is emptied by submitting. A completion ring never loses
  * anything: what does not fit waits in the kernel, says so in the flags of the
- * ring, and is fetched when the ring was reaped empty.
+ * ring, and is fetched when the ring was reaped empty. Kernels before 5.19 take no
+ * submission while something waits so. Whoever needs a place in the submission
+ * ring then is not one who can be told of completions: these are put aside, and
+ * come first when the ring is reaped.
  *
  * @module
  */
@@ -35,6 +38,7 @@ import {
   IORING_SQ_TASKRUN,
   IOSQE_CQE_SKIP_SUCCESS,
 } from "./constants.ts";
+import { Backlog } from "./backlog.ts";
 import { enter, TimedEnter } from "./enter.ts";
 import { registerRing, unregisterRing } from "./register.ts";
 import { type RingMemory, type SetupOptions, setUpRing } from "./setup.ts";
@@ -98,6 +102,7 @@ export class Ring {
   readonly #enterFd: number;
   readonly #enterFlags: number;
   readonly #handlers: CompletionHandler[] = [() => {}];
+  readonly #backlog = new Backlog();
   #sqTail: number;
   #cqHead: number;
   #pending = 0;
@@ -162,8 +167,8 @@ export class Ring {
 
   /** Whether `reap` would find something without a system call. */
   get arrived(): boolean {
-    return !this.#closed &&
-      Atomics.load(this.#ring, this.#cqTailWord) !== this.#cqHead;
+    return !this.#closed && (this.#backlog.size !== 0 ||
+      Atomics.load(this.#ring, this.#cqTailWord) !== this.#cqHead);
   }
 
   /**
@@ -287,6 +292,7 @@ export class Ring {
   #makeRoom(): void {
     for (let i = 0; i < ATTEMPTS; i++) {
       if (this.submit() > 0) return;
+      this.#putAside();
       this.#enterFor(0, 1);
     }
     throw new SystemError(
@@ -294,6 +300,17 @@ export class Ring {
       "io_uring_enter",
       `Cannot submit: the kernel takes none of ${this.#pending} requests`,
     );
+  }
+
+  /** Empties the completion ring without telling anybody. */
+  #putAside(): void {
+    const ring = this.#ring;
+    const tail = Atomics.load(ring, this.#cqTailWord);
+    for (; this.#cqHead !== tail; this.#cqHead = (this.#cqHead + 1) | 0) {
+      const at = (this.#cqHead & this.#cqMask) << CQE_SHIFT;
+      this.#backlog.add(ring, this.#cqesWord + at);
+    }
+    ring[this.#cqHeadWord] = tail;
   }
 
   /**
@@ -331,7 +348,7 @@ export class Ring {
     this.requireOpen();
     let deadline = 0;
     for (;;) {
-      if (Atomics.load(this.#ring, this.#cqTailWord) !== this.#cqHead) break;
+      if (this.arrived) break;
       if (timeoutMs === 0) {
         this.#enter(0, IORING_ENTER_GETEVENTS);
         break;
@@ -375,6 +392,7 @@ export class Ring {
    */
   reap(limit: number): number {
     this.requireOpen();
+    if (this.#backlog.size !== 0) return this.#reapBacklog(limit);
     const ring = this.#ring;
     let tail = Atomics.load(ring, this.#cqTailWord);
     if (tail === this.#cqHead) {
@@ -398,6 +416,19 @@ export class Ring {
       if ((flags & IORING_CQE_F_MORE) === 0 && source >= 0) this.#inFlight--;
       this.#handlers[source & 0x7fff_ffff](token, result, flags);
       if (this.#closed) break;
+    }
+    return count;
+  }
+
+  /** As `reap`, for what was put aside. */
+  #reapBacklog(limit: number): number {
+    const backlog = this.#backlog;
+    let count = 0;
+    while (count < limit && backlog.size !== 0 && !this.#closed) {
+      count++;
+      const [token, source, result, flags] = backlog.take();
+      if ((flags & IORING_CQE_F_MORE) === 0 && source >= 0) this.#inFlight--;
+      this.#handlers[source & 0x7fff_ffff](token >>> 0, result, flags);
     }
     return count;
   }

@@ -1,6 +1,11 @@
 /**
  * The descriptors that a ring polls.
  *
+ * Theory of operation. The number of a watch belongs to two: to the kernel, until
+ * the last completion of its poll, and to whoever watches, until he ends it. He may
+ * do so long after the kernel gave the poll up by itself, and must not meet the
+ * watch of somebody else then. So a number is free when both have let go of it.
+ *
  * @module
  */
 
@@ -10,6 +15,8 @@ const FREE = 0;
 const LIVE = 1;
 /** Events are dropped until the last one, which says that the poll ended. */
 const ENDING = 2;
+/** The poll ended by itself. */
+const OVER = 3;
 
 /** What is polled, for whom, by the number of the watch. */
 export class Watches {
@@ -38,20 +45,27 @@ export class Watches {
     return this.#states[watch] === LIVE;
   }
 
-  /** Drops the events of a watch from now on; false if it was not live. */
+  /**
+   * Whoever watches lets go: events are dropped from now on.
+   *
+   * @returns whether the kernel has the poll yet, and is to end it
+   */
   end(watch: number): boolean {
-    if (this.#states[watch] !== LIVE) return false;
-    this.#states[watch] = ENDING;
-    return true;
+    const live = this.#states[watch] === LIVE;
+    if (live) this.#states[watch] = ENDING;
+    else if (this.#states[watch] === OVER) this.#states[watch] = FREE;
+    return live;
   }
 
-  /** Its number can be given again: the kernel has ended the poll. */
-  free(watch: number): void {
-    this.#states[watch] = FREE;
+  /** The kernel has ended the poll. */
+  over(watch: number): void {
+    this.#states[watch] = this.#states[watch] === LIVE ? OVER : FREE;
   }
 
   /** The numbers of the watches that the kernel has. */
   numbers(): number[] {
-    return [...this.#states.keys()].filter((i) => this.#states[i] !== FREE);
+    return [...this.#states.keys()].filter((i) =>
+      this.#states[i] === LIVE || this.#states[i] === ENDING
+    );
   }
 }

@@ -43,6 +43,8 @@ export interface Backend {
   readonly manner?: Manner;
   /** What a driver sees (default virtio-blk). */
   readonly device?: Disk["device"];
+  /** It never sleeps: it is stopped while it is not measured. */
+  readonly spins?: boolean;
 }
 
 /** Arguments that pin a command to a CPU. */
@@ -50,19 +52,22 @@ export function pinned(cpu: number, command: string): [string, string[]] {
   return ["taskset", ["-c", String(cpu), command]];
 }
 
-async function start(
+/**
+ * Starts a back-end on its CPU; it listens when the promise resolves.
+ *
+ * @param words the command and its arguments
+ * @throws {ProcessError} when it ends first, with what it said
+ */
+export async function startBackend(
   name: string,
   socket: string,
-  command: string,
-  args: readonly string[],
+  words: readonly string[],
   env: Record<string, string> = {},
 ): Promise<ChildProcess> {
+  const [command, ...rest] = words;
   const [program, prefix] = pinned(BACKEND_CPU, command);
-  const child = ChildProcess.start(program, {
-    name,
-    args: [...prefix, ...args],
-    env,
-  });
+  const args = [...prefix, ...rest];
+  const child = ChildProcess.start(program, { name, args, env });
   try {
     await waitForListener(socket, child);
     return child;
@@ -98,7 +103,8 @@ export function vhostd(name = "vhostd", keys = ""): Backend {
   return {
     name,
     start: (disk) =>
-      start(name, disk.socket, Deno.execPath(), [
+      startBackend(name, disk.socket, [
+        Deno.execPath(),
         ...COMMAND_ARGUMENTS,
         ...serveBlk(disk, keys),
       ]),
@@ -114,7 +120,8 @@ export function tracedVhostd(flags: readonly string[], keys = ""): Backend {
   return {
     name: "vhostd",
     start: (disk) =>
-      start("vhostd", disk.socket, Deno.execPath(), [
+      startBackend("vhostd", disk.socket, [
+        Deno.execPath(),
         ...[run, `--v8-flags=${flags.join(",")}`, ...rest],
         ...serveBlk(disk, keys),
         "--supervise=off",
@@ -133,7 +140,8 @@ export function vhostdScsi(name = "vhostd scsi", keys = ""): Backend {
         `socket=${socket}`,
         ...(keys === "" ? [] : [keys]),
       ];
-      return start(name, socket, Deno.execPath(), [
+      return startBackend(name, socket, [
+        Deno.execPath(),
         ...COMMAND_ARGUMENTS,
         "serve",
         "--management=off",
@@ -155,7 +163,8 @@ export function storageDaemon(name: string, iothread: boolean): Backend {
       const direct = medium === "direct" ? "on" : "off";
       const { command, args, env } = (await findQemu())
         .program("qemu-storage-daemon");
-      return await start(name, socket, command, [
+      return await startBackend(name, socket, [
+        command,
         ...args,
         ...(iothread ? ["--object", "iothread,id=io"] : []),
         "--blockdev",

@@ -8,7 +8,7 @@ import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { serve } from "../../host/serve.ts";
 import { LOOP_CASES, measureBlkLoop } from "./blk_loop.ts";
 import { benchArguments, type Load, parseBench } from "./clients.ts";
-import { machineDifferences } from "./compare.ts";
+import { compare, machineDifferences } from "./compare.ts";
 import { runLoad } from "./load.ts";
 import { median, type Report, table } from "./report.ts";
 import { STAMP_UNIT, stampImage } from "./stamps.ts";
@@ -41,6 +41,10 @@ Deno.test("figures that a client cannot tell are left out", () => {
   assertEquals(peer, [
     ...["case", "peer", "20", "1", ...without, "2.00", "1", "1.50"],
   ]);
+  assertStringIncludes(
+    compare(report, report).join("\n"),
+    "| case | ours | 30 | 30 | 1.00 | 2.00 | 2.00 |",
+  );
   const own: Report = { ...report, client: undefined };
   assertEquals(machineDifferences(own, report), [
     "client: own before, blkio after",

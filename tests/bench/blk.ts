@@ -114,7 +114,8 @@ Measures vhostd and qemu-storage-daemon on the same files, in turns.
   --rounds=N      rounds of each case (default 5)
   --seconds=N     seconds of one run (default 2)
   --case=TEXT     only cases whose name contains TEXT; may be repeated
-  --keys=KEYS     more keys for --blk of vhostd
+  --keys=KEYS     more keys for --blk of vhostd; repeated, each makes another
+                  vhostd, which all are measured in turns
   --no-peers      measure vhostd alone
   --no-polling    leave out vhostd with poll=off
   --no-tracking   leave out vhostd with requests in flight tracked
@@ -160,8 +161,14 @@ async function measure(
 export async function runCase(
   one: Case,
   backends: readonly Backend[],
-  options: Options & { readonly image: string; readonly directory: string },
+  options: Options & {
+    readonly image: string;
+    readonly directory: string;
+    /** Bytes of the disk (default {@linkcode IMAGE_SIZE}). */
+    readonly size?: number;
+  },
 ): Promise<CaseResult> {
+  const { image, directory, size = IMAGE_SIZE } = options;
   const runs: Record<string, Run[]> = {};
   const started: { disk: Disk; child: ChildProcess }[] = [];
   try {
@@ -170,27 +177,32 @@ export async function runCase(
         if (round === 0) {
           const disk = {
             medium: one.medium,
-            image: options.image,
-            size: IMAGE_SIZE,
-            socket: `${options.directory}/${i}.sock`,
+            image,
+            size,
+            socket: `${directory}/${i}.sock`,
             device: backend.device,
           };
           started.push({ disk, child: await backend.start(disk) });
         }
         const { disk, child } = started[i];
         const manner = backend.manner ?? {};
+        if (backend.spins) child.signal("SIGCONT");
         const run = await measure(child, disk, one.load, manner, options);
+        if (backend.spins) child.signal("SIGSTOP");
         (runs[backend.name] ??= []).push(run);
       }
     }
   } finally {
-    for (const { child } of started) await child.stop();
+    for (const { child } of started) {
+      child.signal("SIGCONT");
+      await child.stop();
+    }
   }
   return { name: one.name, runs };
 }
 
 /** The cases whose name has one of the texts in it; says so if none has. */
-function choose<T extends { readonly name: string }>(
+export function choose<T extends { readonly name: string }>(
   all: readonly T[],
   wanted: readonly string[],
 ): T[] {
@@ -233,7 +245,7 @@ async function main(): Promise<number> {
     string: ["client", "rounds", "seconds", "case", "gc", "json", "keys"],
     boolean: ["help", "loop", "peers", "polling", "tracking", "packed"],
     negatable: ["peers", "polling", "tracking", "packed"],
-    collect: ["case"],
+    collect: ["case", "keys"],
     default: {
       client: "own",
       rounds: "5",
@@ -242,7 +254,6 @@ async function main(): Promise<number> {
       polling: true,
       tracking: true,
       packed: true,
-      keys: "",
     },
   });
   if (args.help) {
@@ -269,17 +280,19 @@ async function main(): Promise<number> {
   const client = name === "own" ? ownClient : blkioClient(await findBlkio());
   const cases = choose(casesOf(client), args.case as string[]);
   if (cases.length === 0) return 2;
+  const [keys = "", ...others] = args.keys as string[];
   const backends = [
-    vhostd("vhostd", args.keys),
+    vhostd(others.length === 0 ? "vhostd" : `vhostd ${keys}`, keys),
+    ...others.map((more) => vhostd(`vhostd ${more}`, more)),
     ...(args.polling ? [vhostd("vhostd poll=off", "poll=off")] : []),
     ...(args.tracking && client.versatile
       ? [{
-        ...vhostd("vhostd tracked", args.keys),
+        ...vhostd("vhostd tracked", keys),
         manner: { tracked: true },
       }]
       : []),
     ...(args.packed && client.versatile
-      ? [{ ...vhostd("vhostd packed", args.keys), manner: { packed: true } }]
+      ? [{ ...vhostd("vhostd packed", keys), manner: { packed: true } }]
       : []),
     ...(args.peers
       ? [

@@ -10,6 +10,7 @@ import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { type BalloonReport, balloonTable } from "./balloon.ts";
 import { compare, machineDifferences } from "./compare.ts";
+import { type IdleReport, idleTable } from "./idle.ts";
 import { type NetReport, netTable } from "./net.ts";
 import type { Report } from "./report.ts";
 
@@ -89,6 +90,62 @@ Deno.test("bench:blk names the cases there are", async () => {
     new TextDecoder().decode(output.stderr),
     "null 4k random read QD128, polling client",
   );
+});
+
+Deno.test("bench:blk measures vhostd with several keys in turns", async () => {
+  using directory = TemporaryDirectory.make("bench");
+  const path = directory.file("report.json");
+  await runCommand(Deno.execPath(), {
+    args: [
+      ...[...bench("blk"), "--rounds=1", "--seconds=0.1", `--json=${path}`],
+      ...["--no-peers", "--no-polling", "--no-tracking", "--no-packed"],
+      ...["--keys=poll=off", "--keys=poll=auto,queues=2"],
+      "--case=null 4k random read QD1, sleeping",
+    ],
+    timeout: 60_000,
+  });
+  const report = JSON.parse(Deno.readTextFileSync(path)) as Report;
+  const [{ runs }] = report.cases;
+  assertEquals(Object.keys(runs), [
+    "vhostd poll=off",
+    "vhostd poll=auto,queues=2",
+  ]);
+  for (const [{ requests }] of Object.values(runs)) assert(requests > 0);
+});
+
+Deno.test("bench:spdk says what it lacks", async () => {
+  const said = async (...args: string[]) => {
+    const { code, stderr } = await runCommand(Deno.execPath(), {
+      args: [...bench("spdk"), ...args],
+      anyCode: true,
+    });
+    return `${code}: ${stderr}`;
+  };
+  assertStringIncludes(await said(), "2: --spdk=DIR is missing");
+  const none = await said("--spdk=/nonexistent");
+  assertStringIncludes(none, '1: Cannot measure SPDK: there is no "/nonex');
+});
+
+Deno.test("bench:idle looks at the processes of a device, and writes its report", async () => {
+  using directory = TemporaryDirectory.make("bench");
+  const path = directory.file("report.json");
+  const { stdout } = await runCommand(Deno.execPath(), {
+    args: [
+      ...[...bench("idle"), "--seconds=0.2", "--after=0", "--case=blk"],
+      ...["--case=balloon", `--json=${path}`],
+    ],
+    timeout: 60_000,
+  });
+  const report = JSON.parse(Deno.readTextFileSync(path)) as IdleReport;
+  assertEquals(report.devices.map(({ name }) => name), ["blk", "balloon"]);
+  for (const { processes } of report.devices) {
+    const [supervisor, device] = processes;
+    assertEquals([supervisor.name, device.name], ["supervisor", "device"]);
+    for (const { ticks, milliseconds } of processes) {
+      assert(ticks >= 0 && milliseconds < 1000);
+    }
+  }
+  assertEquals(stdout.trim(), idleTable(report));
 });
 
 const { root, reason } = await dpdkOrReason();

@@ -28,8 +28,8 @@ export interface CaseResult {
   readonly runs: Readonly<Record<string, readonly Run[]>>;
 }
 
-/** What `--client` takes. */
-export type ClientName = "own" | "blkio";
+/** What loads: what `--client` takes, or SPDK's. */
+export type ClientName = "own" | "blkio" | "bdevperf";
 
 /** A whole benchmark. */
 export interface Report {

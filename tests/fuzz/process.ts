@@ -99,8 +99,8 @@ function writeCorpus(folder: string, inputs: readonly Uint8Array[]): void {
 function report(name: string, campaign: Campaign, seed: number): void {
   const { executions, duration, kept, functions, characters, states, found } =
     campaign;
-  if (campaign.unexplained > 0) {
-    console.log(`${name}: ${campaign.unexplained} audits failed only once`);
+  for (const reason of campaign.unexplained) {
+    console.log(`${name}: an audit failed only once: ${reason}`);
   }
   const rate = Math.round(executions / duration * 1_000);
   console.log(

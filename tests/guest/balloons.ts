@@ -8,6 +8,7 @@ import { serve, type Server } from "../../host/serve.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import type { BalloonStatus } from "../protocol/balloon.ts";
+import { memoryFiles, spaceOf } from "./guest_memory.ts";
 import type { Qemu } from "./rig/qemu.ts";
 
 const MODULE = new URL("../../backends/balloon/mod.ts", import.meta.url);
@@ -99,21 +100,5 @@ export class GuestBalloon implements AsyncDisposable {
 
 /** Space that the memory of a guest takes on the host, in bytes. */
 export function memorySpace(qemu: Qemu): number {
-  const directory = `/proc/${qemu.pid}/fd`;
-  for (const { name } of Deno.readDirSync(directory)) {
-    const path = `${directory}/${name}`;
-    if (linkOf(path).startsWith("/memfd:memory-backend-memfd")) {
-      return Deno.statSync(path).blocks! * 512;
-    }
-  }
-  throw new Error(`QEMU (pid ${qemu.pid}) has no memfd`);
-}
-
-function linkOf(path: string): string {
-  try {
-    return Deno.readLinkSync(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return ""; // closed meanwhile
-    throw error;
-  }
+  return spaceOf(memoryFiles(qemu)[0]);
 }

@@ -2,127 +2,196 @@
  * Memory that is plugged into a Linux guest and unplugged, while its disk works.
  *
  * Theory of operation: DIMMs of 128 MiB, the least that Linux takes, and one of
- * 16 GiB, which is larger than the memory of many machines; none of it is ever
- * used by the guest, so that it can be given up again. With `memmap_on_memory` the
- * kernel describes a small one in the DIMM itself: the guest's own memory does not
- * limit their number. QEMU does: 256 slots on x86 (`ACPI_MAX_RAM_SLOTS`), which is
- * checked before vhost-user's 512 are.
+ * 16 GiB, which is larger than the memory of many machines. With
+ * `memmap_on_memory` the kernel describes a small one in the DIMM itself: the
+ * guest's own memory does not limit their number. QEMU does: 256 slots on x86
+ * (`ACPI_MAX_RAM_SLOTS`), which is checked before vhost-user's 512 are.
+ *
+ * The last ones are put online as movable memory, which Linux takes first for
+ * what processes have: their buffers, and with them the device's requests, go
+ * there, and have to leave before the DIMM does. The others stay offline: that
+ * costs nothing but slots.
  *
  * @module
  */
 
-import { assert, assertEquals } from "@std/assert";
-import { serve } from "../../host/serve.ts";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertGreaterOrEqual,
+} from "@std/assert";
 import { waitUntil } from "../support/deadline.ts";
-import { TemporaryDirectory } from "../support/temporary_directory.ts";
-import { makeImage, vhostUserBlk } from "./disks.ts";
-import { startLinuxGuest } from "./rig/linux_guest.ts";
+import { BusyGuest } from "./busy_guest.ts";
+import {
+  holdBuffers,
+  type MemoryFile,
+  memoryFiles,
+  releaseBuffers,
+} from "./guest_memory.ts";
+import type { LinuxGuest } from "./rig/linux_guest.ts";
+import type { QmpClient } from "./rig/qmp.ts";
 
-const MODULE = new URL("../../backends/blk/mod.ts", import.meta.url);
 const MIB = 1 << 20, GIB = 1 << 30;
+
+/** Bytes of a small DIMM: a block of memory, as Linux has it. */
+export const SMALL = 128 * MIB;
+
+/** Memory that the guest starts with. */
+const BOOT = 512 * MIB;
+
+/** What is written from one buffer. */
+const WRITE = 4 * MIB;
+
+/** Attempts to unplug a DIMM: Linux gives up where pages do not move in time. */
+const ATTEMPTS = 20;
 
 /** Slots that QEMU gives a machine at most. */
 export const MOST_DIMMS = 256;
 
-/**
- * Plugs and unplugs so many DIMMs of 128 MiB, and one of 16 GiB before them.
- *
- * @param rounds how often all of them come and go
- */
-export async function plugAndUnplug(small: number, rounds = 1): Promise<void> {
-  const dimms = [16 * GIB, ...new Array<number>(small).fill(128 * MIB)];
-  using directory = TemporaryDirectory.make("dimms");
-  const [image, socket] = [directory.file("disk.img"), directory.file("s")];
-  makeImage(image, 32 * MIB);
-  await using server = await serve({
-    device: MODULE,
-    options: { path: image },
-    socket,
-    name: "blk",
-    logLevel: "warn",
-    signals: false,
-  });
-  const regions = async (): Promise<number> => {
-    const { session } = await server.status() as {
-      session: { regions: unknown[] };
-    };
-    return session.regions.length;
-  };
-  await using guest = await startLinuxGuest({
-    memory: 512,
-    append: "memory_hotplug.memmap_on_memory=1",
-    devices: [
-      ...vhostUserBlk(socket),
-      ...["-m", `size=512M,slots=${dimms.length},maxmem=64G`],
-    ],
-  });
-  // Plugged, and not used: what is used may not be given up again.
-  await guest.check(
-    "echo offline > /sys/devices/system/memory/auto_online_blocks",
+/** What {@linkcode plugAndUnplug} does. */
+export interface DimmOptions {
+  /** DIMMs of 128 MiB; one of 16 GiB comes before them. */
+  readonly small: number;
+  /** How many of the small ones the guest uses. */
+  readonly online: number;
+  /** Bytes of a buffer in them that the disk fills, whole MiB. */
+  readonly read: number;
+  /** How often all of them come and go (1). */
+  readonly rounds?: number;
+}
+
+/** Plugs DIMMs, has them used and unplugs them. */
+export async function plugAndUnplug(
+  { small, online, read, rounds = 1 }: DimmOptions,
+): Promise<void> {
+  const dimms = [16 * GIB, ...new Array<number>(small).fill(SMALL)];
+  await using busy = await BusyGuest.start(
+    {
+      memory: BOOT / MIB,
+      append: "memory_hotplug.memmap_on_memory=1",
+      devices: ["-m", `size=512M,slots=${dimms.length},maxmem=64G`],
+    },
+    read,
+    WRITE,
   );
-  await guest.check(
-    "(i=0; while [ ! -e /tmp/stop ]; do " +
-      "dd if=/dev/urandom of=/tmp/a bs=64k count=4 2>/dev/null && " +
-      "dd if=/tmp/a of=/dev/vda bs=64k seek=$((i%64*4)) oflag=direct " +
-      "conv=notrunc 2>/dev/null && " +
-      "dd if=/dev/vda of=/tmp/b bs=64k skip=$((i%64*4)) count=4 iflag=direct " +
-      "2>/dev/null && cmp /tmp/a /tmp/b || { touch /tmp/failed; break; }; " +
-      "i=$((i+1)); echo $i > /tmp/turns; done; touch /tmp/end) > /tmp/log 2>&1 &",
-  );
-  const turns = async () =>
-    Number(await guest.check("cat /tmp/turns 2>/dev/null || echo 0"));
+  const { guest } = busy;
   const { qmp } = guest.qemu;
-  const before = await regions();
-  const blocks = dimms.reduce((sum, size) => sum + size, 0) / (128 * MIB);
-  const offline = "grep -l offline /sys/devices/system/memory/*/state | wc -l";
+  const before = (await busy.regions()).length;
+  const unused = dimms.length - online;
+  const blocks = dimms.slice(0, unused).reduce((sum, size) => sum + size, 0) /
+    SMALL;
   for (let round = 0; round < rounds; round++) {
-    const start = await turns();
+    const start = await busy.turns();
+    await use(guest, "offline");
     for (const [i, size] of dimms.entries()) {
-      await qmp.execute("object-add", {
-        "qom-type": "memory-backend-memfd",
-        id: `m${round}-${i}`,
-        size,
-        share: true,
-        reserve: false,
-      });
-      await qmp.execute("device_add", {
-        driver: "pc-dimm",
-        id: `d${round}-${i}`,
-        memdev: `m${round}-${i}`,
-      }, 30_000);
+      if (i === unused) {
+        // Linux looks at its policy when it finds a DIMM.
+        await waitForBlocks(guest, "state", "offline", blocks);
+        await use(guest, "online_movable");
+      }
+      await plug(qmp, `${round}-${i}`, size);
     }
-    assertEquals(await regions(), before + dimms.length);
-    // The guest has found all of it.
-    await guest.check(
-      `i=0; while [ $(${offline}) -lt ${blocks} ] && [ $i -lt 600 ]; do ` +
-        `sleep 0.1; i=$((i+1)); done; [ $(${offline}) -ge ${blocks} ]`,
-      120_000,
+    assertEquals((await busy.regions()).length, before + dimms.length);
+    await waitForBlocks(guest, "valid_zones", "Movable", online);
+    assertGreater(await busy.turns(), start, "no I/O while DIMMs came");
+
+    const pages = await holdBuffers(busy, read, WRITE);
+    const found = memoryFiles(guest.qemu).filter(isDimm)
+      .map((file) => pages.findIn(file));
+    assertEquals(
+      found.reduce((all, some) => all.union(some)).size,
+      pages.count,
+      "the device did not read and write all in DIMMs",
     );
-    const plugged = await turns();
-    assert(plugged > start, "the disk did not work while DIMMs were plugged");
-    const deleted = new Set<unknown>();
-    for (const i of dimms.keys()) {
-      const id = `d${round}-${i}`;
-      await qmp.execute("device_del", { id });
-      await waitUntil(
-        () => {
-          for (const { event, data } of qmp.events) {
-            if (event === "DEVICE_DELETED") deleted.add(data.device);
-          }
-          return deleted.has(id);
-        },
-        { what: `the guest to give up DIMM ${id}`, timeout: 60_000 },
-      );
-      await qmp.execute("object-del", { id: `m${round}-${i}` });
-    }
-    assertEquals(await regions(), before);
-    assert(await turns() > plugged, "the disk did not work meanwhile");
+    // What is larger than a DIMM is in more than one.
+    const used = found.filter(({ size }) => size > 0).length;
+    assertGreaterOrEqual(used, Math.ceil(read / SMALL));
+
+    const plugged = await busy.turns();
+    for (const i of dimms.keys()) await unplug(qmp, `${round}-${i}`);
+    assertEquals((await busy.regions()).length, before);
+    assertGreater(await busy.turns(), plugged, "no I/O while DIMMs went");
+    // What was in DIMMs had to move, whole.
+    const [boot, ...others] = memoryFiles(guest.qemu);
+    assertEquals(others, []);
+    assertEquals(pages.findIn(boot).size, pages.count);
+    await releaseBuffers(guest);
   }
-  await guest.check("touch /tmp/stop");
+  assertEquals(await busy.powerOff(), 0);
+}
+
+function isDimm({ size }: MemoryFile): boolean {
+  return size !== BOOT;
+}
+
+/** What Linux does with memory that it finds from now on. */
+export async function use(
+  guest: LinuxGuest,
+  how: "offline" | "online_movable",
+): Promise<void> {
   await guest.check(
-    "i=0; while [ ! -e /tmp/end ] && [ $i -lt 300 ]; do sleep 0.1; " +
-      "i=$((i+1)); done; [ -e /tmp/end ] && [ ! -e /tmp/failed ]",
-    60_000,
+    `echo ${how} > /sys/devices/system/memory/auto_online_blocks`,
   );
-  assertEquals(await guest.powerOff(), 0);
+}
+
+/** Waits until so many blocks of memory say something of themselves. */
+export async function waitForBlocks(
+  guest: LinuxGuest,
+  attribute: string,
+  value: string,
+  count: number,
+): Promise<void> {
+  const blocks =
+    `grep -lx ${value} /sys/devices/system/memory/*/${attribute} | wc -l`;
+  await guest.check(
+    `i=0; while [ $(${blocks}) -lt ${count} ] && [ $i -lt 600 ]; do ` +
+      `sleep 0.1; i=$((i+1)); done; [ $(${blocks}) -eq ${count} ]`,
+    120_000,
+  );
+}
+
+/** Plugs a DIMM of `size` bytes. */
+export async function plug(
+  qmp: QmpClient,
+  id: string,
+  size: number,
+): Promise<void> {
+  await qmp.execute("object-add", {
+    "qom-type": "memory-backend-memfd",
+    id: `m${id}`,
+    size,
+    share: true,
+    reserve: false,
+  });
+  await qmp.execute("device_add", {
+    driver: "pc-dimm",
+    id: `d${id}`,
+    memdev: `m${id}`,
+  }, 30_000);
+}
+
+/** Unplugs a DIMM, and waits until the guest has given it up. */
+export async function unplug(qmp: QmpClient, id: string): Promise<void> {
+  const device = `d${id}`;
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const from = qmp.events.length;
+    let answer: string | undefined;
+    await qmp.execute("device_del", { id: device });
+    await waitUntil(() => {
+      answer = qmp.events.slice(from).find(({ event, data }) =>
+        data.device === device &&
+        ["DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR"].includes(event)
+      )?.event;
+      return answer !== undefined;
+    }, {
+      what: `the guest to give up DIMM ${device}`,
+      timeout: 60_000,
+    });
+    if (answer === "DEVICE_DELETED") {
+      await qmp.execute("object-del", { id: `m${id}` });
+      return;
+    }
+  }
+  assert(false, `the guest has kept DIMM ${device} ${ATTEMPTS} times`);
 }

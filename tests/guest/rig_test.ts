@@ -211,6 +211,11 @@ rig.test("rig: QEMU's refusal to start is told", async () => {
   );
   assertEquals(error.kind, "guest");
   await assertRejects(() => startQemu({ memory: 513 }), RangeError, "513 MiB");
+  await assertRejects(
+    () => startQemu({ memory: 16_385, sparse: true }),
+    RangeError,
+    "at most 16384",
+  );
 });
 
 rig.test("rig: a machine ends with close, and answers its monitor", async () => {

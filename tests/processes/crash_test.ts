@@ -29,7 +29,7 @@ for (const kind of PACKED_KINDS) {
 Deno.test("the supervisor starts what was killed again, and nothing is lost", async () => {
   const KILLS = 3;
   await using server = await Server.start({
-    disks: { a: "direct=on", b: "" },
+    disks: { a: "direct=on,share=on", b: "" },
     sectors: SECTORS,
   });
   await using other = await VerifiedLoad.start(server.socket("b"), SECTORS);

@@ -17,11 +17,18 @@ import { assert, assertEquals } from "@std/assert";
 import { parseAnswer, requestHead } from "../../backends/scsi/testing/bench.ts";
 import { FrontEnd, SharedRegion } from "../../vhost/testing/front_end.ts";
 import { InflightMemory } from "../../vhost/testing/inflight_memory.ts";
-import { FakeDriver, FakeMemory } from "../../virtqueue/testing/driver.ts";
+import {
+  FakeDriver,
+  FakeMemory,
+  type RingDriver,
+} from "../../virtqueue/testing/driver.ts";
+import { FakePackedDriver } from "../../virtqueue/testing/packed_driver.ts";
 import { GUEST_BASE } from "../protocol/disk.ts";
 import { waitUntil } from "../support/deadline.ts";
 
 const RING_SIZE = 64, REQUESTS = 2, RINGS = 3;
+/** Of a packed ring: no power of two, so that laps end anywhere. */
+const PACKED_SIZE = 51;
 /** Bytes of a block. */
 export const BLOCK = 512;
 const LIMIT = 30_000;
@@ -51,12 +58,14 @@ export class CompareGuest implements Disposable {
   /** Blocks whose number has to be read. */
   readonly #unknown = new Set<number>();
   readonly #idle: number[];
-  #driver: FakeDriver | null = null;
+  readonly #packed: boolean;
+  #driver: RingDriver | null = null;
   #area: InflightMemory | null = null;
   #frontEnd: FrontEnd | null = null;
 
   /** A guest of a disk of so many blocks. */
-  constructor(blocks: number) {
+  constructor(blocks: number, packed: boolean) {
+    this.#packed = packed;
     this.#numbers = new Array(blocks).fill(0);
     this.#idle = Array.from({ length: blocks }, (_, i) => i);
   }
@@ -78,16 +87,21 @@ export class CompareGuest implements Disposable {
       }
     }, { what: `a server on ${socket}`, timeout: LIMIT, interval: 2 });
     const frontEnd = this.#frontEnd!;
-    await frontEnd.handshake();
-    this.#driver ??= new FakeDriver(this.#memory, {
-      size: RING_SIZE,
-      eventIdx: (frontEnd.features >> 29n & 1n) === 1n,
-    });
+    await frontEnd.handshake({ packed: this.#packed });
+    const eventIdx = (frontEnd.features >> 29n & 1n) === 1n;
+    this.#driver ??= this.#packed
+      ? new FakePackedDriver(this.#memory, { size: PACKED_SIZE, eventIdx })
+      : new FakeDriver(this.#memory, { size: RING_SIZE, eventIdx });
     this.#area ??= await InflightMemory.get(frontEnd, RINGS, RING_SIZE);
     await this.#area.set(frontEnd);
     const rings = new Map([[REQUESTS, this.#driver]]);
     await frontEnd.start([this.#region], rings, {
-      positions: { [REQUESTS]: this.#driver.usedIndex },
+      // All that QEMU knows: of a packed ring, where it began.
+      positions: {
+        [REQUESTS]: this.#driver instanceof FakeDriver
+          ? this.#driver.usedIndex
+          : this.#driver.start,
+      },
     });
   }
 
@@ -143,7 +157,7 @@ export class CompareGuest implements Disposable {
 
   #submit(
     flying: Flying,
-    buffers: Parameters<FakeDriver["submit"]>[0],
+    buffers: Parameters<RingDriver["submit"]>[0],
   ): void {
     const token = this.#driver!.submit(buffers, { indirect: true });
     assert(token >= 0, "the ring is full");

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { SECTOR, T_IN, T_OUT } from "../protocol/disk.ts";
-import { Guest } from "../protocol/disk.ts";
+import { REMAINS_FD } from "../../host/supervisor/protocol.ts";
+import { Guest, SECTOR, T_IN, T_OUT } from "../protocol/disk.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { runCommand } from "../support/process.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
@@ -102,12 +102,16 @@ Deno.test("a device process has its own descriptors and nobody else's", async ()
       const image = server.image(other);
       assertEquals(links.has(image), other === name, `${name}: ${image}`);
     }
-    // With the command it shares the log, what it prints, and its own socket.
+    // With the command it shares the log, what it prints, its remains, and its
+    // own socket.
     const shared = [...own.values()].filter((link) =>
       links.has(link) && handedOn(link)
     );
     const output = fds[i].get(1)!;
-    const expected = [stderr, output, listening.get(server.socket(name))!];
+    const remains = fds[i].get(REMAINS_FD)!;
+    const socket = listening.get(server.socket(name))!;
+    const expected = [stderr, output, remains, socket];
+    assert(remains.startsWith("pipe:") && remains !== output, remains);
     assertEquals(new Set(shared), new Set(expected), name);
     // With another process it shares the log alone.
     const next = new Set(fds[(i + 1) % 3].values());

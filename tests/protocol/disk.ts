@@ -147,6 +147,14 @@ export class Guest<Driver extends RingDriver = FakeDriver>
     return Guest.#connect(socket, options, FakeDriver, false);
   }
 
+  /** As {@linkcode Guest.connect}, with packed rings. */
+  static connectPacked(
+    socket: string,
+    options: GuestOptions = {},
+  ): Promise<Guest<FakePackedDriver>> {
+    return Guest.#connect(socket, options, FakePackedDriver, true);
+  }
+
   static async #connect<Driver extends RingDriver>(
     socket: string,
     options: GuestOptions,
@@ -208,7 +216,7 @@ export class Guest<Driver extends RingDriver = FakeDriver>
     socket: string,
     options: GuestOptions = {},
   ): Promise<Guest<FakePackedDriver>> {
-    const guest = await Guest.#connect(socket, options, FakePackedDriver, true);
+    const guest = await Guest.connectPacked(socket, options);
     await guest.start();
     return guest;
   }

@@ -13,6 +13,7 @@ import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { IovecTable } from "../../sys/iovec.ts";
 import { mapAnonymous } from "../../sys/mapping.ts";
 import { SharedRegion } from "../../vhost/testing/front_end.ts";
+import type { RingDriver } from "../../virtqueue/testing/driver.ts";
 import { skipUnless } from "../support/skip.ts";
 import { TemporaryDirectory } from "../support/temporary_directory.ts";
 import { type Guest, header, SECTOR, T_IN } from "./disk.ts";
@@ -61,11 +62,11 @@ export const slowly = skipUnless(IoUring.supported(), "needs io_uring");
 export class SlowReads implements Disposable {
   /** The memory. */
   readonly region: SharedRegion;
-  readonly #guest: Guest;
+  readonly #guest: Guest<RingDriver>;
   readonly #words: Uint32Array<ArrayBuffer>;
 
   /** @param guest has the ring, in other memory */
-  constructor(guest: Guest) {
+  constructor(guest: Guest<RingDriver>) {
     this.#guest = guest;
     this.region = SharedRegion.create(ADDRESS, DEPTH * READ);
     const { buffer, byteOffset, byteLength } = this.region.bytes;

@@ -6,11 +6,19 @@
  * count: those are guest memory, memfds and files, while V8 maps and unmaps
  * private memory as it likes.
  *
+ * The runtime has a pair of sockets for signals, which it makes when it first needs
+ * them: some hundred milliseconds after the start of a process, whatever that does.
+ * They are made when this module is loaded, before anybody counts.
+ *
  * @module
  */
 import { openFdCount } from "../../sys/fd.ts";
 import { mappingsOf } from "../../sys/mapping.ts";
 import { DeadlineError, waitUntil } from "./deadline.ts";
+
+const ignore = (): void => {};
+Deno.addSignalListener("SIGUSR2", ignore);
+Deno.removeSignalListener("SIGUSR2", ignore);
 
 /** What a process holds. */
 export interface Resources {

@@ -1,6 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { EventFd } from "../../sys/eventfd.ts";
 import { mapAnonymous } from "../../sys/mapping.ts";
+import { runSource } from "../../sys/testing/run.ts";
 import { assertNoLeaks, resources } from "./leaks.ts";
 
 Deno.test("resources() counts descriptors and shared mappings", () => {
@@ -48,4 +49,15 @@ Deno.test("assertNoLeaks() finds descriptors and mappings", async () => {
     Error,
     "Leaked in 2 runs: ",
   );
+});
+
+Deno.test("what the runtime makes for signals is there before the first count", async () => {
+  const { code, stdout, stderr } = await runSource(`
+    const { resources } = await import("${import.meta.resolve("./leaks.ts")}");
+    const before = resources();
+    Deno.addSignalListener("SIGUSR1", () => {});
+    console.log(resources().descriptors - before.descriptors);
+    Deno.exit();
+  `);
+  assertEquals([code, stdout], [0, "0\n"], stderr);
 });

@@ -31,6 +31,7 @@ export interface Facts {
   readonly problem: string | null;
   readonly connected: boolean;
   readonly connections: number;
+  readonly device: { readonly asked?: number };
 }
 
 /** A supervisor in this process, with its log. */
@@ -45,7 +46,11 @@ export class Bench implements AsyncDisposable {
     options?: SupervisorOptions,
   ): Supervisor {
     const log = new Logger({ write: (line) => void this.lines.push(line) });
-    this.supervisor = new Supervisor(specs, log, this.reactor, options);
+    this.supervisor = new Supervisor(specs, log, this.reactor, {
+      // A busy machine is told of by the tests that are about that.
+      startPatience: LIMIT,
+      ...options,
+    });
     return this.supervisor;
   }
 

@@ -36,7 +36,9 @@ const COMMANDS: Record<string, (params: unknown) => unknown> = {
   },
 };
 
-const create: CreateDevice = ({ refuse }) => {
+const create: CreateDevice = ({ refuse }, { waitsFor }) => {
+  waitsFor?.("the word");
+  let asked = 0;
   const reason = typeof refuse === "string" ? contents(refuse) : "";
   if (reason !== "") throw new SystemError(5, "open", reason);
   return {
@@ -46,11 +48,12 @@ const create: CreateDevice = ({ refuse }) => {
     maxSegments: 1,
     config: new Uint8Array(),
     serve: () => true,
+    status: () => ({ asked: ++asked }),
     command: (name, params) => COMMANDS[name](params),
   };
 };
 
-/** Why to refuse: what the file says, if there is one. */
+/** Why to refuse: what the file says, if there is one. A pipe is waited for. */
 function contents(path: string): string {
   try {
     return readTextFile(path).trim();

@@ -42,8 +42,8 @@ export interface Campaign {
   /** Functions of which something was covered, and characters of code. */
   readonly functions: number;
   readonly characters: number;
-  /** Audits that failed, and did not when the inputs ran again. */
-  readonly unexplained: number;
+  /** Why audits failed that did not fail when the inputs ran again. */
+  readonly unexplained: readonly string[];
   /** Milliseconds. */
   readonly duration: number;
   readonly found: Found | null;
@@ -74,7 +74,7 @@ export class Fuzzer {
   readonly #kept: Uint8Array[] = [];
   #fresh = false;
   #executions = 0;
-  #unexplained = 0;
+  readonly #unexplained: string[] = [];
   #found: Found | null = null;
   readonly #observer = {
     reached: (state: number): void => {
@@ -193,11 +193,13 @@ export class Fuzzer {
   async #audit(inputs: readonly Uint8Array[]): Promise<void> {
     const { audit } = this.#target;
     if (audit === undefined || this.#found !== null) return;
+    let reason: string;
     try {
       await audit.call(this.#target);
       return;
-    } catch {
+    } catch (error) {
       // Which input was it?
+      reason = String(error);
     }
     for (const input of inputs) {
       try {
@@ -209,8 +211,8 @@ export class Fuzzer {
         return;
       }
     }
-    // None of them: the runtime itself takes descriptors now and then.
-    this.#unexplained++;
+    // None of them: nothing that comes again, as a leak of ours would.
+    this.#unexplained.push(reason);
   }
 }
 

@@ -63,5 +63,22 @@ Deno.test("an audit that fails leads to the input", async () => {
   const { found, unexplained } = await new Fuzzer(target, coverage, options)
     .run();
   coverage.close();
-  assertEquals([found?.input[0], unexplained], [1, 0]);
+  assertEquals([found?.input[0], unexplained], [1, []]);
+});
+
+Deno.test("an audit that fails for none of the inputs is told, with its reason", async () => {
+  const coverage = await Coverage.start();
+  let audits = 0;
+  const target: Target = {
+    ...await maze([]),
+    run() {},
+    audit() {
+      if (++audits === 2) throw new Error("Two more descriptors");
+    },
+  };
+  const options = { duration: 100, seed: 1, inputs: [] };
+  const { found, unexplained } = await new Fuzzer(target, coverage, options)
+    .run();
+  coverage.close();
+  assertEquals([found, unexplained], [null, ["Error: Two more descriptors"]]);
 });

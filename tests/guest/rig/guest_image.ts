@@ -75,6 +75,7 @@ const MODULES = [
   "virtio_net",
   "8021q",
   "virtio_balloon",
+  "virtio_mem",
   "virtio-rng",
   "ext4",
 ];

@@ -68,7 +68,11 @@ export function nearest(
   return longer.length === 1 ? longer[0] : null;
 }
 
-/** `readOnly`, `read_only` and `readonly` are the same word. */
+/** Whether two names are the same word: `readOnly`, `read_only`, `readonly`. */
+export function areSame(one: string, two: string): boolean {
+  return squeeze(one) === squeeze(two);
+}
+
 function squeeze(name: string): string {
   return name.toLowerCase().replace(/[-_]/g, "");
 }

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { didYouMean, nearest } from "./suggest.ts";
+import { areSame, didYouMean, nearest } from "./suggest.ts";
 
 const NAMES = ["path", "socket", "readonly", "seg-max", "block-size", "queues"];
 
@@ -25,6 +25,13 @@ Deno.test("nearest() finds the name that was probably meant", () => {
     assertEquals(nearest(given, NAMES), expected, given);
   }
   assertEquals(nearest("path", []), null);
+});
+
+Deno.test("areSame() knows a word however it is written", () => {
+  for (const name of ["readOnly", "read-only", "read_only", "READONLY"]) {
+    assertEquals(areSame(name, "readonly"), true, name);
+  }
+  assertEquals(areSame("readonly", "readable"), false);
 });
 
 Deno.test("didYouMean() makes the end of a message", () => {

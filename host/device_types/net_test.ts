@@ -1,0 +1,19 @@
+import { assertEquals } from "@std/assert";
+import { NET } from "./net.ts";
+
+Deno.test("a TAP is told of by the name that it has", () => {
+  const options = { backend: "tap", ifname: "vhostd%d" };
+  const status = { tap: { interface: "vhostd3", queues: 1 } };
+  assertEquals(
+    NET.describe(options, status),
+    'a network port of the TAP "vhostd3"',
+  );
+  assertEquals(
+    NET.describe({ backend: "tap", tapfd: 7 }, status),
+    "a network port of the TAP of descriptor 7",
+  );
+  assertEquals(
+    NET.describe({ backend: "switch", name: "lan0" }, {}),
+    'a network port of the switch "lan0"',
+  );
+});
