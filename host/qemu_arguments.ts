@@ -9,6 +9,8 @@ import type { PlannedDevice } from "./options/device_specs.ts";
 import { MAXIMUM_SOCKET_PATH } from "./options/device_specs.ts";
 import { joinOptions } from "./options/grammar.ts";
 
+/** After how long, in ms, QEMU connects again (`reconnect-ms`, QEMU 9.2). */
+const RECONNECT = "500";
 /** Size of the guest's memory in the printed command. */
 const MEMORY = "1G";
 
@@ -36,7 +38,8 @@ export function memoryArguments(size: string = MEMORY): string[] {
 
 /**
  * The arguments for one device. A socket that came as a descriptor has the path
- * `PATH`: only whoever made it knows.
+ * `PATH`: only whoever made it knows. QEMU connects again to all but a device
+ * whose process it does not survive.
  */
 export function deviceArguments(
   { type, spec, options }: PlannedDevice,
@@ -44,7 +47,14 @@ export function deviceArguments(
   const path = spec.socket === undefined ? "PATH" : absolute(spec.socket);
   return [
     "-chardev",
-    joinOptions([["socket", null], ["id", spec.name], ["path", path]]),
+    joinOptions([
+      ["socket", null],
+      ["id", spec.name],
+      ["path", path],
+      ...(type.alone === undefined
+        ? [["reconnect-ms", RECONNECT] as const]
+        : []),
+    ]),
     ...type.qemu(spec.name, options).flatMap(([option, values]) => [
       option,
       joinOptions(values),

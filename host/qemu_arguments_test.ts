@@ -1,6 +1,6 @@
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { resolve } from "@std/path";
-import { BLK } from "./device_types.ts";
+import { BALLOON, BLK } from "./device_types.ts";
 import { planDevices } from "./options/device_specs.ts";
 import { splitOptions } from "./options/grammar.ts";
 import {
@@ -32,9 +32,9 @@ Deno.test("qemuCommand() is a command for all devices", () => {
   -m 1G \\
   -object memory-backend-memfd,id=mem,size=1G,share=on \\
   -machine q35,memory-backend=mem \\
-  -chardev socket,id=blk,path=/run/a.sock \\
+  -chardev socket,id=blk,path=/run/a.sock,reconnect-ms=500 \\
   -device vhost-user-blk-pci,chardev=blk,num-queues=2 \\
-  -chardev socket,id=data,path=${resolve("b.sock")} \\
+  -chardev socket,id=data,path=${resolve("b.sock")},reconnect-ms=500 \\
   -device vhost-user-blk-pci,chardev=data,num-queues=1`,
   );
 });
@@ -43,16 +43,22 @@ Deno.test("deviceArguments() doubles commas and knows descriptors", () => {
   const [comma] = plan("path=a,socket=/run/a,,b.sock");
   assertEquals(
     deviceArguments(comma)[1],
-    "socket,id=blk,path=/run/a,,b.sock",
+    "socket,id=blk,path=/run/a,,b.sock,reconnect-ms=500",
   );
   const [descriptor] = plan("path=a,fd=5");
-  assertEquals(deviceArguments(descriptor)[1], "socket,id=blk,path=PATH");
+  assertEquals(
+    deviceArguments(descriptor)[1],
+    "socket,id=blk,path=PATH,reconnect-ms=500",
+  );
 });
 
 Deno.test("deviceArguments() keeps a path relative that would be too long", () => {
   const path = "s".repeat(107);
   const [device] = plan(`path=a,socket=${path}`);
-  assertEquals(deviceArguments(device)[1], `socket,id=blk,path=${path}`);
+  assertEquals(
+    deviceArguments(device)[1],
+    `socket,id=blk,path=${path},reconnect-ms=500`,
+  );
 });
 
 Deno.test("formatCommand() quotes for the shell", async () => {
@@ -65,4 +71,11 @@ Deno.test("formatCommand() quotes for the shell", async () => {
     words.slice(2).map((word) => word + "\n").join(""),
   );
   assertStringIncludes(script, "a,,b=c");
+});
+
+Deno.test("deviceArguments() does not connect to a balloon again", () => {
+  const [balloon] = planDevices([
+    { subject: "--balloon", type: BALLOON, pairs: [] },
+  ]);
+  assertMatch(deviceArguments(balloon)[1], /balloon\.sock$/);
 });

@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { relative, resolve, toFileUrl } from "@std/path";
-import { DeviceError } from "./worker/channel.ts";
 import { FrontEnd, SharedRegion } from "../vhost/testing/front_end.ts";
 import { FakeDriver, FakeMemory } from "../virtqueue/testing/driver.ts";
 import { withDeadline } from "../tests/support/deadline.ts";
 import { TemporaryDirectory } from "../tests/support/temporary_directory.ts";
 import { serve } from "./serve.ts";
+import { DeviceError } from "./worker/channel.ts";
 
 const GUEST_ADDRESS = 0x10_0000;
 

@@ -17,7 +17,7 @@ import { BalloonDevice } from "./device.ts";
 import { resolveBalloonOptions } from "./options.ts";
 import { SYSTEM_PAGES } from "./page_host.ts";
 
-export { OptionError } from "../option_reader.ts";
+export { OptionError, type OptionPlace } from "../option_reader.ts";
 export type { BalloonOptions } from "./options.ts";
 
 /**

@@ -19,7 +19,7 @@ import type { Storage } from "../storage/storage.ts";
 import { BlkDevice } from "./device.ts";
 import { resolveBlkOptions, type ResolvedBlkOptions } from "./options.ts";
 
-export { OptionError } from "../option_reader.ts";
+export { OptionError, type OptionPlace } from "../option_reader.ts";
 export type { BlkOptions } from "./options.ts";
 
 /**

@@ -31,7 +31,7 @@ import { Switch, SwitchBackend } from "./switch.ts";
 import { TapBackend } from "./tap.ts";
 import { Uplink, UplinkBackend } from "./uplink.ts";
 
-export { OptionError } from "../option_reader.ts";
+export { OptionError, type OptionPlace } from "../option_reader.ts";
 export type { NetOptions } from "./options.ts";
 
 /**

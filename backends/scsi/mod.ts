@@ -16,7 +16,7 @@ import type { DeviceContext, VirtioDevice } from "../../virtqueue/device.ts";
 import { ScsiDevice } from "./device.ts";
 import { resolveScsiOptions } from "./options.ts";
 
-export { OptionError } from "../option_reader.ts";
+export { OptionError, type OptionPlace } from "../option_reader.ts";
 export type { LunOptions, ScsiOptions } from "./options.ts";
 
 /**

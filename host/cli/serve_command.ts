@@ -285,7 +285,7 @@ function announcement(
         "",
       ]
       : []),
-    "With reconnect-ms=500 added to -chardev (QEMU 9.2 and later) the virtual machine",
+    "With reconnect-ms (QEMU 9.2 and later; reconnect=1 before) the virtual machine",
     "survives a restart of this server. Stop with Ctrl-C.",
   ].join("\n");
 }

@@ -60,12 +60,12 @@ qemu-system-x86_64 \\
   -m 1G \\
   -object memory-backend-memfd,id=mem,size=1G,share=on \\
   -machine q35,memory-backend=mem \\
-  -chardev socket,id=blk,path=${socket} \\
+  -chardev socket,id=blk,path=${socket},reconnect-ms=500 \\
   -device vhost-user-blk-pci,chardev=blk,num-queues=1 \\
-  -chardev socket,id=net,path=${data}/net.sock \\
+  -chardev socket,id=net,path=${data}/net.sock,reconnect-ms=500 \\
   -netdev vhost-user,id=net-net,chardev=net \\
   -device virtio-net-pci,netdev=net-net \\
-  -chardev socket,id=scsi,path=${data}/scsi.sock \\
+  -chardev socket,id=scsi,path=${data}/scsi.sock,reconnect-ms=500 \\
   -device vhost-user-scsi-pci,chardev=scsi,num_queues=1 \\
   -chardev socket,id=balloon,path=${data}/balloon.sock \\
   -device vhost-user-test-device-pci,chardev=balloon,virtio-id=5,num_vqs=5,vq_size=128,config_size=16
@@ -74,7 +74,7 @@ The balloon needs QEMU 10.2 or later: leave its two lines out for an older one.
 QEMU cannot connect to it again (no reconnect-ms there), and aborts without its
 process, at the latest when the guest resets.
 
-With reconnect-ms=500 added to -chardev (QEMU 9.2 and later) the virtual machine
+With reconnect-ms (QEMU 9.2 and later; reconnect=1 before) the virtual machine
 survives a restart of this server. Stop with Ctrl-C.
 `,
     );

@@ -108,7 +108,6 @@ const { passt, reason } = await passtOrReason();
 async function follow(recipe: Recipe): Promise<void> {
   using directory = TemporaryDirectory.make("recipe");
   const serve = recipe.serve.map((word) => moved(word, directory));
-  const { smp, memory, devices } = machineOf(recipe.qemu);
   for (const path of valuesOf("path", serve)) {
     writeSparseFile(path, IMAGE_SIZE, []);
   }
@@ -119,6 +118,13 @@ async function follow(recipe: Recipe): Promise<void> {
     env: { PATH: `${directory.path}:${Deno.env.get("PATH")}` },
   });
   await untilServing(vhostd);
+  await attach(recipe.qemu.map((word) => moved(word, directory)));
+  assertEquals(vhostd.ended, false, vhostd.stderr.text);
+}
+
+/** Has QEMU make a machine of a recipe's arguments. */
+async function attach(words: readonly string[]): Promise<void> {
+  const { smp, memory, devices } = machineOf(words);
   if (memory.length > 0) {
     const size = memory[memory.indexOf("-m") + 1];
     assertEquals(
@@ -130,15 +136,11 @@ async function follow(recipe: Recipe): Promise<void> {
       ].sort(),
     );
   }
-  await using qemu = await startQemu({
-    smp,
-    devices: [...devices.map((word) => moved(word, directory)), "-S"],
-  });
+  await using qemu = await startQemu({ smp, devices: [...devices, "-S"] });
   const { status } = await qemu.qmp.execute("query-status") as {
     status: string;
   };
   assertEquals(status, "prelaunch");
-  assertEquals(vhostd.ended, false, vhostd.stderr.text);
 }
 
 for (const [page, least] of PAGES) {
@@ -152,3 +154,21 @@ for (const [page, least] of PAGES) {
     ).test(`a recipe is taken by QEMU: ${recipe.place}`, () => follow(recipe));
   }
 }
+
+skipUnless(missing === null, missing ?? "").test(
+  "what `serve` prints is taken by QEMU",
+  async () => {
+    using directory = TemporaryDirectory.make("recipe");
+    await using vhostd = ChildProcess.start(Deno.execPath(), {
+      name: "vhostd",
+      args: [...COMMAND_ARGUMENTS, "serve", "--management=off"],
+      cwd: directory.path,
+    });
+    await untilServing(vhostd);
+    const [, printed] =
+      /^qemu-system-x86_64 ((?:.*\\\n)*.*)$/m.exec(vhostd.stdout.text) ?? [];
+    const words = printed.split(/[\s\\]+/).filter((word) => word !== "");
+    assertEquals(words.filter((word) => word === "-device").length, 4);
+    await attach(words);
+  },
+);
