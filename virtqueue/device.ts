@@ -174,6 +174,10 @@ export interface VirtioDevice {
    * Moves on asynchronous work: submits what `serve` prepared, completes what
    * is done. Called once a turn, after the queues were served.
    *
+   * Within a turn nothing is said of the order in which queues are published, and
+   * a driver may see one before another. What was completed before a call returned
+   * is visible to the driver, on all queues, when the next call is made.
+   *
    * @returns number of chains completed, or of steps made with long requests:
    * above 0, the loop comes back at once instead of sleeping.
    */

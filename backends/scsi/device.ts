@@ -7,8 +7,8 @@
  * the end, at once or later, when the chain is answered. What names no target is
  * answered here.
  *
- * Before a task management function all commands are taken that are available:
- * queues are served one after the other, and the driver sent them before.
+ * Task management must come after the commands that it is about, on its way here
+ * and on its way back: see {@linkcode ControlQueue}.
  *
  * A command may end because another one did, of another queue or another host
  * adapter even; then nobody serves its queue, and the loop is asked to.
@@ -32,6 +32,7 @@ import type {
 } from "../../virtqueue/device.ts";
 import { Adapter, type Lun } from "./adapter.ts";
 import { type ControlHost, serveControl } from "./control.ts";
+import { ControlQueue } from "./control_queue.ts";
 import { EventQueue, lunField } from "./events.ts";
 import { ScsiMetrics } from "./metrics.ts";
 import {
@@ -109,8 +110,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   readonly #adapter: Adapter;
   readonly #events: EventQueue;
   readonly #requests: (ScsiRequest | null)[];
-  /** The queues that run, as far as they were served. */
-  readonly #queues: (VirtQueue | null)[];
+  readonly #control: ControlQueue;
   #features = 0n;
   /** True while the loop is going to publish what ends. */
   #serving = false;
@@ -131,7 +131,11 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     const slots = context.slotsPerQueue * this.queueCount;
     this.#table = new IoTable(slots, options.segMax + REGION_CROSSINGS);
     this.#requests = new Array(slots).fill(null);
-    this.#queues = new Array(this.queueCount).fill(null);
+    this.#control = new ControlQueue(context, this.queueCount, {
+      ended: () => this.metrics.completed,
+      begin: (chain) => this.#start(chain),
+      control: (chain) => serveControl(this, chain),
+    });
     this.#events = new EventQueue(context, this.metrics);
     try {
       this.#adapter = new Adapter(
@@ -179,45 +183,60 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
 
   activate(): void {
     this.#stopping = false;
-    this.#adapter.activate();
+    this.#control.activate();
+    try {
+      this.#adapter.activate();
+    } catch (error) {
+      this.#control.deactivate();
+      throw error;
+    }
+  }
+
+  start(queue: VirtQueue): void {
+    if (queue.index !== EVENT_QUEUE) this.#control.start(queue);
   }
 
   serve(queue: VirtQueue, budget: number): boolean {
     if (queue.index === EVENT_QUEUE) return this.#events.serve(queue);
     this.#stopping = false;
-    this.#queues[queue.index] = queue;
     this.#serving = true;
-    for (let i = 0; i < budget; i++) {
+    let goesOn = true;
+    if (queue.index === CONTROL_QUEUE) {
+      goesOn = this.#control.serve(queue, budget);
+    } else this.#serveRequests(queue, budget);
+    this.#serving = false;
+    return goesOn;
+  }
+
+  #serveRequests(queue: VirtQueue, budget: number): void {
+    let taken = 0;
+    for (; taken < budget; taken++) {
       const chain = queue.take();
       if (chain === null) break;
-      if (queue.index !== CONTROL_QUEUE) {
-        this.#start(chain);
-        continue;
-      }
-      this.#takeAll();
-      serveControl(this, chain);
+      this.#start(chain);
     }
-    this.#serving = false;
-    return true;
+    this.#control.taken[queue.index] += taken;
   }
 
   poll(): number {
-    const before = this.metrics.completed + this.metrics.controls;
+    const before = this.metrics.completed;
     this.#serving = true;
     const { storages } = this.#adapter;
     for (let i = 0; i < storages.length; i++) storages[i].poll();
     if (this.#stopping) this.#pollOthers();
+    const answers = this.#control.poll();
     this.#serving = false;
-    return this.metrics.completed + this.metrics.controls - before;
+    return this.metrics.completed - before + answers;
   }
 
   quiesce(queue: VirtQueue): void {
     this.#stopping = true;
-    this.#queues[queue.index] = null;
     if (queue.index === EVENT_QUEUE) this.#events.stop();
+    else this.#control.quiesce(queue);
   }
 
   deactivate(): void {
+    this.#control.deactivate();
     this.#adapter.deactivate();
   }
 
@@ -284,6 +303,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   }
 
   close(): void {
+    this.#control.deactivate();
     this.#adapter.close();
     this.#table[Symbol.dispose]();
   }
@@ -296,36 +316,22 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     this.#answer(request, response);
   }
 
-  /** Hands a chain of the control queue back. */
-  complete(chain: DescriptorChain, written: number): void {
+  /** Answers a chain of the control queue. */
+  answer(chain: DescriptorChain, bytes: Uint8Array): void {
     this.metrics.controls++;
-    this.#complete(chain, written);
+    this.#control.answer(chain, bytes);
   }
 
   /** Hands a chain back that cannot be answered. */
   refuse(chain: DescriptorChain): void {
     this.metrics.malformed++;
-    this.complete(chain, 0);
+    this.answer(chain, new Uint8Array());
   }
 
   #complete(chain: DescriptorChain, written: number): void {
     const { queue } = chain;
     queue.complete(chain, written);
     if (!this.#serving) this.#context.resume(queue);
-  }
-
-  /**
-   * Takes every command that is available: one that the driver sent before a
-   * task management function must not be found after it.
-   */
-  #takeAll(): void {
-    for (let i = FIRST_REQUEST_QUEUE; i < this.queueCount; i++) {
-      const queue = this.#queues[i];
-      if (queue === null) continue;
-      let chain = queue.take();
-      if (chain !== null) this.#context.resume(queue);
-      for (; chain !== null; chain = queue.take()) this.#start(chain);
-    }
   }
 
   #start(chain: DescriptorChain): void {

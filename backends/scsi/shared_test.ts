@@ -129,6 +129,7 @@ ringTest("a logical unit reset by one aborts the commands of the other", () => {
   second.turn();
   first.turn();
   assertEquals([...second.reap().values()][0].response, 4);
+  first.turn();
   assertEquals(first.drivers[0].reap().length, 1);
   assertEquals(second.run(TUR).sense, { key: 6, asc: 0x2903 });
 });
