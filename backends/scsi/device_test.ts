@@ -457,8 +457,25 @@ imageTest("mode parameters that a driver set outlive the process", () => {
   run({ kept }, (bench) => {
     // A driver that does not know of the new process does not flush.
     assertEquals(writeCache(bench), 0);
-    // LOGICAL UNIT RESET.
+    // LOGICAL UNIT RESET: the driver does not look again.
     assertEquals([...bench.control(taskManagement(5, lunField(0, 0)))], [0]);
+    assertEquals(writeCache(bench), 0);
+  });
+  run({ kept }, (bench) => {
+    assertEquals(writeCache(bench), 0);
+    // The session ends, and comes back.
+    bench.device.reset();
+    bench.clearAttentions();
+    assertEquals(writeCache(bench), 0);
+  });
+  run({ kept }, (bench) => {
+    assertEquals(writeCache(bench), 0);
+    const out = new Uint8Array(24);
+    out.set([0, 0, 0, 0, 0x08, 0x12, 4]);
+    assertEquals(bench.run([0x15, 0x10, 0, 0, 24, 0], { out }).status, 0);
+    bench.device.reset();
+    bench.clearAttentions();
+    assertEquals(writeCache(bench), 4);
   });
   run({ kept }, (bench) => assertEquals(writeCache(bench), 4));
 });

@@ -135,9 +135,16 @@ export class ModeParameters {
       .find((other) => other.page === page && other.subpage === subpage);
   }
 
-  /** Back to the defaults. */
+  /**
+   * Back to the defaults, but for a write cache that was switched off: it stays
+   * so until somebody switches it on. Drivers look at WCE when they find a disk,
+   * and not after a reset, which another initiator, or the transport, may have
+   * caused; one that believes it to be 0 flushes nothing.
+   */
   reset(): void {
+    const { writeCache } = this;
     for (const { current, defaults } of this.pages) current.set(defaults);
+    if (!writeCache) this.writeCache = false;
   }
 
   /** What {@linkcode restore} takes: the pages in hexadecimal, if any was changed. */

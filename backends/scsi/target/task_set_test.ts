@@ -203,6 +203,7 @@ Deno.test("LOGICAL UNIT RESET ends all and sets everything back", () => {
   const waiting = bench.read(2, ORDERED);
   unit.reservations.legacy = "first";
   unit.mode.writeCache = false;
+  unit.mode.find(0x0a, 0)!.current[2] |= 4;
   let done = 0;
   unit.reset(() => done++);
   assertEquals([waiting.ends, done], [1, 0]);
@@ -210,6 +211,11 @@ Deno.test("LOGICAL UNIT RESET ends all and sets everything back", () => {
   assertEquals([running.ends, done], [1, 1]);
   assertEquals(running.answer?.outcome, OUTCOME_RESET);
   assertEquals(unit.reservations.legacy, null);
+  assertEquals(unit.descriptorSense, false);
+  // But for what nobody would look at again.
+  assertEquals(unit.mode.writeCache, false);
+  unit.mode.writeCache = true;
+  unit.reset(() => done++);
   assertEquals(unit.mode.writeCache, true);
   const answer = first.send([0, 0, 0, 0, 0, 0]).answer;
   assertEquals(answer?.sense, { key: 6, asc: 0x2903 });
