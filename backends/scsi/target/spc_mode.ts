@@ -1,11 +1,15 @@
 /**
  * MODE SENSE and MODE SELECT.
  *
+ * A MODE SELECT that switches the write cache off makes all that was written
+ * durable first: from then on nobody flushes. If that fails nothing changes.
+ *
  * Source: SPC-5, the commands of these names and the mode parameters.
  *
  * @module
  */
 
+import { STORAGE_FLUSH } from "../../storage/storage.ts";
 import { join, putU16, putU24, putU32, u16, u24 } from "./bytes.ts";
 import {
   ACCESS_READ,
@@ -19,7 +23,14 @@ import {
   ZERO,
 } from "./command.ts";
 import { Asc, Op } from "./constants.ts";
-import { type ModePage, PageControl, pageSize } from "./mode_parameters.ts";
+import {
+  type ModePage,
+  PageControl,
+  pageSize,
+  writeCacheOf,
+} from "./mode_parameters.ts";
+import { prepareRange, type Script, scripted } from "./script.ts";
+import { failStorage } from "./storage_sense.ts";
 import type { Task } from "./task.ts";
 import type { LogicalUnit } from "./unit.ts";
 
@@ -90,7 +101,7 @@ function modeSense(task: Task): void {
   }
 }
 
-function modeSelect(task: Task): void {
+function* modeSelect(task: Task): Script {
   const { cdb, nexus } = task;
   const { unit } = nexus;
   const short = isShort(task);
@@ -133,6 +144,19 @@ function modeSelect(task: Task): void {
     changes.push([page, values]);
     at += size;
   }
+  let writeCache = unit.mode.writeCache;
+  for (const [page, values] of changes) {
+    writeCache = writeCacheOf(page, values) ?? writeCache;
+  }
+  if (
+    unit.mode.writeCache && !writeCache && nexus.storage !== null &&
+    !unit.options.readOnly
+  ) {
+    task.range.fill(0);
+    prepareRange(task, 0, 0);
+    const result = yield STORAGE_FLUSH;
+    if (result < 0) return failStorage(task, true, -result);
+  }
   let changed = false;
   for (const [page, values] of changes) {
     if (values.some((byte, i) => byte !== page.current[i])) changed = true;
@@ -160,7 +184,7 @@ const SELECT = {
   units: UNIT_MEDIA,
   access: ACCESS_WRITE,
   exclusive: true,
-  run: modeSelect,
+  run: scripted(modeSelect),
 } as const;
 const SELECT_FIELDS: readonly CdbField[] = [
   ["PF", 1, 4, 1],
