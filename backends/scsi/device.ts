@@ -67,6 +67,7 @@ import { Asc } from "./target/constants.ts";
 import { MAX_TRANSFER_BYTES } from "./target/limits.ts";
 import type { Nexus } from "./target/nexus.ts";
 import { storageFinished } from "./target/sbc_transfer.ts";
+import { PausedTasks } from "./target/script.ts";
 import { UNIT_CDROM } from "./target/command.ts";
 
 /** Descriptors beyond the data's: request and response in pieces. */
@@ -111,6 +112,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   readonly #events: EventQueue;
   readonly #requests: (ScsiRequest | null)[];
   readonly #control: ControlQueue;
+  readonly #paused = new PausedTasks();
   #features = 0n;
   /** True while the loop is going to publish what ends. */
   #serving = false;
@@ -223,10 +225,11 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     this.#serving = true;
     const { storages } = this.#adapter;
     for (let i = 0; i < storages.length; i++) storages[i].poll();
+    const steps = this.#paused.goOn();
     if (this.#stopping) this.#pollOthers();
     const answers = this.#control.poll();
     this.#serving = false;
-    return this.metrics.completed - before + answers;
+    return this.metrics.completed - before + steps + answers;
   }
 
   quiesce(queue: VirtQueue): void {
@@ -399,6 +402,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     const added = this.#adapter.add(options);
     added.nexus.notify = (asc) => this.#changed(added, asc);
     added.nexus.keepModes = () => this.#keep();
+    added.nexus.pause = this.#paused.add;
     return added;
   }
 
