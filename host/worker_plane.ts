@@ -101,8 +101,8 @@ export interface WorkerPlaneOptions {
   readonly lockPatience?: number;
   /** What the device's predecessor kept for it. */
   readonly kept?: unknown;
-  /** Takes what the device keeps for a successor. */
-  readonly onKeep?: (value: unknown) => void;
+  /** Takes what the device keeps for a successor; resolves when it would have it. */
+  readonly onKeep?: (value: unknown) => void | Promise<void>;
   /** Takes the log lines of the device. */
   readonly log: (level: LogLevel, message: string) => void;
 }

@@ -65,8 +65,11 @@ export interface DeviceContext {
    * Keeps a small JSON value for the device that comes in place of this one if
    * its process dies: state that the driver has set and believes to be there.
    * Absent where nobody could hand it on.
+   *
+   * @param kept called in the loop, later, when a successor would have it, or
+   * nobody is left who could hand it on
    */
-  keep?(value: unknown): void;
+  keep?(value: unknown, kept?: () => void): void;
 }
 
 /**

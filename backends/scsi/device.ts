@@ -211,10 +211,8 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   }
 
   #serveRequests(queue: VirtQueue, budget: number): void {
-    let taken = 0;
-    for (; taken < budget; taken++) {
-      const chain = queue.take();
-      if (chain === null) break;
+    let taken = 0, chain: DescriptorChain | null;
+    for (; taken < budget && (chain = queue.take()) !== null; taken++) {
       this.#start(chain);
     }
     this.#control.taken[queue.index] += taken;
@@ -401,7 +399,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   #add(options: ResolvedLun): Lun {
     const added = this.#adapter.add(options);
     added.nexus.notify = (asc) => this.#changed(added, asc);
-    added.nexus.keepModes = () => this.#keep();
+    added.nexus.keepModes = (done) => this.#keep(done);
     added.nexus.pause = this.#paused.add;
     return added;
   }
@@ -464,14 +462,15 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     this.#events.raise(Event.PARAMETER_CHANGE, lunField(target, lun), reason);
   }
 
-  #keep(): void {
+  #keep(done: () => void = () => {}): void {
     const { cdbSize, senseSize } = this;
     const modes = this.#adapter.luns.flatMap(({ target, lun, nexus }) => {
       const pages = nexus.unit.mode.changed;
       return pages === null ? [] : [{ target, lun, pages }];
     });
     const kept: Kept = { cdbSize, senseSize, modes };
-    this.#context.keep?.(kept);
+    if (this.#context.keep === undefined) done();
+    else this.#context.keep(kept, done);
   }
 
   #restore(kept: Partial<Kept> | null | undefined): void {

@@ -33,6 +33,9 @@ import type {
 import { VERSION } from "../version.ts";
 import { WorkerPool } from "../worker_plane.ts";
 
+/** How long the supervisor may take to note what a device keeps, in ms. */
+const KEEP_LIMIT = 5000;
+
 /** Why the process ends. */
 interface End {
   /** The exit code, if draining succeeds. */
@@ -120,7 +123,11 @@ class Devices {
           this.log,
           this.#reactor,
           this.#pool,
-          (value) => channel.tell("keep", { device: spec.name, value }),
+          async (value) => {
+            // Without a supervisor there is no successor.
+            await channel.call("keep", { device: spec.name, value }, KEEP_LIMIT)
+              .catch(() => {});
+          },
         );
         if (this.#stopping) await host.stop();
         this.#hosts.push(host);

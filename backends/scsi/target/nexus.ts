@@ -66,8 +66,11 @@ export class Nexus {
   table: IoTable | null = null;
   /** Tells the initiator at once, where its transport can, that something changed. */
   notify: (asc: number) => void = () => {};
-  /** Keeps mode parameters, which changed, where they survive the process. */
-  keepModes: () => void = () => {};
+  /**
+   * Keeps mode parameters, which changed, where they survive the process; calls
+   * back when they do.
+   */
+  keepModes: (kept: () => void) => void = (kept) => kept();
   /**
    * Takes a command that has much to do, and has it go on after others had their
    * turn; `null`: it goes on at once.

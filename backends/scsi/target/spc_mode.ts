@@ -2,7 +2,8 @@
  * MODE SENSE and MODE SELECT.
  *
  * A MODE SELECT that switches the write cache off makes all that was written
- * durable first: from then on nobody flushes. If that fails nothing changes.
+ * durable first: from then on nobody flushes. If that fails nothing changes. What
+ * changed is kept for a successor before the command is answered.
  *
  * Source: SPC-5, the commands of these names and the mode parameters.
  *
@@ -29,12 +30,17 @@ import {
   pageSize,
   writeCacheOf,
 } from "./mode_parameters.ts";
-import { prepareRange, type Script, scripted } from "./script.ts";
+import { PAUSE, prepareRange, type Script, scripted } from "./script.ts";
 import { failStorage } from "./storage_sense.ts";
 import type { Task } from "./task.ts";
 import type { LogicalUnit } from "./unit.ts";
 
 const DBD = 0x08, PF = 0x10;
+/**
+ * How long it is waited for that changed parameters are kept, in ms. It takes one
+ * or two; who never says so must not hold a ring that is to stop.
+ */
+const KEEP_PATIENCE = 1000;
 const ALL_PAGES = 0x3f, ALL_SUBPAGES = 0xff;
 /** DEVICE-SPECIFIC PARAMETER: write protected; DPO and FUA are supported. */
 const WP = 0x80, DPOFUA = 0x10;
@@ -164,7 +170,11 @@ function* modeSelect(task: Task): Script {
   }
   if (changed) {
     unit.raise(Asc.MODE_PARAMETERS_CHANGED, nexus);
-    unit.modesChanged();
+    // An initiator that was answered believes in them, whoever comes after us.
+    let kept = false;
+    unit.modesChanged(() => kept = true);
+    const end = performance.now() + KEEP_PATIENCE;
+    while (!kept && performance.now() < end) yield PAUSE;
   }
   task.good();
 }

@@ -173,6 +173,10 @@ export class ScsiBench implements Disposable {
   readonly watched: Map<number, () => void> = new Map();
   /** What the device keeps for its successor. */
   kept: unknown;
+  /** True: what is kept is so when the test calls {@linkcode keeping}. */
+  keepsLate = false;
+  /** Told when what they are about is kept. */
+  readonly keeping: (() => void)[] = [];
   readonly directory: TemporaryDirectory;
   readonly #owned: boolean;
   readonly #ring = new TestRing();
@@ -202,7 +206,15 @@ export class ScsiBench implements Disposable {
       },
       log: (level, message) => this.lines.push(`${level} ${message}`),
       kept: options.kept,
-      keep: (value) => this.kept = value,
+      keep: (value, kept) => {
+        this.kept = value;
+        if (kept !== undefined) this.keeping.push(kept);
+        if (!this.keepsLate) {
+          for (const each of this.keeping.splice(0)) {
+            each();
+          }
+        }
+      },
     };
     try {
       const scsi = options.scsi ?? { path: this.image("disk.img") };

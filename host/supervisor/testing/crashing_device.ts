@@ -36,7 +36,7 @@ const COMMANDS: Record<string, (params: unknown) => unknown> = {
   },
 };
 
-const create: CreateDevice = ({ refuse }) => {
+const create: CreateDevice = ({ refuse }, { keep }) => {
   const reason = typeof refuse === "string" ? contents(refuse) : "";
   if (reason !== "") throw new SystemError(5, "open", reason);
   return {
@@ -46,7 +46,10 @@ const create: CreateDevice = ({ refuse }) => {
     maxSegments: 1,
     config: new Uint8Array(),
     serve: () => true,
-    command: (name, params) => COMMANDS[name](params),
+    command(name, params) {
+      if (name !== "keep") return COMMANDS[name](params);
+      return new Promise((resolve) => keep!(params, () => resolve("kept")));
+    },
   };
 };
 
