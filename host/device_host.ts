@@ -129,7 +129,8 @@ export class DeviceHost {
    * Makes the device and listens.
    *
    * @param pool knows the Workers of groups in this process
-   * @param onKeep takes what the device keeps for a successor
+   * @param onKeep takes what the device keeps for a successor; resolves when it
+   * would have it
    * @param onWaitsFor takes what the device waits for while it is made
    * @throws {DeviceError} when the device refuses its options
    * @throws {SystemError} when the socket cannot be had
@@ -139,7 +140,7 @@ export class DeviceHost {
     log: Logger,
     reactor: Reactor,
     pool: WorkerPool = new WorkerPool(),
-    onKeep: (value: unknown) => void = () => {},
+    onKeep: (value: unknown) => void | Promise<void> = () => {},
     onWaitsFor: (what: string) => void = () => {},
   ): Promise<DeviceHost> {
     if ((spec.socket === undefined) === (spec.fd === undefined)) {

@@ -102,8 +102,8 @@ export interface WorkerPlaneOptions {
   readonly lockPatience?: number;
   /** What the device's predecessor kept for it. */
   readonly kept?: unknown;
-  /** Takes what the device keeps for a successor. */
-  readonly onKeep?: (value: unknown) => void;
+  /** Takes what the device keeps for a successor; resolves when it would have it. */
+  readonly onKeep?: (value: unknown) => void | Promise<void>;
   /** Takes what the device waits for while it is made. */
   readonly onWaitsFor?: (what: string) => void;
   /** Takes the log lines of the device. */

@@ -70,8 +70,11 @@ export interface DeviceContext {
    * Keeps a small JSON value for the device that comes in place of this one if
    * its process dies: state that the driver has set and believes to be there.
    * Absent where nobody could hand it on.
+   *
+   * @param kept called in the loop, later, when a successor would have it, or
+   * nobody is left who could hand it on
    */
-  keep?(value: unknown): void;
+  keep?(value: unknown, kept?: () => void): void;
 }
 
 /**
@@ -178,6 +181,10 @@ export interface VirtioDevice {
   /**
    * Moves on asynchronous work: submits what `serve` prepared, completes what
    * is done. Called once a turn, after the queues were served.
+   *
+   * Within a turn nothing is said of the order in which queues are published, and
+   * a driver may see one before another. What was completed before a call returned
+   * is visible to the driver, on all queues, when the next call is made.
    *
    * @returns number of chains completed, or of steps made with long requests:
    * above 0, the loop comes back at once instead of sleeping.

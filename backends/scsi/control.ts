@@ -3,7 +3,8 @@
  *
  * Theory of operation. A task management function that aborts commands is
  * answered when the last of them has ended, so its chain waits for that; all
- * others are answered at once.
+ * others are answered at once. When the driver sees the answer is the affair of
+ * `control_queue.ts`.
  *
  * Source: virtio 1.4, section 5.6.6.2, SAM-6, section 7.
  *
@@ -30,8 +31,8 @@ export interface ControlHost {
   readonly bus: Bus;
   /** The logical units whose events the driver wants to know, and which. */
   readonly subscriptions: Map<Nexus, number>;
-  /** Hands a chain back. */
-  complete(chain: DescriptorChain, written: number): void;
+  /** Hands a chain back with an answer. */
+  answer(chain: DescriptorChain, bytes: Uint8Array): void;
   /** Hands a chain back that cannot be answered. */
   refuse(chain: DescriptorChain): void;
 }
@@ -61,10 +62,8 @@ function manage(host: ControlHost, chain: DescriptorChain): void {
   if (
     chain.readableLength < TASK_MANAGEMENT_SIZE || chain.writableLength < 1
   ) return host.refuse(chain);
-  const answer = (response: number) => {
-    chain.writeUint8(0, response);
-    host.complete(chain, 1);
-  };
+  const answer = (response: number) =>
+    host.answer(chain, Uint8Array.of(response));
   const done = () => answer(Response.FUNCTION_COMPLETE);
   const subtype = chain.readUint32(4);
   const lun = new Uint8Array(8);
@@ -140,7 +139,9 @@ function notify(
     if (events === 0) host.subscriptions.delete(nexus);
     else host.subscriptions.set(nexus, events);
   }
-  chain.writeUint32(0, events);
-  chain.writeUint8(4, typeof nexus === "number" ? nexus : Response.OK);
-  host.complete(chain, ASYNC_ANSWER_SIZE);
+  const response = typeof nexus === "number" ? nexus : Response.OK;
+  const answer = new Uint8Array(ASYNC_ANSWER_SIZE);
+  new DataView(answer.buffer).setUint32(0, events, true);
+  answer[4] = response;
+  host.answer(chain, answer);
 }

@@ -7,8 +7,8 @@
  * the end, at once or later, when the chain is answered. What names no target is
  * answered here.
  *
- * Before a task management function all commands are taken that are available:
- * queues are served one after the other, and the driver sent them before.
+ * Task management must come after the commands that it is about, on its way here
+ * and on its way back: see {@linkcode ControlQueue}.
  *
  * A command may end because another one did, of another queue or another host
  * adapter even; then nobody serves its queue, and the loop is asked to.
@@ -20,29 +20,23 @@
  * @module
  */
 
-import { mustNotReplay } from "./target/commands.ts";
 import { IoTable } from "../../sys/io_table.ts";
 import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import type { DescriptorChain } from "../../virtqueue/chain.ts";
-import { featureMask, hasFeature } from "../../virtqueue/constants.ts";
+import { featureMask } from "../../virtqueue/constants.ts";
 import type {
   DeviceContext,
   VirtioDevice,
   VirtQueue,
 } from "../../virtqueue/device.ts";
-import type { GivenOptions } from "../option_reader.ts";
 import { Adapter, type Lun } from "./adapter.ts";
 import { type ControlHost, serveControl } from "./control.ts";
-import { EventQueue, lunField } from "./events.ts";
+import { ControlQueue } from "./control_queue.ts";
+import { EventQueue } from "./events.ts";
+import { type ManagedHost, Management } from "./management.ts";
 import { ScsiMetrics } from "./metrics.ts";
+import type { ResolvedLun, ResolvedScsiOptions } from "./options.ts";
 import {
-  type ResolvedLun,
-  type ResolvedScsiOptions,
-  resolveLun,
-  resolvePlace,
-} from "./options.ts";
-import {
-  ASYNC_MEDIA_CHANGE,
   CONFIG_CDB_SIZE,
   CONFIG_SENSE_SIZE,
   CONFIG_SIZE,
@@ -50,12 +44,10 @@ import {
   DEFAULT_CDB_SIZE,
   DEFAULT_SENSE_SIZE,
   encodeConfig,
-  Event,
   EVENT_QUEUE,
   FIRST_REQUEST_QUEUE,
   MAX_CDB_SIZE,
   MAX_SENSE_SIZE,
-  ResetReason,
   Response,
   RESPONSE_HEAD_SIZE,
   VIRTIO_ID_SCSI,
@@ -64,11 +56,11 @@ import {
 } from "./protocol.ts";
 import { type RequestHost, ScsiRequest } from "./request.ts";
 import { type Bus, decodeLun, MAX_LUN, MAX_TARGET } from "./target/bus.ts";
-import { Asc } from "./target/constants.ts";
+import { mustNotReplay } from "./target/commands.ts";
 import { MAX_TRANSFER_BYTES } from "./target/limits.ts";
 import type { Nexus } from "./target/nexus.ts";
 import { storageFinished } from "./target/sbc_transfer.ts";
-import { UNIT_CDROM } from "./target/command.ts";
+import { PausedTasks } from "./target/script.ts";
 
 /** Descriptors beyond the data's: request and response in pieces. */
 const FRAMING_DESCRIPTORS = 64;
@@ -110,10 +102,10 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   readonly #table: IoTable;
   readonly #adapter: Adapter;
   readonly #events: EventQueue;
+  readonly #management: Management;
   readonly #requests: (ScsiRequest | null)[];
-  /** The queues that run, as far as they were served. */
-  readonly #queues: (VirtQueue | null)[];
-  #features = 0n;
+  readonly #control: ControlQueue;
+  readonly #paused = new PausedTasks();
   /** True while the loop is going to publish what ends. */
   #serving = false;
   /** True while queues stop: other adapters' commands may be waited for. */
@@ -133,7 +125,11 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     const slots = context.slotsPerQueue * this.queueCount;
     this.#table = new IoTable(slots, options.segMax + REGION_CROSSINGS);
     this.#requests = new Array(slots).fill(null);
-    this.#queues = new Array(this.queueCount).fill(null);
+    this.#control = new ControlQueue(context, this.queueCount, {
+      ended: () => this.metrics.completed,
+      begin: (chain) => this.#start(chain),
+      control: (chain) => serveControl(this, chain),
+    });
     this.#events = new EventQueue(context, this.metrics);
     try {
       this.#adapter = new Adapter(
@@ -151,6 +147,13 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
       this.#table[Symbol.dispose]();
       throw error;
     }
+    const host: ManagedHost = {
+      subscriptions: this.subscriptions,
+      add: (lun) => this.#add(lun),
+      status: () => this.status(),
+      log: (message) => context.log("info", message),
+    };
+    this.#management = new Management(host, this.#adapter, this.#events);
     try {
       for (const lun of options.luns) this.#add(lun);
     } catch (error) {
@@ -178,55 +181,69 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   }
 
   negotiate(features: bigint): void {
-    this.#features = features;
+    this.#management.features = features;
   }
 
   activate(): void {
     this.#stopping = false;
-    this.#adapter.activate();
+    this.#control.activate();
+    try {
+      this.#adapter.activate();
+    } catch (error) {
+      this.#control.deactivate();
+      throw error;
+    }
+  }
+
+  start(queue: VirtQueue): void {
+    if (queue.index !== EVENT_QUEUE) this.#control.start(queue);
   }
 
   serve(queue: VirtQueue, budget: number): boolean {
     if (queue.index === EVENT_QUEUE) return this.#events.serve(queue);
     this.#stopping = false;
-    this.#queues[queue.index] = queue;
     this.#serving = true;
-    for (let i = 0; i < budget; i++) {
-      const chain = queue.take();
-      if (chain === null) break;
-      if (queue.index !== CONTROL_QUEUE) {
-        this.#start(chain);
-        continue;
-      }
-      this.#takeAll();
-      serveControl(this, chain);
-    }
+    let goesOn = true;
+    if (queue.index === CONTROL_QUEUE) {
+      goesOn = this.#control.serve(queue, budget);
+    } else this.#serveRequests(queue, budget);
     this.#serving = false;
-    return true;
+    return goesOn;
+  }
+
+  #serveRequests(queue: VirtQueue, budget: number): void {
+    let taken = 0, chain: DescriptorChain | null;
+    for (; taken < budget && (chain = queue.take()) !== null; taken++) {
+      this.#start(chain);
+    }
+    this.#control.taken[queue.index] += taken;
   }
 
   poll(): number {
-    const before = this.metrics.completed + this.metrics.controls;
+    const before = this.metrics.completed;
     this.#serving = true;
     const { storages } = this.#adapter;
     for (let i = 0; i < storages.length; i++) storages[i].poll();
+    const steps = this.#paused.goOn();
     if (this.#stopping) this.#pollOthers();
+    const answers = this.#control.poll();
     this.#serving = false;
-    return this.metrics.completed + this.metrics.controls - before;
+    return this.metrics.completed - before + steps + answers;
   }
 
   quiesce(queue: VirtQueue): void {
     this.#stopping = true;
-    this.#queues[queue.index] = null;
     if (queue.index === EVENT_QUEUE) this.#events.stop();
+    else this.#control.quiesce(queue);
   }
 
   deactivate(): void {
+    this.#control.deactivate();
     this.#adapter.deactivate();
   }
 
   reset(): void {
-    this.#features = 0n;
+    this.#management.features = 0n;
     this.cdbSize = DEFAULT_CDB_SIZE;
     this.senseSize = DEFAULT_SENSE_SIZE;
     this.subscriptions.clear();
@@ -236,46 +253,12 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     this.#describe();
   }
 
-  /**
-   * Serves a management command. `target` and `lun` name a logical unit (both 0
-   * by default).
-   *
-   * - `lun-add`: adds one; takes a {@linkcode LunOptions}
-   * - `lun-remove`: takes it away; resolves when its last command has ended
-   * - `lun-resize`: looks at the size of its image again
-   * - `resize`: looks at the sizes of all images again
-   * - `change-medium`: puts the image `path` into it, or with none takes it out
-   * - `status`: facts of all logical units
-   *
-   * @throws {ScsiLunError} when the logical unit cannot be that
-   * @throws {OptionError} when an option is wrong
-   */
+  /** See {@linkcode Management.command}. */
   command(
     name: string,
     parameters: Readonly<Record<string, unknown>>,
   ): unknown | Promise<unknown> {
-    switch (name) {
-      case "lun-add":
-        return this.#addCommand(parameters);
-      case "lun-remove":
-        return this.#removeCommand(this.#lunOf(parameters));
-      case "lun-resize":
-        return this.#adapter.resize(this.#lunOf(parameters));
-      case "resize":
-        return this.#adapter.resizeAll();
-      case "change-medium":
-        return this.#mediumCommand(
-          this.#lunOf(parameters, "path"),
-          parameters,
-        );
-      case "status":
-        return this.status();
-      default:
-        throw new Error(
-          `Cannot do "${name}": a SCSI host has the commands lun-add, ` +
-            "lun-remove, lun-resize, resize, change-medium and status",
-        );
-    }
+    return this.#management.command(name, parameters);
   }
 
   status(): Record<string, unknown> {
@@ -291,6 +274,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   }
 
   close(): void {
+    this.#control.deactivate();
     this.#adapter.close();
     this.#table[Symbol.dispose]();
   }
@@ -303,36 +287,22 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     this.#answer(request, response);
   }
 
-  /** Hands a chain of the control queue back. */
-  complete(chain: DescriptorChain, written: number): void {
+  /** Answers a chain of the control queue. */
+  answer(chain: DescriptorChain, bytes: Uint8Array): void {
     this.metrics.controls++;
-    this.#complete(chain, written);
+    this.#control.answer(chain, bytes);
   }
 
   /** Hands a chain back that cannot be answered. */
   refuse(chain: DescriptorChain): void {
     this.metrics.malformed++;
-    this.complete(chain, 0);
+    this.answer(chain, new Uint8Array());
   }
 
   #complete(chain: DescriptorChain, written: number): void {
     const { queue } = chain;
     queue.complete(chain, written);
     if (!this.#serving) this.#context.resume(queue);
-  }
-
-  /**
-   * Takes every command that is available: one that the driver sent before a
-   * task management function must not be found after it.
-   */
-  #takeAll(): void {
-    for (let i = FIRST_REQUEST_QUEUE; i < this.queueCount; i++) {
-      const queue = this.#queues[i];
-      if (queue === null) continue;
-      let chain = queue.take();
-      if (chain !== null) this.#context.resume(queue);
-      for (; chain !== null; chain = queue.take()) this.#start(chain);
-    }
   }
 
   #start(chain: DescriptorChain): void {
@@ -398,77 +368,21 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
 
   #add(options: ResolvedLun): Lun {
     const added = this.#adapter.add(options);
-    added.nexus.notify = (asc) => this.#changed(added, asc);
-    added.nexus.keepModes = () => this.#keep();
+    added.nexus.notify = (asc) => this.#management.changed(added, asc);
+    added.nexus.keepModes = (done) => this.#keep(done);
+    added.nexus.pause = this.#paused.add;
     return added;
   }
 
-  #lunOf(parameters: GivenOptions, ...more: readonly string[]): Lun {
-    const { target, lun } = resolvePlace(parameters, more);
-    return this.#adapter.find(target, lun);
-  }
-
-  #addCommand(parameters: Readonly<Record<string, unknown>>): unknown {
-    const { target, lun, nexus } = this.#add(resolveLun(parameters));
-    if (hasFeature(this.#features, VIRTIO_SCSI_F_HOTPLUG)) {
-      const field = lunField(target, lun);
-      this.#events.raise(Event.TRANSPORT_RESET, field, ResetReason.RESCAN);
-    }
-    const { capacity, blockSize } = nexus.unit;
-    this.#context.log("info", `target ${target}, LUN ${lun} was added`);
-    return { target, lun, capacity: capacity * blockSize };
-  }
-
-  async #removeCommand(found: Lun): Promise<unknown> {
-    const { target, lun, nexus } = found;
-    this.subscriptions.delete(nexus);
-    if (hasFeature(this.#features, VIRTIO_SCSI_F_HOTPLUG)) {
-      const field = lunField(target, lun);
-      this.#events.raise(Event.TRANSPORT_RESET, field, ResetReason.REMOVED);
-    }
-    await this.#adapter.remove(found);
-    this.#context.log("info", `target ${target}, LUN ${lun} was removed`);
-    return { target, lun };
-  }
-
-  async #mediumCommand(
-    found: Lun,
-    parameters: Readonly<Record<string, unknown>>,
-  ): Promise<unknown> {
-    const { target, lun, nexus } = found;
-    const path = parameters.path ?? "";
-    if (typeof path !== "string") {
-      throw new TypeError(`Cannot use path=${String(path)}: it is a path`);
-    }
-    const places = await this.#adapter.changeMedium(found, path);
-    const { capacity, blockSize } = nexus.unit;
-    return { target, lun, path, capacity: capacity * blockSize, places };
-  }
-
-  /** Tells the driver that parameters of a logical unit, or its medium, changed. */
-  #changed({ target, lun, nexus }: Lun, asc: number): void {
-    if (asc === Asc.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED) {
-      const subscribed = this.subscriptions.get(nexus) ?? 0;
-      if ((subscribed & ASYNC_MEDIA_CHANGE) !== 0) {
-        const field = lunField(target, lun);
-        this.#events.raise(Event.ASYNC_NOTIFY, field, ASYNC_MEDIA_CHANGE);
-      }
-      // Linux asks CD-ROMs again and again, and has no use for this event.
-      if (nexus.unit.kind === UNIT_CDROM) return;
-    }
-    if (!hasFeature(this.#features, VIRTIO_SCSI_F_CHANGE)) return;
-    const reason = asc >> 8 | (asc & 0xff) << 8;
-    this.#events.raise(Event.PARAMETER_CHANGE, lunField(target, lun), reason);
-  }
-
-  #keep(): void {
+  #keep(done: () => void = () => {}): void {
     const { cdbSize, senseSize } = this;
     const modes = this.#adapter.luns.flatMap(({ target, lun, nexus }) => {
       const pages = nexus.unit.mode.changed;
       return pages === null ? [] : [{ target, lun, pages }];
     });
     const kept: Kept = { cdbSize, senseSize, modes };
-    this.#context.keep?.(kept);
+    if (this.#context.keep === undefined) done();
+    else this.#context.keep(kept, done);
   }
 
   #restore(kept: Partial<Kept> | null | undefined): void {

@@ -2,13 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { DataFile } from "../../sys/file.ts";
 import { pattern } from "../storage/testing/buffers.ts";
 import type { OpenChain } from "../../virtqueue/chain.ts";
-import {
-  type BenchOptions,
-  lunField,
-  requestHead,
-  ScsiBench,
-  taskManagement,
-} from "./testing/bench.ts";
+import { lunField, requestHead, ScsiBench } from "./testing/bench.ts";
 import { FIRST_REQUEST_QUEUE, Response } from "./protocol.ts";
 import { imageTest } from "../storage/testing/engines.ts";
 import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
@@ -411,54 +405,3 @@ imageTest(
     assertEquals(image(), new Uint8Array(512).fill(9));
   },
 );
-
-imageTest(
-  "the sizes that a driver chose are those of its requests after a crash",
-  () => {
-    const sizes = new Uint8Array(8);
-    const view = new DataView(sizes.buffer);
-    view.setUint32(0, 18, true);
-    view.setUint32(4, 16, true);
-    let kept: unknown;
-    {
-      using bench = new ScsiBench();
-      bench.device.writeConfig(20, sizes);
-      kept = bench.kept;
-    }
-    using bench = new ScsiBench({ kept: JSON.parse(JSON.stringify(kept)) });
-    const { device } = bench;
-    assertEquals([device.senseSize, device.cdbSize], [18, 16]);
-    assertEquals(device.config.slice(20, 28), sizes);
-    const answer = bench.run(TUR, { cdbSize: 16, senseSize: 18 });
-    assertEquals(answer.sense, { key: 6, asc: 0x2900 });
-    // A driver that starts anew knows nothing of that.
-    device.reset();
-    assertEquals(bench.kept, { cdbSize: 32, senseSize: 96, modes: [] });
-  },
-);
-
-imageTest("mode parameters that a driver set outlive the process", () => {
-  let kept: unknown;
-  const run = (options: BenchOptions, test: (bench: ScsiBench) => void) => {
-    using bench = new ScsiBench(options);
-    bench.clearAttentions();
-    test(bench);
-    kept = JSON.parse(JSON.stringify(bench.kept ?? kept));
-  };
-  const WCE = [0x1a, 8, 8, 0, 24, 0];
-  const writeCache = (bench: ScsiBench) =>
-    bench.run(WCE, { room: 24 }).data[6] & 4;
-  run({}, (bench) => {
-    const out = new Uint8Array(24);
-    out.set([0, 0, 0, 0, 0x08, 0x12]);
-    assertEquals(writeCache(bench), 4);
-    assertEquals(bench.run([0x15, 0x10, 0, 0, 24, 0], { out }).status, 0);
-  });
-  run({ kept }, (bench) => {
-    // A driver that does not know of the new process does not flush.
-    assertEquals(writeCache(bench), 0);
-    // LOGICAL UNIT RESET.
-    assertEquals([...bench.control(taskManagement(5, lunField(0, 0)))], [0]);
-  });
-  run({ kept }, (bench) => assertEquals(writeCache(bench), 4));
-});

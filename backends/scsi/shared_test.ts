@@ -164,9 +164,30 @@ ringTest("a logical unit reset by one aborts the commands of the other", () => {
   second.turn();
   first.turn();
   assertEquals([...second.reap().values()][0].response, 4);
+  first.turn();
   assertEquals(first.drivers[0].reap().length, 1);
   assertEquals(second.run(TUR).sense, { key: 6, asc: 0x2903 });
 });
+
+imageTest(
+  "what another initiator resets does not switch a write cache on",
+  () => {
+    using pair = new Pair();
+    const { first, second } = pair;
+    const out = new Uint8Array(24);
+    out.set([0, 0, 0, 0, 0x08, 0x12]);
+    assertEquals(first.run([0x15, 0x10, 0, 0, 24, 0], { out }).status, 0);
+    const reset = new Uint8Array(24);
+    reset[4] = 5;
+    reset[8] = 1;
+    assertEquals([...second.control(reset)], [0]);
+    second.device.reset();
+    for (const { device } of [first, second]) {
+      const [{ cache }] = device.status().luns as { cache: string }[];
+      assertEquals(cache, "writethrough");
+    }
+  },
+);
 
 imageTest("adapters that share agree on what they share", () => {
   using first = new ScsiBench();

@@ -33,6 +33,9 @@ import type {
 import { VERSION } from "../version.ts";
 import { WorkerPool } from "../worker_plane.ts";
 
+/** How long the supervisor may take to note what a device keeps, in ms. */
+const KEEP_LIMIT = 5000;
+
 /** Why the process ends. */
 interface End {
   /** The exit code, if draining succeeds. */
@@ -125,7 +128,9 @@ class Devices {
           this.log,
           this.#reactor,
           this.#pool,
-          (value) => channel.tell("keep", { device, value }),
+          // Without a supervisor there is no successor.
+          (value) =>
+            settled(channel.call("keep", { device, value }), KEEP_LIMIT),
           (waitsFor) => channel.tell("making", { device, waitsFor }),
         );
         if (this.#stopping) await host.stop();
@@ -217,4 +222,12 @@ class Devices {
       },
     });
   }
+}
+
+/** Resolves when something has come to an end, or after so many ms. */
+async function settled(what: Promise<unknown>, limit: number): Promise<void> {
+  const late = Promise.withResolvers<void>();
+  const timer = setTimeout(late.resolve, limit);
+  await Promise.race([what.catch(() => {}), late.promise]);
+  clearTimeout(timer);
 }

@@ -8,7 +8,7 @@ import { dupFd, type OwnedFd, readFd, setNonblocking } from "../../sys/fd.ts";
 import { Reactor } from "../../sys/reactor.ts";
 import { createPipe } from "../../sys/spawn.ts";
 import { UnixListener, UnixSocket } from "../../sys/unix_socket.ts";
-import { withDeadline } from "../../tests/support/deadline.ts";
+import { waitUntil, withDeadline } from "../../tests/support/deadline.ts";
 import { assertNoLeaks } from "../../tests/support/leaks.ts";
 import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
 import { FrontEnd } from "../../vhost/testing/front_end.ts";
@@ -29,6 +29,8 @@ class Bench implements Disposable {
   readonly reactor = new Reactor();
   readonly channel: ControlChannel;
   readonly told: unknown[] = [];
+  /** Resolves when the supervisor's side has noted what is kept. */
+  kept: Promise<void> = Promise.resolve();
   /** The exit code. */
   readonly code: Promise<number>;
   readonly #listeners: UnixListener[] = [];
@@ -42,6 +44,10 @@ class Bench implements Disposable {
     this.channel = new ControlChannel(near, this.reactor, {
       finished: (params) => void this.told.push(["finished", params]),
       failed: (params) => void this.told.push(["failed", params]),
+      keep: (params) => {
+        this.told.push(["keep", params]);
+        return this.kept;
+      },
     });
     this.code = serveDevices(far, write.fd, -1).finally(() => write.close());
   }
@@ -221,4 +227,28 @@ Deno.test("a device process leaks nothing", async () => {
     bench.channel.tell("stop");
     assert(await bench.end() === 0);
   }, { settle: 10_000 });
+});
+
+Deno.test("a device hears that a value is kept when the supervisor has it", async () => {
+  using bench = new Bench();
+  await bench.start([bench.listening("a")]);
+  const noted = Promise.withResolvers<void>();
+  bench.kept = noted.promise;
+  const params = { device: "a", name: "keep", params: { mode: 1 } };
+  let heard = false;
+  const answer = bench.channel.call("command", params)
+    .finally(() => heard = true);
+  await waitUntil(() => bench.told.length > 0, { what: "the value" });
+  assertEquals(bench.told, [["keep", { device: "a", value: { mode: 1 } }]]);
+  // As long as it takes: others are served.
+  await withDeadline(
+    bench.channel.call("status", { device: "a" }),
+    LIMIT,
+    "the status",
+  );
+  assertEquals(heard, false);
+  noted.resolve();
+  assertEquals(await withDeadline(answer, LIMIT, "the answer"), "kept");
+  bench.channel.tell("stop");
+  assertEquals(await bench.end(), 0);
 });

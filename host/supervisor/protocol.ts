@@ -11,7 +11,7 @@
  * | process    | `making`   | (notification) what its start has come to          |
  * | process    | `finished` | (notification) a device has nothing left to serve  |
  * | process    | `failed`   | (notification) a device failed, the process ends   |
- * | process    | `keep`     | (notification) what the device's successor is told |
+ * | process    | `keep`     | what the device's successor is told                |
  *
  * The end of the channel means `stop` to the process. To the supervisor the end
  * of the process alone means anything.

@@ -149,7 +149,8 @@ export class DataWorker {
       case "loan-over":
         return this.#channels.get(message.device)?.onLoanOver();
       case "keep":
-        return this.#channels.get(message.device)?.onKeep(message.value);
+        return void this.#channels.get(message.device)
+          ?.keep(message.told, message.value);
       case "waits-for":
         return this.#channels.get(message.device)?.onWaitsFor(message.what);
       case "tell":
@@ -190,8 +191,8 @@ export class WorkerChannel {
   onConfig: (config: Uint8Array, notify: boolean) => void = () => {};
   /** Called when a connection that was lent is not used any more. */
   onLoanOver: () => void = () => {};
-  /** Called with what the device keeps for a successor. */
-  onKeep: (value: unknown) => void = () => {};
+  /** Called with what the device keeps for a successor; resolves when it is. */
+  onKeep: (value: unknown) => void | Promise<void> = () => {};
   /** Called with what the device waits for while it is made. */
   onWaitsFor: (what: string) => void = () => {};
   /** Called with what the device has for its objects in other Workers. */
@@ -224,6 +225,15 @@ export class WorkerChannel {
       return Promise.reject(new DeviceError("closed", "The device is closed"));
     }
     return this.#worker.request(this.#device, command);
+  }
+
+  /** Keeps a value, and tells the device so if it wants to know. */
+  async keep(told: number | null, value: unknown): Promise<void> {
+    await this.onKeep(value);
+    // A device that is closed waits for nothing.
+    if (told !== null) {
+      await this.request({ type: "heard", told }).catch(() => {});
+    }
   }
 
   /** Forgets a device that was closed, or could not be made. */

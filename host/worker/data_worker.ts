@@ -57,7 +57,7 @@ const inbox: (Begin | Request)[] = [];
 const devices = new Map<number, HostedDevice>();
 /** Connections that are answered here, by device. */
 const lent = new Map<number, LentConnection>();
-/** What was told to others and is not heard by all of them yet. */
+/** What was told to others, or is to be kept, and is not heard by all of them yet. */
 const telling = new Map<number, () => void>();
 let told = 0;
 let arrived: (() => void) | null = null;
@@ -176,7 +176,7 @@ async function createDevice(
     waitsFor: (what) =>
       scope.postMessage({ type: "waits-for", device: number, what }),
     kept,
-    keep: (value) => scope.postMessage({ type: "keep", device: number, value }),
+    keep: (value, kept) => keep(number, value, kept),
   };
   device = await loaded.default(options, context);
   return device;
@@ -285,6 +285,12 @@ function log(device: number, level: LogLevel, message: string): void {
 function tell(device: number, value: unknown, heard: () => void): void {
   telling.set(++told, heard);
   scope.postMessage({ type: "tell", device, told, value });
+}
+
+function keep(device: number, value: unknown, kept?: () => void): void {
+  if (kept !== undefined) telling.set(++told, kept);
+  const number = kept === undefined ? null : told;
+  scope.postMessage({ type: "keep", device, told: number, value });
 }
 
 function postConfig(

@@ -137,18 +137,23 @@ export class HostedDevice implements Disposable {
       ? viewMemory(setup.inflight.address, setup.inflight.size)
       : null;
     let ring: Ring;
+    let kickToken = -1;
     try {
       ring = new Ring(this.#queueOf(setup, tracked), setup, this.#loop);
       ring.tracked = tracked;
       ring.queue.logWrites(this.#dirtyLog, ring.usedLog);
-      this.device.start?.(ring.queue);
       if (kickFd >= 0) {
-        ring.kickToken = this.#loop.watch(kickFd, () => this.#kicked(ring));
-      } else this.#polledRings++;
+        kickToken = this.#loop.watch(kickFd, () => this.#kicked(ring));
+        ring.kickToken = kickToken;
+      }
+      // Last: the device may work with a ring that it was told of.
+      this.device.start?.(ring.queue);
     } catch (error) {
+      if (kickToken >= 0) this.#loop.unwatch(kickToken);
       if (tracked !== null) detachMemory(tracked);
       throw error;
     }
+    if (kickFd < 0) this.#polledRings++;
     this.#rings.push(ring);
     this.#activate(ring);
     // A predecessor may have died between publishing and notifying: one

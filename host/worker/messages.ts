@@ -102,7 +102,7 @@ export type Command =
   }
   /** From the device's object in another Worker. */
   | { readonly type: "hear"; readonly value: unknown }
-  /** What was told has been heard by all others. */
+  /** What was told has been heard by all others, or is kept. */
   | { readonly type: "heard"; readonly told: number }
   | { readonly type: "status" }
   | { readonly type: "close" }
@@ -198,6 +198,8 @@ export type WorkerMessage =
     /** What the device keeps for a successor. */
     readonly type: "keep";
     readonly device: number;
+    /** Number that `heard` carries; `null`: nobody waits for it. */
+    readonly told: number | null;
     readonly value: unknown;
   }
   | {

@@ -9,6 +9,11 @@
  * keep all others of a process waiting for.
  */
 export const MAX_TRANSFER_BYTES: number = 2 ** 26;
+/**
+ * Most bytes of a WRITE SAME or UNMAP that are worked on while all others wait:
+ * where a range cannot be zeroed, zeroes are written.
+ */
+export const STEP_BYTES: number = 2 ** 25;
 /** Most blocks of a COMPARE AND WRITE. */
 export const MAX_COMPARE_BLOCKS = 255;
 /** Most bytes of a WRITE SAME. */

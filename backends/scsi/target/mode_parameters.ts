@@ -33,6 +33,8 @@ export interface ModePage {
 }
 
 const CACHING = 0x08, CONTROL = 0x0a;
+/** WCE in the third byte of the caching page. */
+const WCE = 0x04;
 
 function makePage(
   page: number,
@@ -67,7 +69,7 @@ function diskPages(): ModePage[] {
     // Read-write error recovery: AWRE and ARRE, the host sees to it.
     makePage(0x01, 0, 10, { 2: 0xc0 }),
     // Caching: WCE.
-    makePage(CACHING, 0, 18, { 2: 0x04 }, { 2: 0x04 }),
+    makePage(CACHING, 0, 18, { 2: WCE }, { 2: WCE }),
     // Control: D_SENSE; unrestricted reordering; SWP.
     makePage(CONTROL, 0, 10, { 3: 0x10, 8: 0xff, 9: 0xff }, {
       2: 0x04,
@@ -111,12 +113,12 @@ export class ModeParameters {
 
   /** WCE of the caching page: writes may be volatile. */
   get writeCache(): boolean {
-    return (this.#byte(CACHING, 2) & 0x04) !== 0;
+    return (this.#byte(CACHING, 2) & WCE) !== 0;
   }
 
   set writeCache(on: boolean) {
     const page = this.find(CACHING, 0);
-    if (page !== undefined) page.current[2] = on ? 0x04 : 0;
+    if (page !== undefined) page.current[2] = on ? WCE : 0;
   }
 
   /** D_SENSE of the control page. */
@@ -135,9 +137,16 @@ export class ModeParameters {
       .find((other) => other.page === page && other.subpage === subpage);
   }
 
-  /** Back to the defaults. */
+  /**
+   * Back to the defaults, but for a write cache that was switched off: it stays
+   * so until somebody switches it on. Drivers look at WCE when they find a disk,
+   * and not after a reset, which another initiator, or the transport, may have
+   * caused; one that believes it to be 0 flushes nothing.
+   */
   reset(): void {
+    const { writeCache } = this;
     for (const { current, defaults } of this.pages) current.set(defaults);
+    if (!writeCache) this.writeCache = false;
   }
 
   /** What {@linkcode restore} takes: the pages in hexadecimal, if any was changed. */
@@ -159,6 +168,15 @@ export class ModeParameters {
   #byte(page: number, at: number): number {
     return this.find(page, 0)?.current[at] ?? 0;
   }
+}
+
+/** WCE in values of a page; `undefined`: it has none. */
+export function writeCacheOf(
+  { page, subpage }: ModePage,
+  values: Uint8Array,
+): boolean | undefined {
+  const caching = page === CACHING && subpage === 0;
+  return caching ? (values[2] & WCE) !== 0 : undefined;
 }
 
 /** Length of a page in a parameter list, its head included. */

@@ -8,6 +8,7 @@
 import type { IoTable } from "../../../sys/io_table.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { hash64 } from "./names.ts";
+import type { Task } from "./task.ts";
 import type { LogicalUnit } from "./unit.ts";
 
 /** Length of a TransportID in bytes. */
@@ -65,8 +66,16 @@ export class Nexus {
   table: IoTable | null = null;
   /** Tells the initiator at once, where its transport can, that something changed. */
   notify: (asc: number) => void = () => {};
-  /** Keeps mode parameters, which changed, where they survive the process. */
-  keepModes: () => void = () => {};
+  /**
+   * Keeps mode parameters, which changed, where they survive the process; calls
+   * back when they do.
+   */
+  keepModes: (kept: () => void) => void = (kept) => kept();
+  /**
+   * Takes a command that has much to do, and has it go on after others had their
+   * turn; `null`: it goes on at once.
+   */
+  pause: ((task: Task) => void) | null = null;
   /** Whether the initiator wants the medium to stay where it is. */
   preventsRemoval = false;
   /** A media event that the initiator has not been told of: a {@linkcode MediaEvent}. */

@@ -23,7 +23,13 @@ import {
 import { Asc, Op } from "./constants.ts";
 import { MAX_UNMAP_BYTES, MAX_UNMAP_DESCRIPTORS } from "./limits.ts";
 import { judgeRange } from "./range.ts";
-import { prepareRange, type Script, scripted } from "./script.ts";
+import {
+  inPieces,
+  Pace,
+  prepareRange,
+  type Script,
+  scripted,
+} from "./script.ts";
 import { failStorage } from "./storage_sense.ts";
 import { BLOCKS, LBA, type Task } from "./task.ts";
 
@@ -53,15 +59,16 @@ function* unmap(task: Task): Script {
     bytes += task.range[BLOCKS] * unit.blockSize;
   }
   if (bytes > MAX_UNMAP_BYTES) return task.illegalParameter(HEAD + 8);
+  const pace = new Pace();
   for (let i = 0; i < count; i++) {
     readDescriptor(task, list, i);
-    if (task.range[BLOCKS] === 0) continue;
-    prepareRange(
+    const result = yield* inPieces(
       task,
+      STORAGE_WRITE_ZEROES_UNMAP,
       task.range[LBA] * unit.blockSize,
       task.range[BLOCKS] * unit.blockSize,
+      pace,
     );
-    const result = yield STORAGE_WRITE_ZEROES_UNMAP;
     if (result < 0) return failStorage(task, true, -result);
   }
   if (!unit.mode.writeCache && bytes > 0) {

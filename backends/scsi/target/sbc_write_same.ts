@@ -3,7 +3,8 @@
  *
  * A block of zeroes, or none (NDOB), is a range of zeroes, which the storage
  * makes without writing; with UNMAP its space is given back on a thin disk. Any
- * other block is written from memory that repeats it.
+ * other block is written from memory that repeats it. Either is done in pieces:
+ * others go on in between.
  *
  * Source: SBC-4, the commands WRITE SAME (10) and WRITE SAME (16).
  *
@@ -28,6 +29,9 @@ import { Op } from "./constants.ts";
 import { MAX_WRITE_SAME_BYTES } from "./limits.ts";
 import { decodeRange, judgeRange } from "./range.ts";
 import {
+  inPieces,
+  Pace,
+  PAUSE,
   prepareRange,
   prepareScratch,
   scratchOf,
@@ -65,11 +69,10 @@ function* writeSame(task: Task): Script {
     task.transferred = task.readOut(0, bytes, 0, blockSize);
   }
   const offset = range[LBA] * blockSize;
+  const pace = new Pace();
   if (bytes.subarray(0, blockSize).every((byte) => byte === 0)) {
-    prepareRange(task, offset, length);
-    const result = yield unmap
-      ? STORAGE_WRITE_ZEROES_UNMAP
-      : STORAGE_WRITE_ZEROES;
+    const operation = unmap ? STORAGE_WRITE_ZEROES_UNMAP : STORAGE_WRITE_ZEROES;
+    const result = yield* inPieces(task, operation, offset, length, pace);
     if (result < 0) return failStorage(task, true, -result);
   } else {
     for (let at = blockSize; at < SCRATCH_SIZE; at += blockSize) {
@@ -77,6 +80,7 @@ function* writeSame(task: Task): Script {
     }
     for (let done = 0; done < length; done += SCRATCH_SIZE) {
       const piece = Math.min(length - done, SCRATCH_SIZE);
+      if (pace.due(piece)) yield PAUSE;
       prepareScratch(task, offset + done, piece);
       const result = yield STORAGE_WRITE;
       if (result < 0) return failStorage(task, true, -result);

@@ -1,11 +1,16 @@
 /**
  * MODE SENSE and MODE SELECT.
  *
+ * A MODE SELECT that switches the write cache off makes all that was written
+ * durable first: from then on nobody flushes. If that fails nothing changes. What
+ * changed is kept for a successor before the command is answered.
+ *
  * Source: SPC-5, the commands of these names and the mode parameters.
  *
  * @module
  */
 
+import { STORAGE_FLUSH } from "../../storage/storage.ts";
 import { join, putU16, putU24, putU32, u16, u24 } from "./bytes.ts";
 import {
   ACCESS_READ,
@@ -19,11 +24,23 @@ import {
   ZERO,
 } from "./command.ts";
 import { Asc, Op } from "./constants.ts";
-import { type ModePage, PageControl, pageSize } from "./mode_parameters.ts";
+import {
+  type ModePage,
+  PageControl,
+  pageSize,
+  writeCacheOf,
+} from "./mode_parameters.ts";
+import { PAUSE, prepareRange, type Script, scripted } from "./script.ts";
+import { failStorage } from "./storage_sense.ts";
 import type { Task } from "./task.ts";
 import type { LogicalUnit } from "./unit.ts";
 
 const DBD = 0x08, PF = 0x10;
+/**
+ * How long it is waited for that changed parameters are kept, in ms. It takes one
+ * or two; who never says so must not hold a ring that is to stop.
+ */
+const KEEP_PATIENCE = 1000;
 const ALL_PAGES = 0x3f, ALL_SUBPAGES = 0xff;
 /** DEVICE-SPECIFIC PARAMETER: write protected; DPO and FUA are supported. */
 const WP = 0x80, DPOFUA = 0x10;
@@ -90,7 +107,7 @@ function modeSense(task: Task): void {
   }
 }
 
-function modeSelect(task: Task): void {
+function* modeSelect(task: Task): Script {
   const { cdb, nexus } = task;
   const { unit } = nexus;
   const short = isShort(task);
@@ -133,6 +150,19 @@ function modeSelect(task: Task): void {
     changes.push([page, values]);
     at += size;
   }
+  let writeCache = unit.mode.writeCache;
+  for (const [page, values] of changes) {
+    writeCache = writeCacheOf(page, values) ?? writeCache;
+  }
+  if (
+    unit.mode.writeCache && !writeCache && nexus.storage !== null &&
+    !unit.options.readOnly
+  ) {
+    task.range.fill(0);
+    prepareRange(task, 0, 0);
+    const result = yield STORAGE_FLUSH;
+    if (result < 0) return failStorage(task, true, -result);
+  }
   let changed = false;
   for (const [page, values] of changes) {
     if (values.some((byte, i) => byte !== page.current[i])) changed = true;
@@ -140,7 +170,11 @@ function modeSelect(task: Task): void {
   }
   if (changed) {
     unit.raise(Asc.MODE_PARAMETERS_CHANGED, nexus);
-    unit.modesChanged();
+    // An initiator that was answered believes in them, whoever comes after us.
+    let kept = false;
+    unit.modesChanged(() => kept = true);
+    const end = performance.now() + KEEP_PATIENCE;
+    while (!kept && performance.now() < end) yield PAUSE;
   }
   task.good();
 }
@@ -160,7 +194,7 @@ const SELECT = {
   units: UNIT_MEDIA,
   access: ACCESS_WRITE,
   exclusive: true,
-  run: modeSelect,
+  run: scripted(modeSelect),
 } as const;
 const SELECT_FIELDS: readonly CdbField[] = [
   ["PF", 1, 4, 1],

@@ -6,6 +6,7 @@ import { TargetBench, type TestTask } from "./testing/bench.ts";
 import { be } from "./testing/cases.ts";
 
 const ORDERED = 1, HEAD_OF_QUEUE = 2;
+const EIO = 5;
 
 /** A disk whose operations complete when the test says so. */
 class Bench implements Disposable {
@@ -203,6 +204,7 @@ Deno.test("LOGICAL UNIT RESET ends all and sets everything back", () => {
   const waiting = bench.read(2, ORDERED);
   unit.reservations.legacy = "first";
   unit.mode.writeCache = false;
+  unit.mode.find(0x0a, 0)!.current[2] |= 4;
   let done = 0;
   unit.reset(() => done++);
   assertEquals([waiting.ends, done], [1, 0]);
@@ -210,6 +212,11 @@ Deno.test("LOGICAL UNIT RESET ends all and sets everything back", () => {
   assertEquals([running.ends, done], [1, 1]);
   assertEquals(running.answer?.outcome, OUTCOME_RESET);
   assertEquals(unit.reservations.legacy, null);
+  assertEquals(unit.descriptorSense, false);
+  // But for what nobody would look at again.
+  assertEquals(unit.mode.writeCache, false);
+  unit.mode.writeCache = true;
+  unit.reset(() => done++);
   assertEquals(unit.mode.writeCache, true);
   const answer = first.send([0, 0, 0, 0, 0, 0]).answer;
   assertEquals(answer?.sense, { key: 6, asc: 0x2903 });
@@ -288,6 +295,59 @@ Deno.test("FUA, and a write cache that is off, make writes durable", () => {
   unit.mode.writeCache = false;
   assertEquals(operations(write(0)), [WRITE, FLUSH]);
   assertEquals(operations([0x0a, 0, 0, 0, 1, 0]), [WRITE, FLUSH]);
+});
+
+Deno.test("MODE SELECT flushes before it switches the write cache off", () => {
+  using bench = new Bench();
+  const { unit, first } = bench.target;
+  const { storage } = bench;
+  const other = bench.target.join("second");
+  other.clearAttentions();
+  const WRITE = 1, FLUSH = 2;
+  const pages = (...caches: number[]) =>
+    Uint8Array.from([
+      ...[0, 0, 0, 0],
+      ...caches.flatMap((wce) => [8, 18, wce, ...new Array(17).fill(0)]),
+    ]);
+  const select = (out: Uint8Array) =>
+    first.send([0x15, 0x10, 0, 0, out.length, 0], { out });
+  const write = first.send([0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], {
+    out: new Uint8Array(512),
+  });
+  const off = select(pages(0));
+  // It is alone, and all that comes later is written through.
+  const later = first.send([0x2a, 0, 0, 0, 0, 1, 0, 0, 1, 0], {
+    out: new Uint8Array(512),
+  });
+  const operations = () => storage.log.map(({ operation }) => operation);
+  assertEquals(operations(), [WRITE]);
+  storage.complete(0);
+  assertEquals([write.ends, off.ends], [1, 0]);
+  assertEquals(operations(), [WRITE, FLUSH]);
+  assertEquals([unit.mode.writeCache, other.nexus.attentionCount], [true, 0]);
+  storage.complete(0);
+  assertEquals([off.ends, off.answer?.status], [1, 0]);
+  assertEquals([unit.mode.writeCache, other.nexus.attentionCount], [false, 1]);
+  bench.drain();
+  assertEquals(later.ends, 1);
+  assertEquals(operations(), [WRITE, FLUSH, WRITE, FLUSH]);
+  // Nothing else flushes: off and on, on, and off when it is off.
+  for (const list of [pages(0), pages(4), pages(4), pages(0, 4)]) {
+    assertEquals(select(list).answer?.status, 0);
+  }
+  assertEquals(storage.log.length, 4);
+  // What cannot be made durable leaves all as it was, and says so.
+  storage.errors.push(EIO);
+  const failing = select(pages(4, 0));
+  bench.drain();
+  assertEquals(failing.answer?.sense, { key: 3, asc: 0x0c00, information: 0 });
+  assertEquals(unit.mode.writeCache, true);
+  // One that is aborted meanwhile changes nothing either.
+  const aborted = select(pages(0));
+  unit.abortTaskSet(first.nexus, () => {});
+  bench.drain();
+  assertEquals(aborted.answer?.outcome, OUTCOME_ABORTED);
+  assertEquals(unit.mode.writeCache, true);
 });
 
 Deno.test("a command with the ACA attribute is refused: there is no ACA", () => {

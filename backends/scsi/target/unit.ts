@@ -206,9 +206,14 @@ export class LogicalUnit {
     for (const nexus of this.nexuses) if (nexus !== except) nexus.raise(asc);
   }
 
-  /** The mode parameters changed. */
-  modesChanged(): void {
-    for (const nexus of this.nexuses) nexus.keepModes();
+  /** The mode parameters changed. `kept` is called when all keep them. */
+  modesChanged(kept: () => void = () => {}): void {
+    let left = this.nexuses.size + 1;
+    const done = () => {
+      if (--left === 0) kept();
+    };
+    for (const nexus of this.nexuses) nexus.keepModes(done);
+    done();
   }
 
   /** ABORT TASK. `done` is called when the command has ended. */

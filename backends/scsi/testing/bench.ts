@@ -44,7 +44,8 @@ import { decodeSense, type Sense } from "../target/sense.ts";
 
 /** Room for the longest chains, also where each buffer takes a descriptor. */
 const QUEUE_SIZE = 1024;
-const SLOTS = 64;
+/** Chain objects of each queue. */
+export const SLOTS = 64;
 const GUEST_BASE = 0x10_0000;
 const MEMORY = 16 * 2 ** 20;
 const MOST_TURNS = 10_000;
@@ -145,6 +146,8 @@ export interface BenchOptions {
   readonly features?: bigint;
   /** What a predecessor of the device kept. */
   readonly kept?: unknown;
+  /** Entries of each ring (default 1024). */
+  readonly ringSize?: number;
 }
 
 /** The options with the engine of the test for each logical unit. */
@@ -166,8 +169,14 @@ export class ScsiBench implements Disposable {
   readonly lines: string[] = [];
   /** Indices of queues that the device wanted to be served. */
   readonly resumed: number[] = [];
+  /** What the device watches, by descriptor. */
+  readonly watched: Map<number, () => void> = new Map();
   /** What the device keeps for its successor. */
   kept: unknown;
+  /** True: what is kept is so when the test calls {@linkcode keeping}. */
+  keepsLate = false;
+  /** Told when what they are about is kept. */
+  readonly keeping: (() => void)[] = [];
   readonly directory: TemporaryDirectory;
   readonly #owned: boolean;
   readonly #ring = new TestRing();
@@ -191,10 +200,21 @@ export class ScsiBench implements Disposable {
       ring: this.#ring.get,
       configChanged: () => {},
       resume: (queue) => this.resumed.push(queue.index),
-      watch: () => {},
+      watch: (fd, ready) => {
+        if (ready === null) this.watched.delete(fd);
+        else this.watched.set(fd, ready);
+      },
       log: (level, message) => this.lines.push(`${level} ${message}`),
       kept: options.kept,
-      keep: (value) => this.kept = value,
+      keep: (value, kept) => {
+        this.kept = value;
+        if (kept !== undefined) this.keeping.push(kept);
+        if (!this.keepsLate) {
+          for (const each of this.keeping.splice(0)) {
+            each();
+          }
+        }
+      },
     };
     try {
       const scsi = options.scsi ?? { path: this.image("disk.img") };
@@ -206,7 +226,8 @@ export class ScsiBench implements Disposable {
     this.device.negotiate(profileFeatures(options.features ?? ALL_FEATURES));
     this.device.activate();
     for (let index = 0; index < this.device.queueCount; index++) {
-      const driver = makeDriver(this.memory, { size: QUEUE_SIZE });
+      const { ringSize: size = QUEUE_SIZE } = options;
+      const driver = makeDriver(this.memory, { size });
       this.drivers.push(driver);
       const queue = startRing(driver, {
         index,
@@ -217,6 +238,7 @@ export class ScsiBench implements Disposable {
       });
       this.queues.push(queue);
       this.#checks.push(new NotificationCheck(driver, queue));
+      this.device.start(queue);
     }
   }
 

@@ -36,7 +36,7 @@ const COMMANDS: Record<string, (params: unknown) => unknown> = {
   },
 };
 
-const create: CreateDevice = ({ refuse }, { waitsFor }) => {
+const create: CreateDevice = ({ refuse }, { waitsFor, keep }) => {
   waitsFor?.("the word");
   let asked = 0;
   const reason = typeof refuse === "string" ? contents(refuse) : "";
@@ -49,7 +49,10 @@ const create: CreateDevice = ({ refuse }, { waitsFor }) => {
     config: new Uint8Array(),
     serve: () => true,
     status: () => ({ asked: ++asked }),
-    command: (name, params) => COMMANDS[name](params),
+    command(name, params) {
+      if (name !== "keep") return COMMANDS[name](params);
+      return new Promise((resolve) => keep!(params, () => resolve("kept")));
+    },
   };
 };
 

@@ -65,9 +65,7 @@ const TaskManagement = {
   I_T_NEXUS_RESET: 4,
   LOGICAL_UNIT_RESET: 5,
 } as const;
-/** Who may write these? Nobody. */
-const READ_ONLY = ["c", "d", "f"];
-const WRITABLE = ["a", "b", "e"];
+const READ_ONLY = ["c", "d", "f"], WRITABLE = ["a", "b", "e"];
 
 /** A host adapter with what is known of it. */
 export interface Side {
@@ -164,6 +162,7 @@ export class Hosts implements QueueWatch {
       const { maxSegments } = device;
       const queue = this.#driver.start(i, { maxSegments, eventIdx }, this);
       this.#owners.set(queue, side);
+      device.start(queue);
     }
     // One that was just plugged in has much to say before it works.
     for (const [, , nexus] of device.bus.entries()) nexus.clearAttention();
@@ -364,7 +363,7 @@ export class Hosts implements QueueWatch {
       .filter((queue) => this.#owners.get(queue) === side);
     for (const queue of queues) device.quiesce(queue);
     this.release(Infinity, false);
-    device.poll();
+    while (device.poll() > 0);
     for (const queue of queues) {
       const { index, inFlight } = queue;
       expect(inFlight === 0, () => `queue ${index} is not drained`);
@@ -378,6 +377,7 @@ export class Hosts implements QueueWatch {
       side.cdbSize = 32;
     }
     device.activate();
+    for (const queue of queues) device.start(queue);
     this.#say(`host ${side.number} restarted, reset: ${reset}`);
   }
 
@@ -394,7 +394,8 @@ export class Hosts implements QueueWatch {
         if (this.#serve(queue, now)) this.#parked.delete(queue);
         if (now !== null) racing = null;
       }
-      for (const { device } of this.sides) device.poll();
+      const steps = this.sides.map(({ device }) => device.poll());
+      if (Math.max(...steps) > 0) progress = true;
       if (!progress) break;
       expect(i < MOST_TURNS, () => `no end after ${i} turns`);
     }

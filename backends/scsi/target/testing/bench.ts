@@ -17,6 +17,7 @@ import { UNIT_CDROM, UNIT_DISK } from "../command.ts";
 import { hash64 } from "../names.ts";
 import { Initiator, type Nexus } from "../nexus.ts";
 import { storageFinished } from "../sbc_transfer.ts";
+import { PausedTasks } from "../script.ts";
 import { decodeSense, type Sense } from "../sense.ts";
 import { Task } from "../task.ts";
 import { LogicalUnit, type UnitOptions } from "../unit.ts";
@@ -159,6 +160,7 @@ export class TestInitiator implements Disposable {
   readonly tasks: TestTask[] = [];
   readonly #table = new IoTable(SLOTS, SEGMENTS);
   readonly #ring = new TestRing();
+  readonly #paused = new PausedTasks();
   readonly #storage: Storage | null;
 
   /** Connects an initiator with a logical unit. */
@@ -181,6 +183,7 @@ export class TestInitiator implements Disposable {
     }
     this.nexus.storage = this.#storage;
     this.nexus.table = this.#table;
+    this.nexus.pause = this.#paused.add;
   }
 
   /** Sends a command to logical unit 0, or to another nexus. */
@@ -209,6 +212,7 @@ export class TestInitiator implements Disposable {
     for (let turn = 0; task.answer === null; turn++) {
       if (turn > MOST_TURNS) throw new Error("A command never ended");
       this.#storage?.poll();
+      this.#paused.goOn();
       this.#ring.wait();
     }
     return task.answer;
