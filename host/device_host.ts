@@ -70,6 +70,8 @@ export interface DeviceSpec {
   readonly packed?: boolean;
   /** Offer `VIRTIO_F_IN_ORDER` (default true). */
   readonly inOrder?: boolean;
+  /** How many queues there are for people, and how to have more. */
+  readonly ringHint?: string;
   /**
    * How long (ms) a lock is waited for that a predecessor may still hold (default
    * 5000).
@@ -308,6 +310,7 @@ export class DeviceHost {
     const session = new Session(connection, this.#plane, {
       log,
       kept: this.#kept,
+      ringHint: this.spec.ringHint,
     });
     this.#current = { session, socket };
     try {

@@ -85,6 +85,11 @@ export interface SessionOptions {
   readonly log?: SessionLog;
   /** Where packed rings are tracked that the front-end does not track itself. */
   readonly kept?: KeptRings | null;
+  /**
+   * Where the number of rings comes from, and how to change it: for the message
+   * about a ring that there is not.
+   */
+  readonly ringHint?: string;
 }
 
 const SILENT: SessionLog = {
@@ -152,6 +157,7 @@ export class Session implements DataPlaneEvents {
       connection.reactor,
       options.kept,
     );
+    this.#state.ringHint = options.ringHint ?? "";
   }
 
   /**
