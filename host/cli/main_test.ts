@@ -122,7 +122,7 @@ Deno.test("main() answers wrong command lines with one line and code 2", async (
     ],
     [
       ["ctl"],
-      "ctl: what to do is missing: one of status, resize, resume, link, balloon, lun, call",
+      "ctl: what to do is missing: one of status, metrics, resize, resume, link, balloon, lun, call",
     ],
     [["ctl", "link", "on"], 'ctl: a link is up or down, not "on"'],
     [
