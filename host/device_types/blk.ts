@@ -50,6 +50,10 @@ export const BLK: DeviceType = {
     path === undefined || share === true
       ? []
       : [{ path: String(path), readOnly: readonly === true }],
+  storages: (options) => {
+    const resolved = resolveBlkOptions(options);
+    return resolved.storage === "file" ? [resolved] : [];
+  },
   program: {
     type: "block",
     features: ["read-only", "blk-file"],

@@ -5,6 +5,7 @@
  */
 
 import type { OptionSpec } from "../../backends/option_schema.ts";
+import type { StorageOptions } from "../../backends/storage/open.ts";
 
 /** Options of a device as its module takes them: JSON values. */
 export type DeviceOptions = Readonly<Record<string, unknown>>;
@@ -86,6 +87,8 @@ export interface DeviceType {
    * (`share=on`) are not among them.
    */
   readonly images: (options: DeviceOptions) => readonly ImageUse[];
+  /** Its images, as they are opened. */
+  readonly storages?: (options: DeviceOptions) => readonly StorageOptions[];
   /**
    * The process that it shares with others unless told otherwise; `null`: one of
    * its own.

@@ -59,6 +59,8 @@ export const SCSI: DeviceType = {
   images: (options) =>
     resolveScsiOptions(options).luns
       .filter(({ path, share }) => path !== "" && !share),
+  storages: (options) =>
+    resolveScsiOptions(options).luns.filter(({ path }) => path !== ""),
   // Reservations and atomic commands need one owner.
   workerGroup: () => "scsi",
   program: {
