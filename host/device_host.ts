@@ -9,7 +9,9 @@
  * a log line, unless the first one has hung up already and its session is just
  * being wound up: then the newcomer waits for the end of that (a restarted QEMU
  * reconnects faster than requests drain). A session that ends, for whatever
- * reason, leaves the device reset and the socket listening.
+ * reason, leaves the device reset and the socket listening. Whoever connects and
+ * says nothing is no front-end, and counts as nothing: another server looks in
+ * that way whether the socket is served.
  *
  * A host that was given a connected socket serves it and is done when the
  * front-end leaves.
@@ -68,6 +70,8 @@ export interface DeviceSpec {
   readonly packed?: boolean;
   /** Offer `VIRTIO_F_IN_ORDER` (default true). */
   readonly inOrder?: boolean;
+  /** How many queues there are for people, and how to have more. */
+  readonly ringHint?: string;
   /**
    * How long (ms) a lock is waited for that a predecessor may still hold (default
    * 5000).
@@ -197,7 +201,8 @@ export class DeviceHost {
       type,
       socket: socket ?? null,
       connected: this.#current !== null,
-      connections: this.#connections,
+      connections: this.#connections +
+        (this.#current?.session.spoke === true ? 1 : 0),
       refusedConnections: this.#refused,
       droppedConnections: this.#dropped,
       lastDrop: this.#lastDrop,
@@ -274,7 +279,11 @@ export class DeviceHost {
   }
 
   #admit(socket: UnixSocket): void {
-    if (this.#waiting !== null && hasHungUp(this.#waiting)) {
+    if (leftWithoutAWord(socket)) {
+      const { pid } = socket.peerCredentials();
+      this.#log.debug("a connection ended without a message", { pid });
+      socket.close();
+    } else if (this.#waiting !== null && hasHungUp(this.#waiting)) {
       this.#waiting.close();
       this.#waiting = socket;
     } else if (
@@ -300,12 +309,12 @@ export class DeviceHost {
   }
 
   async #serve(socket: UnixSocket): Promise<void> {
-    this.#connections++;
     const log = this.#log.child({ pid: socket.peerCredentials().pid });
     const connection = new Connection(socket, this.#reactor);
     const session = new Session(connection, this.#plane, {
       log,
       kept: this.#kept,
+      ringHint: this.spec.ringHint,
     });
     this.#current = { session, socket };
     try {
@@ -314,6 +323,7 @@ export class DeviceHost {
       log.error(`The device gave up: ${messageOf(error)}`);
     } finally {
       this.#current = null;
+      if (session.spoke) this.#connections++;
       if (session.dropped !== null) {
         this.#dropped++;
         this.#lastDrop = session.dropped;
@@ -328,6 +338,11 @@ function hasHungUp(socket: UnixSocket): boolean {
   using epoll = new Epoll();
   epoll.add(socket.fd, EPOLLRDHUP, 0);
   return epoll.wait(0) > 0;
+}
+
+/** True when the peer has closed its end, and sent nothing before. */
+function leftWithoutAWord(socket: UnixSocket): boolean {
+  return hasHungUp(socket) && socket.tryPeek(new Uint8Array(1)) === 0;
 }
 
 function messageOf(error: unknown): string {

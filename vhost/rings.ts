@@ -41,7 +41,8 @@ export function ringAt(
     throw new ProtocolError(
       "ring-index",
       request,
-      `ring index ${index} is not below ${state.rings.length}`,
+      `ring index ${index} is not below ${state.rings.length}` +
+        (state.ringHint === "" ? "" : `: ${state.ringHint}`),
     );
   }
   return state.rings[index];

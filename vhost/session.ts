@@ -85,6 +85,11 @@ export interface SessionOptions {
   readonly log?: SessionLog;
   /** Where packed rings are tracked that the front-end does not track itself. */
   readonly kept?: KeptRings | null;
+  /**
+   * Where the number of rings comes from, and how to change it: for the message
+   * about a ring that there is not.
+   */
+  readonly ringHint?: string;
 }
 
 const SILENT: SessionLog = {
@@ -126,6 +131,7 @@ export class Session implements DataPlaneEvents {
   readonly #counts = new SessionCounts();
   #run: Promise<void> | null = null;
   #dropped: string | null = null;
+  #spoke = false;
   #stopped = false;
   /** Requests about the configuration since anything else came. */
   #configInARow = 0;
@@ -151,6 +157,7 @@ export class Session implements DataPlaneEvents {
       connection.reactor,
       options.kept,
     );
+    this.#state.ringHint = options.ringHint ?? "";
   }
 
   /**
@@ -187,17 +194,26 @@ export class Session implements DataPlaneEvents {
     return this.#dropped;
   }
 
+  /**
+   * Whether anything came. Another server that looks whether somebody listens
+   * connects as well, and is no front-end.
+   */
+  get spoke(): boolean {
+    return this.#spoke;
+  }
+
   async #serve(): Promise<void> {
     const { log } = this.#state;
     const failures: unknown[] = [];
     try {
-      log.info("front-end connected");
       while (await this.#next());
-      log.info("front-end disconnected");
+      if (this.#spoke) log.info("front-end disconnected");
+      else log.debug("a connection ended without a message");
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       this.#counts.lastError = reason;
       this.#dropped = reason;
+      this.#spoke = true;
       log.error("connection dropped", { reason });
       if (!(error instanceof ProtocolError)) failures.push(error);
     }
@@ -210,6 +226,8 @@ export class Session implements DataPlaneEvents {
     if (this.#configInARow >= CONFIG_IN_A_ROW) await this.#lend();
     using message = await this.#connection.receive();
     if (message === null) return false;
+    if (!this.#spoke) this.#state.log.info("front-end connected");
+    this.#spoke = true;
     let reply: Uint8Array | Reply | null;
     try {
       reply = await this.#handle(message);

@@ -36,7 +36,26 @@ Deno.test("when the front-end leaves, all is given back in order", async () => {
   await done;
   assertEquals(plane.calls, LEAVING);
   assertEquals(ring.h.status.lastError, null);
+  assert(ring.h.log.lines.includes("info front-end connected"));
   assert(ring.h.log.lines.includes("info front-end disconnected"));
+  assertEquals(ring.h.session.spoke, true);
+});
+
+Deno.test("whoever says nothing is no front-end", async () => {
+  await using h = Harness.open();
+  h.frontEnd.close();
+  await h.done;
+  assertEquals(h.log.lines, ["debug a connection ended without a message"]);
+  assertEquals([h.session.spoke, h.session.dropped], [false, null]);
+});
+
+Deno.test("half a header is something said", async () => {
+  await using h = Harness.open();
+  await h.frontEnd.sendRaw(new Uint8Array(5));
+  h.frontEnd.close();
+  await h.done;
+  assertStringIncludes(h.session.dropped!, "after 5 of 12 header bytes");
+  assertEquals(h.session.spoke, true);
 });
 
 Deno.test("stop() does the same, and the front-end sees the end", async () => {

@@ -82,7 +82,7 @@ Deno.test("ring indices are checked whole", async () => {
       );
       assertStringIncludes(
         ring.h.status.lastError!,
-        `ring index ${index} is not below 2`,
+        `ring index ${index} is not below 2: rings are made by tests`,
       );
     }
   }

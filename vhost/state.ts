@@ -70,6 +70,8 @@ export class SessionState {
   announced: bigint | null = null;
   /** Protocol features acknowledged. */
   protocolFeatures = 0n;
+  /** What to tell whoever names a ring that there is not. */
+  ringHint = "";
   /** `SET_OWNER` came. */
   owned = false;
   /** Virtio device status as the front-end reports it; informative only. */

@@ -25,6 +25,7 @@ export const CTL: CommandSpec = {
   summary: "Asks a server, or tells it what to do",
   usage: [
     "status [NAME] [--json] [OPTION]…",
+    "metrics [NAME] [OPTION]…",
     "resize NAME|all [OPTION]…",
     "resume NAME|all [OPTION]…",
     "link up|down [NAME] [OPTION]…",
@@ -53,6 +54,7 @@ export const CTL: CommandSpec = {
   maximumArguments: 4,
   notes: [
     "status   tells of the devices, their connections, rings and counters",
+    "metrics  prints all numbers of status in the text format of Prometheus",
     "resize   makes disks look at the size of their images again",
     "resume   has a disk go on that stopped on an error (on-error=stop)",
     "link     plugs the cable of a network device in, or pulls it",
@@ -73,6 +75,7 @@ interface Action {
   readonly params: Readonly<Record<string, unknown>>;
   readonly print:
     | "status"
+    | "metrics"
     | "resize"
     | "resume"
     | "link"
@@ -116,10 +119,11 @@ export async function ctl(args: readonly string[]): Promise<number> {
 
 function actionOf([verb, ...words]: readonly string[]): Action {
   switch (verb) {
-    case "status": {
+    case "status":
+    case "metrics": {
       const [name] = take(verb, words, 0, 1);
       const params = name === undefined ? {} : { name };
-      return { method: "status", params, print: "status" };
+      return { method: "status", params, print: verb };
     }
     case "resize":
     case "resume": {

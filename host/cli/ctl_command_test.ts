@@ -1,4 +1,9 @@
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertStringIncludes,
+} from "@std/assert";
 import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
 import { FrontEnd } from "../../vhost/testing/front_end.ts";
 import { startVhostd, vhostd } from "./testing/vhostd.ts";
@@ -43,6 +48,16 @@ Deno.test("ctl asks a server for its status and resizes its disks", async () => 
   assertStringIncludes(data.session.featureNames.join(), "FLUSH");
   assertStringIncludes(data.session.featureNames.join(), "VERSION_1");
   assertStringIncludes(data.session.protocolFeatures.join(), "CONFIG");
+  const numbers = (await ctl("metrics")).trimEnd().split("\n");
+  assert(
+    numbers.includes('vhostd_device_connections{device="data",type="blk"} 1'),
+  );
+  assert(
+    numbers.includes('vhostd_blk_capacity{device="blk",type="blk"} 65536'),
+  );
+  for (const line of numbers) {
+    assertMatch(line, /^vhostd_[a-z0-9_]+(\{([a-z]+="[^"]*",?)+\})? [\d.]+$/);
+  }
   const busy = await ctl("status", "data");
   assertStringIncludes(busy, "data.sock: a front-end is connected\n");
   assertMatch(busy, /\n {2}features: .*SEG_MAX .*VERSION_1 ORDER_PLATFORM\n/);

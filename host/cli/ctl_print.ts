@@ -15,6 +15,8 @@ import {
 import { describeSize } from "../options/parse.ts";
 import { PROGRAM } from "../version.ts";
 
+export { metrics } from "./ctl_metrics.ts";
+
 /** Any result, as JSON. */
 export function json(result: unknown): string {
   return JSON.stringify(result, null, 2);

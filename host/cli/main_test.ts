@@ -1,4 +1,5 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { openStorage } from "../../backends/storage/open.ts";
 import { runCommand } from "../../tests/support/process.ts";
 import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
 import { main } from "./main.ts";
@@ -122,7 +123,7 @@ Deno.test("main() answers wrong command lines with one line and code 2", async (
     ],
     [
       ["ctl"],
-      "ctl: what to do is missing: one of status, resize, resume, link, balloon, lun, call",
+      "ctl: what to do is missing: one of status, metrics, resize, resume, link, balloon, lun, call",
     ],
     [["ctl", "link", "on"], 'ctl: a link is up or down, not "on"'],
     [
@@ -227,6 +228,50 @@ Deno.test("serve refuses a config file without any device", async () => {
       `${path}: there is no device in "devices", and none on the command line; without --config one of each type is served`,
     );
   }
+});
+
+Deno.test("serve --check says what is wrong, and serves nothing", async () => {
+  using directory = TemporaryDirectory.make("main");
+  const good = directory.file("good.img"), odd = directory.file("odd.img");
+  const absent = directory.file("absent.img");
+  Deno.writeFileSync(good, new Uint8Array(4096));
+  Deno.writeFileSync(odd, new Uint8Array(1000));
+  const check = (...args: string[]) => run("serve", "--check", ...args);
+  assertEquals(
+    await check(
+      ...[`--blk=path=${good}`, "--blk=storage=memory,size=1M"],
+      ...["--scsi=type=cdrom", `--lun=target=1,path=${good}.2,readonly`],
+    ).then(({ code, stderr }) => [code, stderr.includes("good.img.2")]),
+    [1, true],
+  );
+  assertEquals(await check(`--blk=path=${good}`, "--net=backend=echo"), {
+    code: 0,
+    stdout: 'Nothing is wrong with "blk", "net"; images that were opened: 1\n',
+    stderr: "",
+  });
+  const wrong = await check(
+    ...[`--blk=path=${odd}`, `--scsi=path=${absent}`, `--blk=path=${good}`],
+  );
+  assertEquals([wrong.code, wrong.stdout], [1, ""]);
+  assertMatch(
+    wrong.stderr,
+    /^vhostd: "blk": Cannot serve ".*odd.img": .*; "scsi": Cannot serve ".*absent.img": .*\n$/,
+  );
+  // An image that another one has.
+  const holder = openStorage({ path: good, engine: "sync" });
+  try {
+    holder.acquire();
+    const { code, stderr } = await check(`--blk=path=${good}`);
+    assertEquals(code, 1);
+    assertStringIncludes(stderr, "another process uses it");
+  } finally {
+    holder.close();
+  }
+  assertEquals((await check("--blk=pth=x")).code, 2);
+  assertEquals(
+    [...Deno.readDirSync(directory.path)].map(({ name }) => name).sort(),
+    ["good.img", "odd.img"],
+  );
 });
 
 Deno.test("main() prints help on stdout where it is asked for", async () => {

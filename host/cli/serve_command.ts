@@ -73,6 +73,11 @@ export const SERVE: CommandSpec = {
       value: "FILE",
       help: "read devices and options from a JSON file",
     },
+    {
+      name: "check",
+      type: "flag",
+      help: "say what is wrong with options and images, and serve nothing",
+    },
     ...SETTINGS,
   ],
   maximumArguments: 1,
@@ -155,6 +160,13 @@ export async function serve(args: readonly string[]): Promise<number> {
   refuseManagementConflict(devices, settings);
   refuseProcessConflict(devices, settings);
 
+  if (values.check === true) {
+    const { checkImages } = await import("./check_images.ts");
+    const images = await checkImages(devices, nothing);
+    const names = devices.map(({ spec }) => `"${spec.name}"`).join(", ");
+    print(`Nothing is wrong with ${names}; images that were opened: ${images}`);
+    return 0;
+  }
   using made = new MadeFiles(DATA_DIRECTORY);
   makeDataDirectory(made, devices, settings);
   if (nothing) {

@@ -37,6 +37,7 @@ export const BALLOON: DeviceType = {
       ["config_size", "16"],
     ]],
   ],
+  ringHint: () => "a balloon has 5 queues: num_vqs=5 in QEMU",
   describe: () => "a memory balloon",
   images: () => [],
   alone:

@@ -6,7 +6,7 @@
 
 import { BLK_OPTIONS, resolveBlkOptions } from "../../backends/blk/options.ts";
 import { describeSize } from "../options/parse.ts";
-import { type DeviceType, featureMap } from "./device_type.ts";
+import { type DeviceType, featureMap, queueHint } from "./device_type.ts";
 
 /** The virtio block device. Feature bits: virtio 1.4, section 5.2.3. */
 export const BLK: DeviceType = {
@@ -41,6 +41,7 @@ export const BLK: DeviceType = {
       ["num-queues", String(queues)],
     ]],
   ],
+  ringHint: ({ queues }) => queueHint(queues, "request queue", "num-queues"),
   describe: ({ path, storage, readonly }, { capacity }) =>
     `${path === undefined ? `a disk in ${storage}` : JSON.stringify(path)} (${
       describeSize(Number(capacity))
@@ -49,6 +50,10 @@ export const BLK: DeviceType = {
     path === undefined || share === true
       ? []
       : [{ path: String(path), readOnly: readonly === true }],
+  storages: (options) => {
+    const resolved = resolveBlkOptions(options);
+    return resolved.storage === "file" ? [resolved] : [];
+  },
   program: {
     type: "block",
     features: ["read-only", "blk-file"],

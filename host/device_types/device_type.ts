@@ -5,6 +5,7 @@
  */
 
 import type { OptionSpec } from "../../backends/option_schema.ts";
+import type { StorageOptions } from "../../backends/storage/open.ts";
 
 /** Options of a device as its module takes them: JSON values. */
 export type DeviceOptions = Readonly<Record<string, unknown>>;
@@ -74,6 +75,8 @@ export interface DeviceType {
     id: string,
     options: DeviceOptions,
   ) => readonly (readonly [option: string, values: readonly QemuOption[]])[];
+  /** How many queues it has, and how the front-end and we agree on them. */
+  readonly ringHint: (options: DeviceOptions) => string;
   /** What is served, for people: `"disk.img" (1 GiB, read-only)`. */
   readonly describe: (
     options: DeviceOptions,
@@ -84,6 +87,8 @@ export interface DeviceType {
    * (`share=on`) are not among them.
    */
   readonly images: (options: DeviceOptions) => readonly ImageUse[];
+  /** Its images, as they are opened. */
+  readonly storages?: (options: DeviceOptions) => readonly StorageOptions[];
   /**
    * The process that it shares with others unless told otherwise; `null`: one of
    * its own.
@@ -103,6 +108,34 @@ export interface DeviceType {
   readonly workerGroup?: (options: DeviceOptions) => string | null;
   /** As a back-end program of QEMU. */
   readonly program: ProgramSpec;
+}
+
+/**
+ * A number of queues, and how QEMU and we agree on it.
+ *
+ * @param name what they are: `request queue`
+ * @param option of QEMU: `num-queues`
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { queueHint } from "./device_type.ts";
+ *
+ * assertEquals(
+ *   queueHint(1, "request queue", "num-queues"),
+ *   "the device has 1 request queue: num-queues=1 in QEMU, or queues=N here",
+ * );
+ * ```
+ */
+export function queueHint(
+  queues: unknown,
+  name: string,
+  option: string,
+): string {
+  const count = Number(queues ?? 1);
+  return `the device has ${count} ${name}${
+    count === 1 ? "" : "s"
+  }: ${option}=${count} in QEMU, or queues=N here`;
 }
 
 /** Source: virtio 1.4, the sections of the devices; names without prefix. */

@@ -10,6 +10,7 @@ import {
   type DeviceType,
   featureMap,
   type QemuOption,
+  queueHint,
 } from "./device_type.ts";
 
 /** The virtio network device. Feature bits: virtio 1.4, section 5.1.3. */
@@ -80,6 +81,9 @@ export const NET: DeviceType = {
     if (mtu !== undefined) device.push(["host_mtu", String(mtu)]);
     return [["-netdev", netdev], ["-device", device]];
   },
+  ringHint: ({ queues, ctrlVq }) =>
+    queueHint(queues, "queue pair", "queues") +
+    (ctrlVq === false ? "; it has no control queue: ctrl_vq=off in QEMU" : ""),
   describe: ({ backend, ifname, tapfd, name }, { tap }) => {
     // `vhostd%d` has become a number.
     const made = (tap as { interface?: string } | undefined)?.interface;

@@ -13,6 +13,7 @@ import {
   type DeviceOptions,
   type DeviceType,
   featureMap,
+  queueHint,
 } from "./device_type.ts";
 
 /** The virtio SCSI host. Feature bits: virtio 1.4, section 5.6.3. */
@@ -43,6 +44,7 @@ export const SCSI: DeviceType = {
       ["num_queues", String(queues)],
     ]],
   ],
+  ringHint: ({ queues }) => queueHint(queues, "request queue", "num_queues"),
   describe: (options) => {
     const { luns } = resolveScsiOptions(options);
     const names = luns.map(({ path, type, readOnly }) =>
@@ -57,6 +59,8 @@ export const SCSI: DeviceType = {
   images: (options) =>
     resolveScsiOptions(options).luns
       .filter(({ path, share }) => path !== "" && !share),
+  storages: (options) =>
+    resolveScsiOptions(options).luns.filter(({ path }) => path !== ""),
   // Reservations and atomic commands need one owner.
   workerGroup: () => "scsi",
   program: {

@@ -289,6 +289,7 @@ function plan(
     ...(type.descriptors?.some((key) => options[key] !== undefined)
       ? { descriptors: type.descriptors }
       : {}),
+    ringHint: type.ringHint(options),
     poll: parsePoll(subject, String(poll)),
     eventIdx: eventIdx === true,
     indirect: indirect === true,

@@ -38,6 +38,8 @@ Deno.test("planDevices() separates the device's options from the host's", () => 
     mode: 0o660,
     group: 0,
     workers: 1,
+    ringHint:
+      "the device has 2 request queues: num-queues=2 in QEMU, or queues=N here",
     poll: "auto",
     eventIdx: true,
     indirect: false,

@@ -67,11 +67,16 @@ function sendMessages(path: string, message: Uint8Array): Action {
 
 function connect(path: string): number {
   try {
-    UnixSocket.connect(path).close();
+    using socket = UnixSocket.connect(path);
+    // Who says nothing does not count.
+    socket.trySend(new Uint8Array(1));
     return 1;
   } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
     // The queue of those that wait is full.
-    if (error instanceof SystemError && error.kind === "EAGAIN") return 0;
+    if (error.kind === "EAGAIN") return 0;
+    // It was refused already.
+    if (error.kind === "EPIPE") return 1;
     throw error;
   }
 }

@@ -1,5 +1,6 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
-import { UnixSocket } from "../../sys/unix_socket.ts";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { SystemError } from "../../sys/errno.ts";
+import { UnixListener, UnixSocket } from "../../sys/unix_socket.ts";
 import { FrontEnd } from "../../vhost/testing/front_end.ts";
 import { waitUntil } from "../support/deadline.ts";
 import { resources } from "../support/leaks.ts";
@@ -67,6 +68,26 @@ Deno.test("front-ends come and go: nothing is left of 1,000 of them", async () =
   using guest = await Guest.run(disk.socket);
   assertEquals((await guest.request(T_IN, 1, SECTOR)).status, 0);
   assertEquals((await disk.server.status()).missedWakeUps, 0);
+});
+
+Deno.test("a look whether a socket is served counts as nothing", async () => {
+  await using disk = await ServedDisk.start();
+  const look = () =>
+    assertThrows(
+      () => UnixListener.listen(disk.socket),
+      SystemError,
+      "another server listens there already",
+    );
+  look();
+  await idle(disk);
+  assertEquals((await disk.server.status()).connections, 0);
+  using _guest = await Guest.run(disk.socket);
+  look();
+  // Who comes after it is seen after it.
+  using second = FrontEnd.connect(disk.socket);
+  await second.closedByPeer();
+  const { connections, refusedConnections } = await disk.server.status();
+  assertEquals([connections, refusedConnections], [1, 1]);
 });
 
 Deno.test("a second front-end is refused, the first goes on", async () => {

@@ -70,6 +70,7 @@ export class Harness implements AsyncDisposable {
     this.session = new Session(new Connection(ours, reactor), plane, {
       log: this.log,
       kept,
+      ringHint: "rings are made by tests",
     });
     this.frontEnd = FrontEnd.connect(theirs, reactor);
     this.done = this.session.run();
