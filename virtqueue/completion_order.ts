@@ -33,6 +33,11 @@ export class CompletionOrder {
     this.#written = new Uint32Array(size);
   }
 
+  /** Chains in the line. */
+  get length(): number {
+    return this.#count;
+  }
+
   /** A chain was taken. */
   take(key: number): void {
     this.#line[this.#place(this.#count++)] = key;

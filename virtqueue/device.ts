@@ -184,7 +184,8 @@ export interface VirtioDevice {
    *
    * Within a turn nothing is said of the order in which queues are published, and
    * a driver may see one before another. What was completed before a call returned
-   * is visible to the driver, on all queues, when the next call is made.
+   * is visible to the driver, on all queues, when the next call is made; but for
+   * what IN_ORDER keeps back ({@linkcode VirtQueue.unanswered}).
    *
    * @returns number of chains completed, or of steps made with long requests:
    * above 0, the loop comes back at once instead of sleeping.

@@ -195,6 +195,10 @@ export class PackedQueue implements RunningQueue {
     return this.#count;
   }
 
+  get unanswered(): number {
+    return this.#order?.length ?? this.#count;
+  }
+
   get available(): boolean {
     if (this.#broken !== null) return false;
     return this.#parked > 0 || this.#ahead > 0 || this.#refresh();
@@ -423,10 +427,7 @@ export class PackedQueue implements RunningQueue {
   /** Answers a chain, now or when its turn comes. */
   #finish(id: number, written: number): void {
     const order = this.#order;
-    if (order === null) {
-      this.#answer(id, written);
-      return;
-    }
+    if (order === null) return this.#answer(id, written);
     order.finish(id, written);
     for (let next = order.next(); next >= 0; next = order.next()) {
       this.#answer(next, order.written(next));

@@ -23,6 +23,12 @@ export interface VirtQueue {
   /** Chains that were taken and are not completed yet. */
   readonly inFlight: number;
   /**
+   * Chains that were taken and whose answers will not be visible when this turn is
+   * published: those in flight, and where the driver negotiated IN_ORDER those that
+   * wait for one which was taken before.
+   */
+  readonly unanswered: number;
+  /**
    * Position in the available ring (0 to 65535) from which a restarted ring goes
    * on; 0 is where a ring begins after a reset. Only meaningful with nothing in
    * flight.

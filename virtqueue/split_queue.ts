@@ -194,6 +194,10 @@ export class SplitQueue implements RunningQueue {
     return this.#count;
   }
 
+  get unanswered(): number {
+    return this.#order?.length ?? this.#count;
+  }
+
   get available(): boolean {
     if (this.#broken !== null) return false;
     return this.#parked > 0 || this.#position !== this.#availableIndex ||

@@ -18,7 +18,9 @@ Deno.test("in order, answers wait for those before them", () => {
   queue.complete(chains[1], 3);
   queue.complete(chains[2], 2);
   assertEquals([queue.inFlight, queue.publish()], [1, false]);
+  assertEquals(queue.unanswered, 3);
   queue.complete(chains[0], 4);
+  assertEquals(queue.unanswered, 0);
   assertEquals(queue.publish(), true);
   assertEquals(driver.reap().map(({ token, length }) => [token, length]), [
     [0, 4],

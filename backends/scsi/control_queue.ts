@@ -17,7 +17,8 @@
  *   predecessor had taken it, is taken first.
  * - An answer is handed back at the end of the second {@linkcode VirtioDevice.poll}
  *   after it was given. In between, all that ended before it was published, on
- *   whatever ring.
+ *   whatever ring. With VIRTIO_F_IN_ORDER a command that ended may have to wait for
+ *   others: then the answer waits as well.
  *
  * Source: virtio 1.4, section 5.6.6.2.
  *
@@ -46,6 +47,11 @@ export interface ControlTaker {
 interface Answer {
   readonly chain: DescriptorChain;
   readonly bytes: Uint8Array;
+  /**
+   * What `taken` was of each queue in which commands that ended wait for others;
+   * `null`: there is none.
+   */
+  readonly taken: Float64Array | null;
   /** It was there in a poll: what came before it was published since. */
   polled: boolean;
 }
@@ -143,27 +149,44 @@ export class ControlQueue {
 
   /** Hands a chain back with an answer when the driver has seen what ended before. */
   answer(chain: DescriptorChain, bytes: Uint8Array): void {
-    this.#answers.push({ chain, bytes, polled: false });
+    const waits = this.#queues.some((queue) =>
+      queue !== null && queue.unanswered > queue.inFlight
+    );
+    const taken = waits ? this.taken.slice() : null;
+    this.#answers.push({ chain, bytes, taken, polled: false });
   }
 
   /**
    * Called at the end of each {@linkcode VirtioDevice.poll}: hands back what may be.
    *
-   * @returns the answers that waited: above 0, there is to be another turn
+   * @returns the answers that are due: above 0, there is to be another turn
    */
   poll(): number {
     if (this.#held && this.#taker.ended() !== this.#ended) this.#resume();
-    const answers = this.#answers, { length } = answers;
-    if (length === 0) return 0;
-    let ripe = 0;
-    for (const answer of answers) {
-      if (answer.polled) ripe++;
-      answer.polled = true;
+    const answers = this.#answers;
+    if (answers.length === 0) return 0;
+    let due = 0;
+    for (const answer of answers.splice(0)) {
+      const { chain, bytes } = answer;
+      if (answer.polled) {
+        chain.queue.complete(chain, chain.write(0, bytes, 0, bytes.length));
+      } else {
+        answer.polled = this.#visible(answer);
+        answers.push(answer);
+      }
+      if (answer.polled) due++;
     }
-    for (const { chain, bytes } of answers.splice(0, ripe)) {
-      chain.queue.complete(chain, chain.write(0, bytes, 0, bytes.length));
-    }
-    return length;
+    return due;
+  }
+
+  /** Whether all that ended before an answer is visible when this turn is published. */
+  #visible({ taken }: Answer): boolean {
+    return taken === null ||
+      this.#queues.every((queue, i) =>
+        queue === null || i < FIRST_REQUEST_QUEUE ||
+        queue.unanswered === queue.inFlight ||
+        this.taken[i] - queue.unanswered >= taken[i]
+      );
   }
 
   /** Takes what may have come before a function; false: there is more. */

@@ -168,3 +168,32 @@ ringTest("a function does not wait for commands that came after it", () => {
   // All that came before it were taken.
   assert(rounds >= ringSize - SLOTS, `it waited for ${rounds} commands`);
 });
+
+ringTest(
+  "in order, the answer waits for what keeps others from being seen",
+  () => {
+    using bench = new ScsiBench({ inOrder: true });
+    const storage = bench.clearAttentions().fake();
+    const first = bench.send(read(1), { room: 512, tag: 1 });
+    const second = bench.send(read(2), { room: 512, tag: 2 });
+    bench.turn();
+    manage(bench, TaskManagement.ABORT_TASK, 2);
+    bench.turn();
+    storage.complete(1);
+    for (let i = 0; i < 4; i++) bench.turn();
+    assertEquals([controlled(bench), bench.reap().size], [[], 0]);
+    // Nothing is to be done: the loop may sleep.
+    assertEquals(bench.device.poll(), 0);
+    // What comes later has no part in it.
+    for (const tag of [3, 4]) bench.send(read(tag), { room: 512, tag });
+    bench.turn();
+    storage.complete(2);
+    storage.complete(0);
+    bench.turn();
+    assertEquals(controlled(bench), []);
+    assertEquals([...bench.reap().keys()], [first, second]);
+    bench.turn();
+    assertEquals(controlled(bench), [Response.FUNCTION_COMPLETE]);
+    assertEquals(storage.pending.length, 1);
+  },
+);

@@ -146,6 +146,8 @@ export interface BenchOptions {
   readonly features?: bigint;
   /** What a predecessor of the device kept. */
   readonly kept?: unknown;
+  /** Commands are answered in the order in which they came (VIRTIO_F_IN_ORDER). */
+  readonly inOrder?: boolean;
   /** Entries of each ring (default 1024). */
   readonly ringSize?: number;
 }
@@ -235,6 +237,7 @@ export class ScsiBench implements Disposable {
         maxSegments: this.device.maxSegments,
         slots: SLOTS,
         slotBase: index * SLOTS,
+        inOrder: options.inOrder,
       });
       this.queues.push(queue);
       this.#checks.push(new NotificationCheck(driver, queue));
