@@ -189,12 +189,13 @@ export class BlkDevice implements VirtioDevice {
     this.#storage.acquire();
   }
 
+  start(queue: VirtQueue): void {
+    this.#failures.begin(queue);
+  }
+
   serve(queue: VirtQueue, budget: number): boolean {
     for (let i = 0; i < budget; i++) {
-      if (this.#failures.held > 0) {
-        this.#failures.wait(queue);
-        return false;
-      }
+      if (this.#failures.stops(queue)) return false;
       const chain = queue.take();
       if (chain === null) break;
       const verdict = this.#start(chain);
@@ -440,9 +441,7 @@ export class BlkDevice implements VirtioDevice {
 
   /** The data of a request is written: answer it, durable where it must be. */
   #written(chain: DescriptorChain): void {
-    if (!this.#cache.writethrough) {
-      return this.#answer(chain, STATUS_OK, 1);
-    }
+    if (!this.#cache.writethrough) return this.#answer(chain, STATUS_OK, 1);
     if (chain.queue === this.#suspending) return this.#abandon(chain);
     this.#phases[chain.slot] = SYNCING;
     this.#storage.submit(chain.slot, STORAGE_FLUSH);

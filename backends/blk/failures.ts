@@ -11,6 +11,9 @@
  * that failed is always answered: the kernel tells of the loss of a page once, and
  * a second flush would succeed without it.
  *
+ * A queue that is being drained takes requests all the same: those that a
+ * predecessor left in it are in no ring, and must be answered before it stops.
+ *
  * @module
  */
 
@@ -29,6 +32,8 @@ export class Failures {
   #unsaid = 0;
   #held: DescriptorChain[] = [];
   readonly #waiting = new Set<VirtQueue>();
+  /** The queue that is being drained, or was last. */
+  #draining: VirtQueue | null = null;
 
   /** @param now the time in ms, for tests */
   constructor(
@@ -78,9 +83,16 @@ export class Failures {
     this.#held.push(chain);
   }
 
-  /** Remembers a queue that has to wait. */
-  wait(queue: VirtQueue): void {
+  /** A queue is about to run. */
+  begin(queue: VirtQueue): void {
+    if (this.#draining === queue) this.#draining = null;
+  }
+
+  /** Whether a queue has to wait for {@linkcode Failures.release}; remembers it. */
+  stops(queue: VirtQueue): boolean {
+    if (this.#held.length === 0 || queue === this.#draining) return false;
     this.#waiting.add(queue);
+    return true;
   }
 
   /** Gives up all requests and queues that wait. */
@@ -92,8 +104,9 @@ export class Failures {
     return { chains, queues };
   }
 
-  /** Gives up the requests of one queue. */
+  /** Gives up the requests of one queue, which is to stop. */
   releaseOf(queue: VirtQueue): DescriptorChain[] {
+    this.#draining = queue;
     this.#waiting.delete(queue);
     const chains = this.#held.filter((chain) => chain.queue === queue);
     this.#held = this.#held.filter((chain) => chain.queue !== queue);
