@@ -174,9 +174,7 @@ export class BlkDevice implements VirtioDevice {
     const at = CONFIG_WRITEBACK - offset;
     if (at < 0 || at >= data.length) return;
     this.#cache.write(data[at]);
-    // The driver believes it to be so, whatever becomes of this process.
-    this.#context.keep?.({ writeback: this.#cache.writeback === 1 });
-    this.#describe();
+    this.#keep();
   }
 
   negotiate(features: bigint): void {
@@ -234,7 +232,7 @@ export class BlkDevice implements VirtioDevice {
   reset(): void {
     this.#legacy = true;
     this.#cache.reset();
-    this.#describe();
+    this.#keep();
   }
 
   /**
@@ -467,11 +465,8 @@ export class BlkDevice implements VirtioDevice {
 
   #refuse(chain: DescriptorChain, verdict: number): void {
     this.metrics.refuse(verdict);
-    this.#answer(
-      chain,
-      statusOf(verdict),
-      verdict === REQUEST_NO_STATUS ? 0 : 1,
-    );
+    const written = verdict === REQUEST_NO_STATUS ? 0 : 1;
+    this.#answer(chain, statusOf(verdict), written);
   }
 
   /** Hands a request back. */
@@ -486,6 +481,12 @@ export class BlkDevice implements VirtioDevice {
   #abandon(chain: DescriptorChain): void {
     this.#chains[chain.slot] = null;
     chain.queue.abandon(chain);
+  }
+
+  /** The driver believes in the mode, whatever becomes of this process. */
+  #keep(): void {
+    this.#context.keep?.({ writeback: this.#cache.writeback === 1 });
+    this.#describe();
   }
 
   /** Fills the configuration space from what is true now. */
