@@ -70,7 +70,7 @@ export class Bench implements Disposable {
   readonly kick = EventFd.create();
   readonly call = EventFd.create();
   readonly error = EventFd.create();
-  readonly posted = new Int32Array(new SharedArrayBuffer(4));
+  readonly posted = new Int32Array(new SharedArrayBuffer(8));
   readonly device = new EchoDevice();
   readonly loop: DataLoop;
   readonly hosted: HostedDevice;
