@@ -151,7 +151,7 @@ export class BlkDevice implements VirtioDevice {
     this.#context = context;
     const kept = context.kept as { writeback?: boolean } | null | undefined;
     this.#cache = new CacheMode(options.wce, kept?.writeback);
-    this.#failures = new Failures(context.log);
+    this.#failures = new Failures(context);
     this.#segMax = options.segMax;
     this.#mostIovecs = options.segMax + REGION_CROSSINGS;
     this.#blockSize = storage.blockSize;

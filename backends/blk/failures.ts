@@ -19,14 +19,14 @@
 
 import { errnoName, errnoText } from "../../sys/errno.ts";
 import type { DescriptorChain } from "../../virtqueue/chain.ts";
-import type { LogLevel, VirtQueue } from "../../virtqueue/device.ts";
+import type { DeviceContext, VirtQueue } from "../../virtqueue/device.ts";
 
 /** How long failures of one cause are only counted after one was logged, in ms. */
 const PAUSE = 10_000;
 
 /** Logs failures of a device's storage, and keeps the requests that wait. */
 export class Failures {
-  readonly #log: (level: LogLevel, message: string) => void;
+  readonly #context: Pick<DeviceContext, "log" | "resume">;
   readonly #now: () => number;
   #last = { what: "", errno: 0, at: -Infinity };
   #unsaid = 0;
@@ -37,10 +37,10 @@ export class Failures {
 
   /** @param now the time in ms, for tests */
   constructor(
-    log: (level: LogLevel, message: string) => void,
+    context: Pick<DeviceContext, "log" | "resume">,
     now: () => number = () => performance.now(),
   ) {
-    this.#log = log;
+    this.#context = context;
     this.#now = now;
   }
 
@@ -67,7 +67,7 @@ export class Failures {
       : "";
     this.#last = { what, errno, at: now };
     this.#unsaid = 0;
-    this.#log(
+    this.#context.log(
       "error",
       `${what}${where} failed: ${errnoText(errno)} (${
         errnoName(errno)
@@ -78,7 +78,10 @@ export class Failures {
   /** Holds a request. */
   hold(chain: DescriptorChain): void {
     if (this.#held.length === 0) {
-      this.#log("error", "the disk is stopped; `ctl resume` has it go on");
+      this.#context.log(
+        "error",
+        "the disk is stopped; `ctl resume` has it go on",
+      );
     }
     this.#held.push(chain);
   }
@@ -104,12 +107,19 @@ export class Failures {
     return { chains, queues };
   }
 
-  /** Gives up the requests of one queue, which is to stop. */
+  /**
+   * Gives up the requests of one queue, which is to stop. Where they were the last
+   * ones, the others go on.
+   */
   releaseOf(queue: VirtQueue): DescriptorChain[] {
     this.#draining = queue;
     this.#waiting.delete(queue);
     const chains = this.#held.filter((chain) => chain.queue === queue);
     this.#held = this.#held.filter((chain) => chain.queue !== queue);
+    if (this.#held.length === 0) {
+      for (const other of this.#waiting) this.#context.resume(other);
+      this.#waiting.clear();
+    }
     return chains;
   }
 }

@@ -7,6 +7,7 @@ import { VIRTIO_BLK_T_OUT } from "../../backends/blk/protocol.ts";
 import { header, MODERN_WCE } from "../../backends/blk/testing/bench.ts";
 import { FakeStorage } from "../../backends/storage/testing/fake_storage.ts";
 import { Errno } from "../../sys/errno.ts";
+import { EventFd } from "../../sys/eventfd.ts";
 import { mapAnonymous, type Mapping } from "../../sys/mapping.ts";
 import {
   featureMask,
@@ -49,6 +50,8 @@ class FullDisk implements Disposable {
   #polls = 0;
   readonly #areas: Mapping[] = [];
   readonly #slots: number;
+  /** Kicks ring 1, where it is not polled. */
+  readonly kick = EventFd.create();
 
   constructor({ slots = RING_SIZE, packed = false }: DiskOptions = {}) {
     this.bench = new Bench(new EpollWaiter(), slots);
@@ -155,6 +158,7 @@ class FullDisk implements Disposable {
   [Symbol.dispose](): void {
     while (this.storage.pending.length > 0) this.storage.complete(0);
     this.bench[Symbol.dispose]();
+    this.kick.close();
     for (const area of this.#areas) area.unmap();
   }
 }
@@ -181,6 +185,33 @@ Deno.test("inherited requests that all fail, more than chain objects, are not he
   bench.turns(1);
   disk.full = true;
   assertEquals(bench.hosted.stopRing(0), 4);
+});
+
+Deno.test("a queue that waits for what another one holds goes on when that stops", () => {
+  for (const suspend of [false, true]) {
+    using disk = new FullDisk();
+    const { bench } = disk;
+    const area = disk.area();
+    const holder = disk.driver(0), waiting = disk.driver(1);
+    disk.start(holder, { area });
+    disk.start(waiting, { index: 1, kickFd: disk.kick.fd });
+    bench.turns(3);
+    disk.storage.immediate = true;
+    disk.storage.errors.push(Errno.ENOSPC);
+    disk.write(0, holder);
+    bench.kick.signal();
+    bench.turns(3);
+    disk.write(1, waiting);
+    disk.kick.signal();
+    bench.turns(3);
+    const { device } = bench.hosted;
+    assertEquals(device.status!().heldRequests, 1);
+    assertEquals(waiting.reap(), []);
+    bench.hosted.stopRing(0, suspend);
+    assertEquals(device.status!().heldRequests, 0);
+    bench.turns(3);
+    assertEquals(waiting.reap().length, 1);
+  }
 });
 
 /** More than one call of `serve` takes. */
