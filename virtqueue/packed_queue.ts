@@ -226,9 +226,10 @@ export class PackedQueue implements RunningQueue {
   get base(): number {
     const used = this.#usedPosition, size = this.size;
     if (this.#recovering === 0) return encodeBase(this.position, used, size);
-    const first = this.#parkedKept[this.#parked - 1];
+    const first = this.#parked - this.#recovering;
+    const places = this.#parkedKept.subarray(first, this.#parked);
     const stand = this.#broken !== null ||
-      standInPackedRing(this.#kept, first, this.#words, used);
+      standInPackedRing(this.#kept, places, this.#words, used);
     return stand ? encodeBase(used, used, size) : -1;
   }
 
