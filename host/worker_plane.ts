@@ -18,14 +18,9 @@
  * them between its requests, the Worker answers the front-end itself
  * ({@linkcode WorkerPlane.configDelegate}).
  *
- * A front-end can fill the counter of an eventfd that it shares with us, so that
- * a Worker blocks when it notifies. When an answer is late, full counters are
- * emptied, and the Worker goes on.
- *
  * @module
  */
 
-import { relieveEventFd } from "../sys/eventfd.ts";
 import { ignoreFileSizeSignal } from "../sys/process.ts";
 import type {
   ConfigDelegate,
@@ -50,6 +45,7 @@ import type { LogLevel } from "../virtqueue/device.ts";
 import { WorkerConfigDelegate } from "./config_delegate.ts";
 import { LOCK_PATIENCE, LockPatience } from "./lock_patience.ts";
 import { SharedQuestion } from "./shared_question.ts";
+import { Signalled } from "./signalled.ts";
 import {
   type DeviceError,
   type WorkerChannel,
@@ -110,14 +106,6 @@ export interface WorkerPlaneOptions {
   readonly log: (level: LogLevel, message: string) => void;
 }
 
-/** Descriptors of a ring that runs; -1: none. */
-interface Signalled {
-  callFd: number;
-  /** The one that is to follow. */
-  nextCallFd: number;
-  errorFd: number;
-}
-
 /** A device in data Workers, as the main thread sees it. */
 export class WorkerPlane implements DataPlane {
   /** Whether the front-end is still there: nothing is waited for without it. */
@@ -136,10 +124,7 @@ export class WorkerPlane implements DataPlane {
   readonly #channels: readonly WorkerChannel[];
   /** Adjacent queues that one Worker serves. */
   readonly #adjacent: number;
-  /** The descriptors that Workers may be signalling, by ring that runs. */
-  readonly #signalled = new Map<number, Signalled>();
-  /** The descriptors that Workers may be signalling when they log. */
-  #logFds: number[] = [];
+  readonly #signalled: Signalled;
   readonly #patience: LockPatience;
   readonly #status = new SharedQuestion(() => this.#askStatus());
 
@@ -156,6 +141,13 @@ export class WorkerPlane implements DataPlane {
     this.#adjacent = facts.adjacentQueues;
     this.#config = facts.config;
     this.#driverWords = facts.driverWords;
+    this.#signalled = new Signalled(
+      (type, index) =>
+        type === "set-log-fd"
+          ? this.#tellAll({ type, fd: -1 })
+          : this.#workerOf(index).request({ type, index, fd: -1 }),
+      options.log,
+    );
     this.configDelegate = facts.driverWords === null
       ? null
       : new WorkerConfigDelegate(channels[0]);
@@ -172,7 +164,7 @@ export class WorkerPlane implements DataPlane {
       if (notify) this.events?.configChanged();
     };
     for (const channel of channels) {
-      channel.onLate = () => this.#relieve();
+      channel.onLate = (shared) => this.#signalled.relieve(shared);
       channel.onTell = (told, value) => void this.#pass(channel, told, value);
     }
   }
@@ -261,18 +253,18 @@ export class WorkerPlane implements DataPlane {
 
   async startRing(ring: RingSetup): Promise<void> {
     const { index, callFd, errorFd } = ring;
-    if (this.#signalled.size === 0) {
+    if (this.#signalled.rings.size === 0) {
       await this.#patience.outlast(
         () => this.#activate(),
         () => this.frontEndPresent(),
       );
     }
-    this.#signalled.set(index, { callFd, nextCallFd: -1, errorFd });
+    this.#signalled.rings.set(index, { callFd, nextCallFd: -1, errorFd });
     try {
       await this.#workerOf(index).request({ type: "start-ring", ring });
     } catch (error) {
-      this.#signalled.delete(index);
-      if (this.#signalled.size === 0) await this.#deactivate();
+      this.#signalled.rings.delete(index);
+      if (this.#signalled.rings.size === 0) await this.#deactivate();
       throw error;
     }
   }
@@ -280,13 +272,13 @@ export class WorkerPlane implements DataPlane {
   async stopRing(index: number, suspend = false): Promise<number> {
     const position = await this.#workerOf(index)
       .request({ type: "stop-ring", index, suspend });
-    this.#signalled.delete(index);
-    if (this.#signalled.size === 0) await this.#deactivate();
+    this.#signalled.rings.delete(index);
+    if (this.#signalled.rings.size === 0) await this.#deactivate();
     return position as number;
   }
 
   async setCall(index: number, fd: number): Promise<void> {
-    const ring = this.#signalled.get(index);
+    const ring = this.#signalled.rings.get(index);
     // Until it is answered, the Worker may be signalling either of them.
     if (ring !== undefined) ring.nextCallFd = fd;
     await this.#workerOf(index).request({ type: "set-call", index, fd });
@@ -297,7 +289,7 @@ export class WorkerPlane implements DataPlane {
 
   async setError(index: number, fd: number): Promise<void> {
     await this.#workerOf(index).request({ type: "set-error", index, fd });
-    const ring = this.#signalled.get(index);
+    const ring = this.#signalled.rings.get(index);
     if (ring !== undefined) ring.errorFd = fd;
   }
 
@@ -313,9 +305,9 @@ export class WorkerPlane implements DataPlane {
 
   async setLogFd(fd: number): Promise<void> {
     // Until it is answered, a Worker may be signalling either of them.
-    this.#logFds.push(fd);
+    this.#signalled.logFds.push(fd);
     await this.#tellAll({ type: "set-log-fd", fd });
-    this.#logFds = [fd];
+    this.#signalled.logFds = [fd];
   }
 
   async reset(): Promise<void> {
@@ -400,16 +392,6 @@ export class WorkerPlane implements DataPlane {
     for (const channel of this.#channels.toReversed()) {
       await channel.request({ type: "deactivate" });
     }
-  }
-
-  /** Empties counters that keep a Worker from notifying. */
-  #relieve(): void {
-    for (const { callFd, nextCallFd, errorFd } of this.#signalled.values()) {
-      for (const fd of [callFd, nextCallFd, errorFd]) {
-        if (fd >= 0) relieveEventFd(fd);
-      }
-    }
-    for (const fd of this.#logFds) if (fd >= 0) relieveEventFd(fd);
   }
 
   #workerOf(index: number): WorkerChannel {

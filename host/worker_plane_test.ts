@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { openFdCount } from "../sys/fd.ts";
-import { EventFd } from "../sys/eventfd.ts";
+import { openFdCount, setNonblocking } from "../sys/fd.ts";
+import { EventFd, relieveEventFd } from "../sys/eventfd.ts";
 import { libc } from "../sys/libc.ts";
 import { UnixSocket } from "../sys/unix_socket.ts";
 import { waitUntil, withDeadline } from "../tests/support/deadline.ts";
@@ -306,6 +306,98 @@ Deno.test("devices of a group share one Worker, and reach each other's rings", a
   await using again = await PairEnd.start(pool, "pair");
   assertEquals((await again.plane.status()).device, { ends: 1 });
 });
+
+/** A disk that shares its Worker with others, and its driver. */
+class SharedDisk implements AsyncDisposable {
+  readonly memory = new PlaneMemory();
+  readonly kick = EventFd.create();
+  readonly driver: FakeDriver = this.memory.driver();
+  readonly lines: string[] = [];
+  plane!: WorkerPlane;
+  readonly #directory = TemporaryDirectory.make("plane");
+  #offered = 0;
+
+  async start(pool: WorkerPool, call: EventFd): Promise<void> {
+    const path = this.#directory.file("disk.img");
+    Deno.writeFileSync(path, new Uint8Array(512));
+    this.plane = await WorkerPlane.start({
+      module: new URL("../backends/blk/mod.ts", import.meta.url).href,
+      options: { path },
+      pool,
+      group: "disks",
+      log: (_level, message) => void this.lines.push(message),
+    });
+    await this.plane.addRegion(this.memory.region);
+    const { descriptorTable, availableRing, usedRing, size } = this.driver;
+    await this.plane.startRing({
+      index: 0,
+      size,
+      descriptorTable,
+      availableRing,
+      usedRing,
+      position: 0,
+      kickFd: this.kick.fd,
+      callFd: call.fd,
+      errorFd: -1,
+    });
+    const buffer = { address: GUEST_ADDRESS, length: 0, flags: 2 };
+    this.driver.setDescriptor(0, buffer);
+  }
+
+  /** Has a request served. */
+  async use(): Promise<void> {
+    this.driver.offer(0);
+    this.kick.signal();
+    const count = ++this.#offered;
+    await waitUntil(() => this.driver.usedIndex === count, {
+      what: `request ${count} to be served`,
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.plane?.close();
+    this.kick.close();
+    this.memory[Symbol.dispose]();
+    this.#directory[Symbol.dispose]();
+  }
+}
+
+for (const later of [false, true]) {
+  Deno.test(`a full eventfd that ${later ? "came to block" : "blocks"} does not keep the Worker that others share`, async () => {
+    const pool = new WorkerPool();
+    using full = EventFd.create({ nonblocking: later });
+    using call = EventFd.create();
+    await using one = new SharedDisk();
+    await using other = new SharedDisk();
+    await one.start(pool, full);
+    await other.start(pool, call);
+    setNonblocking(full.fd, false);
+    fill(full);
+    // The Worker signals what it has published, and nobody asks it for anything.
+    await one.use();
+    await other.use();
+    await waitUntil(() => one.lines.length > 0, {
+      what: "the log to tell of it",
+    });
+    assertEquals(one.lines, [
+      "The eventfd for the calls of queue 0 was full and kept other devices " +
+      "waiting: it is signalled no more",
+    ]);
+    await one.plane.status();
+    full.drain();
+    fill(full);
+    await one.use();
+    await other.use();
+    await other.plane.status();
+    assert(relieveEventFd(full.fd), "it was left alone");
+    assertEquals([one.lines.length, other.lines], [1, []]);
+    using next = EventFd.create();
+    await one.plane.setCall(0, next.fd);
+    assertEquals(next.drain(), 1);
+    await one.use();
+    await waitUntil(() => next.drain() > 0, { what: "the notification" });
+  });
+}
 
 Deno.test("devices without a group have Workers of their own", async () => {
   const pool = new WorkerPool();

@@ -129,7 +129,8 @@ export interface DataPlane {
    *
    * @param suspend requests may stay in flight, noted where they are tracked
    * (default: all are completed first)
-   * @returns the position to go on from
+   * @returns the position to go on from; -1: there is none, only where its requests
+   * are tracked it can be found
    */
   stopRing(index: number, suspend?: boolean): Promise<number>;
   /** Replaces the used-buffer notification descriptor of a running ring. */

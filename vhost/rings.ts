@@ -183,6 +183,7 @@ async function startRing(
     ring.starting = false;
   }
   ring.running = true;
+  ring.adrift = false;
   ring.tracked = setup.inflight !== null;
   state.log.debug(`ring ${ring.index} runs`, {
     size: ring.size,
@@ -203,8 +204,10 @@ export async function stopRing(
   suspend = false,
 ): Promise<void> {
   if (!ring.running) return;
-  ring.position = await state.plane.stopRing(ring.index, suspend);
+  const position = await state.plane.stopRing(ring.index, suspend);
   ring.running = false;
+  ring.adrift = position < 0;
+  if (!ring.adrift) ring.position = position;
   state.log.debug(`ring ${ring.index} stopped`, { position: ring.position });
 }
 
@@ -236,6 +239,26 @@ export async function stopRingsIn(
         region.holds(at.available, 1) || region.holds(at.used, 1))
     ) await stopRing(state, ring);
   }
+}
+
+/**
+ * Refuses to go on without the area of rings that have requests nowhere else:
+ * they would be lost.
+ *
+ * @throws {ProtocolError} of kind `unanswerable`
+ */
+export function requirePositions(
+  request: number,
+  rings: readonly Vring[],
+): void {
+  const adrift = rings.find((ring) => ring.adrift);
+  if (adrift === undefined) return;
+  throw new ProtocolError(
+    "unanswerable",
+    request,
+    `ring ${adrift.index} stopped with requests of a predecessor that are ` +
+      "in the ring no more: no position says where it goes on",
+  );
 }
 
 /** What a ring is doing, for people. */

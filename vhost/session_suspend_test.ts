@@ -1,6 +1,6 @@
 /** Rings that stop with requests in flight, where the front-end agreed to it. */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { detachMemory, mapFile, viewMemory } from "../sys/mapping.ts";
 import {
   featureMask,
@@ -172,4 +172,37 @@ Deno.test("a ring that was not tracked when it started is drained", async () => 
   plane.takeCalls();
   await frontEnd.getVringBase(0);
   assertEquals(plane.takeCalls(), ["stopRing 0"]);
+});
+
+Deno.test("no position is made up where requests are in the area alone", async () => {
+  for (const message of ["GET_VRING_BASE", "SET_INFLIGHT_FD"]) {
+    await using ring = new TestRing();
+    const { frontEnd, plane } = ring.h;
+    await run(ring, without(ProtocolFeature.GET_VRING_BASE_INFLIGHT));
+    plane.positions.set(0, 5);
+    await frontEnd.setVringEnable(0, false);
+    await frontEnd.setVringEnable(0, true);
+    plane.positions.set(0, -1);
+    await frontEnd.setVringEnable(0, false);
+    // With the same area it goes on, and may stop in order later.
+    await frontEnd.setVringEnable(0, true);
+    plane.positions.set(0, 6);
+    await frontEnd.setVringEnable(0, false);
+    await frontEnd.setVringEnable(0, true);
+    const calls = [5, 5, 6].map((at) => ["stopRing 0", `startRing 0 @${at}`]);
+    assertEquals(plane.takeCalls(), calls.flat());
+    plane.positions.set(0, -1);
+    if (message === "GET_VRING_BASE") {
+      await assertRejects(() => frontEnd.getVringBase(0));
+    } else {
+      using other = await InflightMemory.get(frontEnd, 1, 8);
+      await assertRejects(() => other.set(frontEnd));
+    }
+    assertEquals(plane.takeCalls().slice(0, 1), ["stopRing 0"]);
+    const reason = await ring.h.dropped();
+    assert(
+      reason?.includes(message) && reason.includes("ring 0 stopped with"),
+      `${reason}`,
+    );
+  }
 });

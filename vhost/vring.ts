@@ -65,6 +65,11 @@ export class Vring {
    * ring, of a packed ring both positions. Out of date while the ring runs.
    */
   position = 0;
+  /**
+   * It stopped with requests that only the area has in which they are tracked: no
+   * position says where to go on.
+   */
+  adrift = false;
   /** The position as the front-end said it last. */
   known = 0;
   /** What `GET_VRING_BASE` was answered with last; `null`: nothing yet. */
@@ -154,6 +159,7 @@ export class Vring {
     this.stop();
     this.size = 0;
     this.position = 0;
+    this.adrift = false;
     this.known = 0;
     this.reported = null;
     this.addresses = null;

@@ -196,6 +196,10 @@ export interface VirtioDevice {
    * The ring is about to stop: complete, or give back with
    * {@linkcode VirtQueue.untake}, every chain that waits for an event. Chains
    * that wait for I/O are completed by the host's further calls of `poll`.
+   *
+   * What a predecessor left in flight is in no ring: where there is any, `serve` goes
+   * on being called with this queue until it was taken, and `quiesce` again. A device
+   * that takes nothing for now because of other queues takes it all the same.
    */
   quiesce?(queue: VirtQueue): void;
 

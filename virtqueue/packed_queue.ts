@@ -43,7 +43,7 @@ import {
 } from "./constants.ts";
 import { CHAIN_OK } from "./descriptors.ts";
 import type { DirtyLog } from "./dirty_log.ts";
-import { tableOf } from "./kept_requests.ts";
+import { standInPackedRing, tableOf } from "./kept_requests.ts";
 import { wantsPacked } from "./notification.ts";
 import { loadAcquire, storeEvent, storeFence } from "./ordering.ts";
 import {
@@ -228,9 +228,13 @@ export class PackedQueue implements RunningQueue {
   }
 
   get base(): number {
-    // What a predecessor had taken is in the ring no more: it has no position.
-    const next = this.#recovering > 0 ? this.#usedPosition : this.position;
-    return encodeBase(next, this.#usedPosition, this.size);
+    const used = this.#usedPosition, size = this.size;
+    if (this.#recovering === 0) return encodeBase(this.position, used, size);
+    const first = this.#parked - this.#recovering;
+    const places = this.#parkedKept.subarray(first, this.#parked);
+    const stand = this.#broken !== null ||
+      standInPackedRing(this.#kept, places, this.#words, used);
+    return stand ? encodeBase(used, used, size) : -1;
   }
 
   get suspendedBase(): number {
@@ -457,11 +461,9 @@ export class PackedQueue implements RunningQueue {
   #recover(base: PackedBase): void {
     if (this.#inflight === null) return;
     const size = this.size;
-    const { found, used, requests } = this.#inflight.recover(
-      size,
-      base.used,
-      (index) => loadAcquire(this.#halves, index * 8 + 7),
-    );
+    const flags = (index: number) => loadAcquire(this.#halves, index * 8 + 7);
+    const { found, used, requests } = this.#inflight
+      .recover(size, base.used, flags);
     if (!found) return;
     const { table, total, places } = tableOf(requests);
     // The first one is to be taken first, and so lies last.

@@ -114,7 +114,9 @@ export interface RunningQueue extends VirtQueue {
   readonly lastError: string | null;
   /**
    * Where a restarted ring goes on, in the terms of its layout: the value of
-   * `VHOST_USER_GET_VRING_BASE`. Only meaningful with nothing in flight.
+   * `VHOST_USER_GET_VRING_BASE`. Only meaningful with nothing in flight. -1 where
+   * there is no such place: of what a predecessor had taken, some is left that
+   * stands in the ring no more.
    */
   readonly base: number;
   /**

@@ -67,6 +67,7 @@ import {
   SPLIT_HEAD_RANGE,
   splitFault,
   type SplitQueueOptions,
+  standInRing,
 } from "./split_ring.ts";
 
 export { QueueError, type QueueErrorKind } from "./queue_error.ts";
@@ -228,7 +229,13 @@ export class SplitQueue implements RunningQueue {
   }
 
   get base(): number {
-    return this.position;
+    if (this.#recovering === 0) return this.position;
+    const given = this.#parked - this.#recovering;
+    const heads = this.#parkedHeads.subarray(given, this.#parked);
+    const used = this.#usedIndex, available = this.#available;
+    const stand = this.#broken !== null ||
+      standInRing(available, this.size, used, heads);
+    return stand ? used : -1;
   }
 
   get suspendedBase(): number {

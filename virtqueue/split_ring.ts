@@ -213,6 +213,25 @@ export function checkInteger(
   }
 }
 
+/**
+ * Whether heads stand in an available ring from a position on.
+ *
+ * @param size of the ring
+ * @param heads the first of them last
+ */
+export function standInRing(
+  available: Uint16Array,
+  size: number,
+  position: number,
+  heads: Uint16Array,
+): boolean {
+  const last = heads.length - 1;
+  // Behind `flags` and `idx`.
+  return heads.every((head, i) =>
+    available[2 + ((position + last - i) & (size - 1))] === head
+  );
+}
+
 /** Faults of an entry of the available ring that are not faults of descriptors. */
 export const SPLIT_HEAD_RANGE = -1;
 /** The entry names a chain that is in flight. */

@@ -7,6 +7,8 @@ import {
   STORAGE_WRITE_ZEROES,
 } from "../storage/storage.ts";
 import { CacheMode } from "./cache_mode.ts";
+import { BlkDevice } from "./device.ts";
+import { resolveBlkOptions } from "./options.ts";
 import {
   CONFIG_WRITEBACK,
   VIRTIO_BLK_F_CONFIG_WCE,
@@ -29,6 +31,7 @@ import {
   pattern,
   ranges,
 } from "./testing/bench.ts";
+import { GuestMemory } from "../../virtqueue/memory.ts";
 import { ringProfile, ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
 const SIMPLE = featureMask(VIRTIO_F_VERSION_1);
@@ -195,6 +198,59 @@ ringTest("BlkDevice switches the cache mode when the driver does", () => {
     STORAGE_FLUSH,
     STORAGE_WRITE,
   ]);
+});
+
+Deno.test("BlkDevice keeps for a successor what is true after a reset", () => {
+  // the option wce, what the driver wrote, the mode of the next driver
+  const cases: [boolean, number, number][] = [
+    [false, 1, 0],
+    [false, 0, 0],
+    [true, 0, 0],
+    [true, 1, 1],
+  ];
+  for (const [wce, written, after] of cases) {
+    let kept: unknown;
+    const make = (): BlkDevice => {
+      const nothing = (): void => {};
+      const device = new BlkDevice(
+        resolveBlkOptions({ path: "/nowhere", wce }),
+        new FakeStorage(2 ** 20),
+        {
+          memory: new GuestMemory(),
+          slotsPerQueue: 1,
+          worker: 0,
+          ring: () => null,
+          configChanged: nothing,
+          resume: nothing,
+          watch: nothing,
+          log: nothing,
+          kept,
+          keep: (value) => kept = value,
+        },
+      );
+      device.negotiate(MODERN_WCE);
+      return device;
+    };
+    const modeOf = (device: BlkDevice): unknown[] => [
+      device.config[CONFIG_WRITEBACK],
+      device.status().cache,
+    ];
+    const mode = (field: number): unknown[] => [
+      field,
+      field === 1 ? "writeback" : "writethrough",
+    ];
+    const first = make();
+    first.writeConfig(CONFIG_WRITEBACK, Uint8Array.of(written));
+    assertEquals(modeOf(first), mode(written));
+    const second = make();
+    assertEquals(modeOf(second), mode(written));
+    second.reset();
+    second.negotiate(MODERN_WCE);
+    assertEquals(modeOf(second), mode(after));
+    const third = make();
+    assertEquals(modeOf(third), mode(after));
+    for (const device of [first, second, third]) device.close();
+  }
 });
 
 ringTest("BlkDevice fails a write that it could not make durable", () => {

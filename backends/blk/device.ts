@@ -151,7 +151,7 @@ export class BlkDevice implements VirtioDevice {
     this.#context = context;
     const kept = context.kept as { writeback?: boolean } | null | undefined;
     this.#cache = new CacheMode(options.wce, kept?.writeback);
-    this.#failures = new Failures(context.log);
+    this.#failures = new Failures(context);
     this.#segMax = options.segMax;
     this.#mostIovecs = options.segMax + REGION_CROSSINGS;
     this.#blockSize = storage.blockSize;
@@ -174,9 +174,7 @@ export class BlkDevice implements VirtioDevice {
     const at = CONFIG_WRITEBACK - offset;
     if (at < 0 || at >= data.length) return;
     this.#cache.write(data[at]);
-    // The driver believes it to be so, whatever becomes of this process.
-    this.#context.keep?.({ writeback: this.#cache.writeback === 1 });
-    this.#describe();
+    this.#keep();
   }
 
   negotiate(features: bigint): void {
@@ -189,12 +187,13 @@ export class BlkDevice implements VirtioDevice {
     this.#storage.acquire();
   }
 
+  start(queue: VirtQueue): void {
+    this.#failures.begin(queue);
+  }
+
   serve(queue: VirtQueue, budget: number): boolean {
     for (let i = 0; i < budget; i++) {
-      if (this.#failures.held > 0) {
-        this.#failures.wait(queue);
-        return false;
-      }
+      if (this.#failures.stops(queue)) return false;
       const chain = queue.take();
       if (chain === null) break;
       const verdict = this.#start(chain);
@@ -233,7 +232,7 @@ export class BlkDevice implements VirtioDevice {
   reset(): void {
     this.#legacy = true;
     this.#cache.reset();
-    this.#describe();
+    this.#keep();
   }
 
   /**
@@ -440,9 +439,7 @@ export class BlkDevice implements VirtioDevice {
 
   /** The data of a request is written: answer it, durable where it must be. */
   #written(chain: DescriptorChain): void {
-    if (!this.#cache.writethrough) {
-      return this.#answer(chain, STATUS_OK, 1);
-    }
+    if (!this.#cache.writethrough) return this.#answer(chain, STATUS_OK, 1);
     if (chain.queue === this.#suspending) return this.#abandon(chain);
     this.#phases[chain.slot] = SYNCING;
     this.#storage.submit(chain.slot, STORAGE_FLUSH);
@@ -468,11 +465,8 @@ export class BlkDevice implements VirtioDevice {
 
   #refuse(chain: DescriptorChain, verdict: number): void {
     this.metrics.refuse(verdict);
-    this.#answer(
-      chain,
-      statusOf(verdict),
-      verdict === REQUEST_NO_STATUS ? 0 : 1,
-    );
+    const written = verdict === REQUEST_NO_STATUS ? 0 : 1;
+    this.#answer(chain, statusOf(verdict), written);
   }
 
   /** Hands a request back. */
@@ -487,6 +481,12 @@ export class BlkDevice implements VirtioDevice {
   #abandon(chain: DescriptorChain): void {
     this.#chains[chain.slot] = null;
     chain.queue.abandon(chain);
+  }
+
+  /** The driver believes in the mode, whatever becomes of this process. */
+  #keep(): void {
+    this.#context.keep?.({ writeback: this.#cache.writeback === 1 });
+    this.#describe();
   }
 
   /** Fills the configuration space from what is true now. */

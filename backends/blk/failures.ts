@@ -11,31 +11,36 @@
  * that failed is always answered: the kernel tells of the loss of a page once, and
  * a second flush would succeed without it.
  *
+ * A queue that is being drained takes requests all the same: those that a
+ * predecessor left in it are in no ring, and must be answered before it stops.
+ *
  * @module
  */
 
 import { errnoName, errnoText } from "../../sys/errno.ts";
 import type { DescriptorChain } from "../../virtqueue/chain.ts";
-import type { LogLevel, VirtQueue } from "../../virtqueue/device.ts";
+import type { DeviceContext, VirtQueue } from "../../virtqueue/device.ts";
 
 /** How long failures of one cause are only counted after one was logged, in ms. */
 const PAUSE = 10_000;
 
 /** Logs failures of a device's storage, and keeps the requests that wait. */
 export class Failures {
-  readonly #log: (level: LogLevel, message: string) => void;
+  readonly #context: Pick<DeviceContext, "log" | "resume">;
   readonly #now: () => number;
   #last = { what: "", errno: 0, at: -Infinity };
   #unsaid = 0;
   #held: DescriptorChain[] = [];
   readonly #waiting = new Set<VirtQueue>();
+  /** The queue that is being drained, or was last. */
+  #draining: VirtQueue | null = null;
 
   /** @param now the time in ms, for tests */
   constructor(
-    log: (level: LogLevel, message: string) => void,
+    context: Pick<DeviceContext, "log" | "resume">,
     now: () => number = () => performance.now(),
   ) {
-    this.#log = log;
+    this.#context = context;
     this.#now = now;
   }
 
@@ -62,7 +67,7 @@ export class Failures {
       : "";
     this.#last = { what, errno, at: now };
     this.#unsaid = 0;
-    this.#log(
+    this.#context.log(
       "error",
       `${what}${where} failed: ${errnoText(errno)} (${
         errnoName(errno)
@@ -73,14 +78,24 @@ export class Failures {
   /** Holds a request. */
   hold(chain: DescriptorChain): void {
     if (this.#held.length === 0) {
-      this.#log("error", "the disk is stopped; `ctl resume` has it go on");
+      this.#context.log(
+        "error",
+        "the disk is stopped; `ctl resume` has it go on",
+      );
     }
     this.#held.push(chain);
   }
 
-  /** Remembers a queue that has to wait. */
-  wait(queue: VirtQueue): void {
+  /** A queue is about to run. */
+  begin(queue: VirtQueue): void {
+    if (this.#draining === queue) this.#draining = null;
+  }
+
+  /** Whether a queue has to wait for {@linkcode Failures.release}; remembers it. */
+  stops(queue: VirtQueue): boolean {
+    if (this.#held.length === 0 || queue === this.#draining) return false;
     this.#waiting.add(queue);
+    return true;
   }
 
   /** Gives up all requests and queues that wait. */
@@ -98,11 +113,19 @@ export class Failures {
     return { chains, queues };
   }
 
-  /** Gives up the requests of one queue. */
+  /**
+   * Gives up the requests of one queue, which is to stop. Where they were the last
+   * ones, the others go on.
+   */
   releaseOf(queue: VirtQueue): DescriptorChain[] {
+    this.#draining = queue;
     this.#waiting.delete(queue);
     const chains = this.#held.filter((chain) => chain.queue === queue);
     this.#held = this.#held.filter((chain) => chain.queue !== queue);
+    if (this.#held.length === 0) {
+      for (const other of this.#waiting) this.#context.resume(other);
+      this.#waiting.clear();
+    }
     return chains;
   }
 }

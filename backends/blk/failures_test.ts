@@ -15,10 +15,10 @@ import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
 ringTest("Failures logs a cause once in a while, and how often it came", () => {
   const lines: string[] = [];
   let now = 0;
-  const failures = new Failures(
-    (level, message) => lines.push(`${level} ${message}`),
-    () => now,
-  );
+  const failures = new Failures({
+    log: (level, message) => lines.push(`${level} ${message}`),
+    resume: () => {},
+  }, () => now);
   failures.failed("write", Errno.ENOSPC, 8192, 4096);
   for (let i = 0; i < 5; i++) failures.failed("write", Errno.ENOSPC, 0, 512);
   failures.failed("read", Errno.EIO, 0, 512);

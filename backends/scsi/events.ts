@@ -19,6 +19,9 @@ import { encodeLun } from "./target/bus.ts";
 /** Events that wait at most. */
 export const MOST_WAITING = 32;
 
+/** Buffers without room for an event that one call passes: others wait meanwhile. */
+const BAD_BUDGET = 32;
+
 /** The LUN field of a logical unit of a target. */
 export function lunField(target: number, lun: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(8);
@@ -61,12 +64,14 @@ export class EventQueue {
   /** Puts events into the buffers that there are; false: there is none to put. */
   serve(queue: VirtQueue): boolean {
     this.#queue = queue;
+    let refused = 0;
     while (this.#waiting.length > 0) {
       const chain = queue.take();
       if (chain === null) return true;
       if (chain.writableLength < EVENT_SIZE) {
         this.#metrics.malformed++;
         queue.complete(chain, 0);
+        if (++refused === BAD_BUDGET) return true;
         continue;
       }
       const bytes = this.#waiting.shift()!;

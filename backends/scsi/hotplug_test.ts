@@ -235,3 +235,20 @@ imageTest("a reset of the device loses what the driver had", () => {
   assertEquals(bench.run(TUR).sense, { key: 6, asc: 0x2900 });
   assertEquals(bench.run(TUR).status, 0);
 });
+
+ringTest("buffers without room for an event do not keep the device", () => {
+  using bench = new ScsiBench();
+  bench.provideEvents(60, 15);
+  bench.provideEvents(1);
+  const path = bench.image("second.img");
+  bench.device.command("lun-add", { target: 3, lun: 2, path });
+  const [, queue] = bench.queues;
+  const { completed } = queue.counters;
+  // Events wait, and so it is to be called again.
+  assertEquals(bench.device.serve(queue, 8), true);
+  const passed = queue.counters.completed - completed;
+  assert(passed > 0 && passed < 60, `${passed} in one call`);
+  assertEquals(bench.device.serve(queue, 8), false);
+  assertEquals(queue.counters.completed - completed, 61);
+  assertEquals(bench.device.metrics.events, 1);
+});

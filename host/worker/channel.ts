@@ -10,6 +10,11 @@
  * with the reason: the sessions drop their front-ends, and the hosts of the
  * devices decide what comes next.
  *
+ * A thread can be kept by what it waits for: an eventfd of a front-end's that is
+ * full. While an answer is late, devices are asked again and again to look for that;
+ * and where several share a Worker also while its pulse stands still, since nobody
+ * may be asking, and others wait.
+ *
  * Devices that share state (the ports of a switch, adapters with a common disk)
  * live in one Worker: they name a group, and a {@linkcode WorkerPool} knows the
  * Worker of each. It lives from its first device to its last.
@@ -19,10 +24,19 @@
 
 import { EventFd } from "../../sys/eventfd.ts";
 import type { LogLevel } from "../../virtqueue/device.ts";
-import type { Begin, Command, Request, WorkerMessage } from "./messages.ts";
+import {
+  type Begin,
+  type Command,
+  PULSE,
+  type Request,
+  type WorkerMessage,
+} from "./messages.ts";
 
 /** After how long, in ms, an answer is late, and how often it is looked after. */
 const LATE = 200;
+
+/** How often, in ms, the pulse of a Worker that devices share is looked at. */
+const PULSE_LOOK = 250;
 
 /** A request that the data Worker refused, or could not take any more. */
 export class DeviceError extends Error {
@@ -52,7 +66,7 @@ export class DataWorker {
   /** Resolves when the Worker failed. */
   readonly failed: Promise<DeviceError>;
   readonly #control: EventFd = EventFd.create();
-  readonly #posted = new Int32Array(new SharedArrayBuffer(4));
+  readonly #posted = new Int32Array(new SharedArrayBuffer(8));
   readonly #channels = new Map<number, WorkerChannel>();
   readonly #waiting = new Map<number, Waiting>();
   readonly #worker: Worker;
@@ -61,6 +75,8 @@ export class DataWorker {
   #failure: DeviceError | null = null;
   /** While an answer is awaited. */
   #late: ReturnType<typeof setInterval> | undefined;
+  /** While several devices are here. */
+  #watch: ReturnType<typeof setInterval> | undefined;
   #nextId = 1;
   #nextDevice = 0;
   #closed = false;
@@ -103,6 +119,7 @@ export class DataWorker {
     const device = this.#nextDevice++;
     const channel: WorkerChannel = new WorkerChannel(this, device, log);
     this.#channels.set(device, channel);
+    this.#watchPulse();
     return channel;
   }
 
@@ -116,16 +133,14 @@ export class DataWorker {
       this.#worker.postMessage(request);
       Atomics.add(this.#posted, 0, 1);
       this.#control.signal();
-      this.#late ??= setInterval(() => {
-        // Whatever it is that the thread waits for.
-        for (const channel of this.#channels.values()) channel.onLate();
-      }, LATE);
+      this.#late ??= setInterval(() => this.#isLate(), LATE);
     });
   }
 
   /** A device is closed, or could not be made: the last one ends the thread. */
   async leave(device: number): Promise<void> {
     this.#channels.delete(device);
+    this.#watchPulse();
     if (this.#channels.size > 0 || this.#closed) return;
     this.#closed = true;
     this.#ended();
@@ -169,6 +184,27 @@ export class DataWorker {
     return waiting;
   }
 
+  /** Whatever it is that the thread waits for. */
+  #isLate(): void {
+    const shared = this.#channels.size > 1;
+    for (const channel of this.#channels.values()) channel.onLate(shared);
+  }
+
+  #watchPulse(): void {
+    const shared = this.#channels.size > 1 && this.#failure === null;
+    if (shared === (this.#watch !== undefined)) return;
+    clearInterval(this.#watch);
+    this.#watch = undefined;
+    if (!shared) return;
+    let before = 0;
+    this.#watch = setInterval(() => {
+      const pulse = Atomics.load(this.#posted, PULSE);
+      if (pulse !== 0 && pulse === before) this.#isLate();
+      before = pulse;
+    }, PULSE_LOOK);
+    Deno.unrefTimer(this.#watch);
+  }
+
   #nothingIsLate(): void {
     clearInterval(this.#late);
     this.#late = undefined;
@@ -181,6 +217,7 @@ export class DataWorker {
     for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
     this.#nothingIsLate();
+    this.#watchPulse();
     this.#reportFailure(error);
   }
 }
@@ -197,8 +234,11 @@ export class WorkerChannel {
   onWaitsFor: (what: string) => void = () => {};
   /** Called with what the device has for its objects in other Workers. */
   onTell: (told: number, value: unknown) => void = () => {};
-  /** Called again and again while an answer of the thread is late. */
-  onLate: () => void = () => {};
+  /**
+   * Called again and again while an answer of the thread is late, or it is kept from
+   * going on; with whether it has other devices, too.
+   */
+  onLate: (shared: boolean) => void = () => {};
   /** The device has left the Worker. */
   closed = false;
   readonly #worker: DataWorker;

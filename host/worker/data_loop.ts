@@ -36,6 +36,7 @@ import { SystemError } from "../../sys/errno.ts";
 import { ticksOf } from "../../sys/clock.ts";
 import { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { HostedDevice } from "./hosted_device.ts";
+import { PULSE } from "./messages.ts";
 import { PollingGovernor } from "./polling.ts";
 import { UringWaiter } from "./uring_waiter.ts";
 import { EpollWaiter, type Waiter } from "./waiter.ts";
@@ -79,11 +80,12 @@ export class DataLoop implements Disposable {
   #nextToken = TOKEN_CONTROL + 1;
   #turns = 0;
   #missed = 0;
+  #pulse = 1;
   #disposed = false;
 
   /**
    * @param controlFd eventfd that ends the sleep
-   * @param posted shared counter of commands, see `messages.ts`
+   * @param posted shared counter of commands, and pulse, see `messages.ts`
    * @param waiter where to sleep (default: in epoll_wait)
    * @param polling how long to look before sleeping (default: not at all)
    * @param remainsFd a descriptor that the kernel is to keep open until the
@@ -219,6 +221,7 @@ export class DataLoop implements Disposable {
   #turn(resting: HostedDevice | null = null): boolean {
     const devices = this.#devices;
     let progress = false;
+    this.#beat();
     for (let i = 0; i < devices.length; i++) {
       if (devices[i] !== resting && devices[i].serve()) progress = true;
     }
@@ -298,9 +301,15 @@ export class DataLoop implements Disposable {
   #sleep(limit: number): boolean {
     const polls = limit !== 0 && this.#pollsRings();
     const timeout = polls ? POLL_INTERVAL : limit < 0 ? WATCHDOG : limit;
-    if (limit !== 0) this.#polling.sleeps();
+    if (limit !== 0) {
+      this.#posted[PULSE] = 0;
+      this.#polling.sleeps();
+    }
     const count = this.#waiter.wait(timeout);
-    if (limit !== 0) this.#polling.wakes();
+    if (limit !== 0) {
+      this.#polling.wakes();
+      this.#beat();
+    }
     let aside = count > 0;
     for (let i = 0; i < count; i++) {
       const token = this.#waiter.token(i);
@@ -313,6 +322,12 @@ export class DataLoop implements Disposable {
     const devices = this.#devices;
     for (let i = 0; i < devices.length; i++) devices[i].woken();
     return count === 0 && limit !== 0 && this.#polling.sleptFor(WATCHDOG_TICKS);
+  }
+
+  /** The thread does not wait for anybody: others see that by its pulse. */
+  #beat(): void {
+    this.#pulse = (this.#pulse + 2) & 0x3fff_ffff;
+    this.#posted[PULSE] = this.#pulse;
   }
 
   #pollsRings(): boolean {

@@ -17,11 +17,20 @@ import type {
 import type { LogLevel } from "../../virtqueue/device.ts";
 import type { RegionBacking } from "../../virtqueue/memory.ts";
 
+/**
+ * Index of the loop's pulse: another number in each turn, 0 while it sleeps. One
+ * that stands still belongs to a loop that is kept by somebody.
+ */
+export const PULSE = 1;
+
 /** First message: what the loop of the Worker needs. It is not answered. */
 export interface Begin {
   /** The eventfd that wakes the Worker. */
   readonly controlFd: number;
-  /** Commands posted so far, as an Int32Array of one element. */
+  /**
+   * An Int32Array of two elements: the number of commands posted so far, and the
+   * {@linkcode PULSE} of the loop.
+   */
   readonly posted: SharedArrayBuffer;
   /** How long to look at the rings before sleeping: a mode, or microseconds. */
   readonly poll: "auto" | "off" | number;

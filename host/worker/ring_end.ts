@@ -34,12 +34,20 @@ export function drain(ring: Ring, place: RingPlace): void {
   const { queue } = ring, { device, turn } = place;
   const quiesce = (): void => device.quiesce?.(queue);
   // What a predecessor left is in no ring: it is done now, as far as it can be.
-  for (let left = queue.recovering; left > 0; left = queue.recovering) {
+  let asked = false;
+  while (queue.recovering > 0 && queue.broken === null) {
+    const left = queue.recovering;
     device.serve(queue, BUDGET);
     turn();
-    const stays = queue.recovering === left;
-    if (queue.broken !== null || (stays && queue.ready)) break;
-    if (stays) quiesce();
+    const taken = queue.recovering < left;
+    if (!taken) {
+      if (asked && queue.ready) break;
+      // It may take none because of those that it holds.
+      quiesce();
+      // It gave back what it cannot end.
+      if (queue.recovering > left) break;
+    }
+    asked = !taken;
   }
   quiesce();
   awaitEnd(ring, place, quiesce);

@@ -8,7 +8,7 @@ import type { Message } from "../connection.ts";
 import { FrontEndMessage, ProtocolFeature } from "../constants.ts";
 import { createInflightArea, InflightArea } from "../inflight_area.ts";
 import { decodeInflight, encodeInflight } from "../message.ts";
-import { startRings, stopRings } from "../rings.ts";
+import { requirePositions, startRings, stopRings } from "../rings.ts";
 import type { SessionState } from "../state.ts";
 import { type HandlerTable, type Reply, takeFd } from "./handler.ts";
 
@@ -33,13 +33,15 @@ async function setInflightFd(
   const { request, payload } = message;
   const description = decodeInflight(request, payload);
   const area = new InflightArea(request, description, takeFd(message));
+  const changes = state.inflight?.identity !== area.identity;
   try {
     await stopRings(state);
+    if (changes) requirePositions(request, state.rings);
   } catch (error) {
     area.release();
     throw error;
   }
-  if (state.inflight?.identity !== area.identity) {
+  if (changes) {
     // What rings were told when they stopped is about another area.
     for (const ring of state.rings) ring.reported = null;
   }

@@ -20,6 +20,7 @@ import {
 } from "../message.ts";
 import { loggedRing, requireLogged } from "../log_area.ts";
 import {
+  requirePositions,
   ringAt,
   ringsArePacked,
   startRings,
@@ -157,6 +158,7 @@ async function getVringBase(
   const { index } = decodeVringState(message.request, message.payload);
   const ring = ringAt(state, message.request, index);
   await suspendRing(state, ring);
+  requirePositions(message.request, [ring]);
   ring.stop();
   ring.reported = ring.position;
   state.kept?.forget(index);

@@ -10,13 +10,15 @@ import type { DescriptorChain } from "../../../virtqueue/chain.ts";
 import type { RingInflight } from "../../../vhost/data_plane.ts";
 import type { VirtioDevice, VirtQueue } from "../../../virtqueue/device.ts";
 import { FakeDriver, FakeMemory } from "../../../virtqueue/testing/driver.ts";
+import type { FakePackedDriver } from "../../../virtqueue/testing/packed_driver.ts";
 import { DataLoop } from "../data_loop.ts";
 import type { HostedDevice } from "../hosted_device.ts";
 import { PollingGovernor } from "../polling.ts";
 import type { Waiter } from "../waiter.ts";
 
 const MEMORY = 1 << 20;
-const GUEST_ADDRESS = 0x10_0000;
+/** Guest address of the memory of a {@linkcode Bench}. */
+export const GUEST_ADDRESS = 0x10_0000;
 
 /** Answers each chain with its own readable bytes, now or later. */
 export class EchoDevice implements VirtioDevice {
@@ -68,7 +70,7 @@ export class Bench implements Disposable {
   readonly kick = EventFd.create();
   readonly call = EventFd.create();
   readonly error = EventFd.create();
-  readonly posted = new Int32Array(new SharedArrayBuffer(4));
+  readonly posted = new Int32Array(new SharedArrayBuffer(8));
   readonly device = new EchoDevice();
   readonly loop: DataLoop;
   readonly hosted: HostedDevice;
@@ -115,7 +117,7 @@ export class Bench implements Disposable {
       usedLog?: number;
       inflight?: RingInflight;
     } = {},
-    driver = this.driver,
+    driver: FakeDriver | FakePackedDriver = this.driver,
   ): void {
     const { descriptorTable, availableRing, usedRing, size } = driver;
     this.hosted.startRing({

@@ -172,6 +172,22 @@ export class PackedModel implements QueueModel<PackedChain> {
     return [next === undefined ? at : next.kept ? used : next.at, used];
   }
 
+  /**
+   * Whether chains of a predecessor that were not taken again are in the ring as
+   * they were, from the next descriptor to use on: else there is no base.
+   */
+  get stand(): boolean {
+    const { broken, parked, used } = this.state;
+    const left = parked.filter(({ kept }) => kept).toReversed();
+    const marks = AVAIL | USED;
+    return broken || left.flatMap(({ raw }) => raw).every((one, i) => {
+      const there = this.#readDescriptor(this.#entry(used + i));
+      return there.address === one.address && there.length === one.length &&
+        (there.flags | marks) === (one.flags | marks) &&
+        ((one.flags & NEXT) !== 0 || there.id === one.id);
+    });
+  }
+
   /** Chains of a predecessor that were not taken again. */
   get recovering(): number {
     return this.state.parked.filter(({ kept }) => kept).length;

@@ -76,7 +76,11 @@ export class PackedRun extends QueueRun<PackedChain, PackedModel> {
     const { queue, model } = this;
     return [
       ...super.figures(),
-      { name: "base", found: queue.base, right: this.#base(model.base) },
+      {
+        name: "base",
+        found: queue.base,
+        right: model.stand ? this.#base(model.base) : -1,
+      },
       {
         name: "recovering",
         found: queue.recovering,
@@ -113,7 +117,7 @@ export class PackedRun extends QueueRun<PackedChain, PackedModel> {
     }
     if (!state.confused) return this.#begin(base, legacy);
     // What such a driver gets again is its own affair.
-    startWith(() => this.makeQueue(this.queue.base));
+    startWith(() => this.makeQueue(this.#base(base)));
     this.over = true;
   }
 }
