@@ -279,11 +279,9 @@ export class PackedQueue implements RunningQueue {
       else {
         this.#members[id] = reader.count;
         if (this.#order !== null) this.#order.take(id);
+        // One that comes again has its entries, and its number.
         if (kept >= 0) this.#keptOf[id] = kept;
-        else if (this.#inflight !== null) {
-          // One that comes again has its entries, and its number.
-          this.#inflight.take(id, reader.count);
-        }
+        else if (this.#inflight !== null) this.#inflight.take(id, reader.count);
         if (fault === OK) {
           const open: OpenChain = chain;
           open.head = id;

@@ -73,10 +73,8 @@ import {
 export { QueueError, type QueueErrorKind } from "./queue_error.ts";
 export type { SplitQueueOptions } from "./split_ring.ts";
 
-/** Index of `flags` in the 16-bit windows of both rings. */
-const FLAGS = 0;
-/** Index of `idx` in the 16-bit windows of both rings. */
-const INDEX = 1;
+/** Indices in the 16-bit windows of both rings: of `flags`, and of `idx`. */
+const FLAGS = 0, INDEX = 1;
 /** Index of the first entry of the available ring. */
 const RING = 2;
 /** Bytes of `flags` and `idx`, before the elements of the used ring. */

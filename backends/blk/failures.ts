@@ -102,7 +102,7 @@ export class Failures {
   release(): { chains: DescriptorChain[]; queues: VirtQueue[] } {
     const chains = this.#held;
     if (chains.length > 0) {
-      this.#log(
+      this.#context.log(
         "info",
         `the disk goes on: ${chains.length} requests were held`,
       );
