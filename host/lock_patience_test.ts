@@ -131,6 +131,7 @@ async function withLockedDisk(
     start: () => Promise<void>,
     release: () => void,
     lines: readonly string[],
+    path: string,
   ) => Promise<void>,
 ): Promise<void> {
   using directory = TemporaryDirectory.make("patience");
@@ -160,7 +161,7 @@ async function withLockedDisk(
         callFd: call.fd,
         errorFd: -1,
       });
-    await body(plane, start, () => holder.release(), lines);
+    await body(plane, start, () => holder.release(), lines, path);
   } finally {
     holder.close();
     await plane.close();
@@ -198,5 +199,42 @@ Deno.test("a disk that is in use is refused in the end, and when server or front
     await waitUntil(() => waits(lines), { what: "the wait to begin" });
     plane.frontEndPresent = () => false;
     await withDeadline(refused, 5_000, "the refusal");
+  });
+});
+
+Deno.test("a disk keeps its lock while its only ring restarts, and no longer", async () => {
+  await withLockedDisk(FOREVER, async (plane, start, release, _lines, path) => {
+    const another = openStorage({ path });
+    const isFree = (): boolean => {
+      try {
+        another.acquire();
+      } catch (error) {
+        assertEquals((error as { kind?: unknown }).kind, "locked");
+        return false;
+      }
+      another.release();
+      return true;
+    };
+    try {
+      release();
+      await start();
+      const seen: boolean[] = [];
+      await plane.restart(async () => {
+        await plane.stopRing(0);
+        seen.push(isFree());
+        await start();
+      });
+      seen.push(isFree());
+      // It comes back to nothing: the lock is free when that is known.
+      await plane.restart(async () => void await plane.stopRing(0));
+      seen.push(isFree());
+      await start();
+      seen.push(isFree());
+      await plane.stopRing(0);
+      seen.push(isFree());
+      assertEquals(seen, [false, false, true, false, true]);
+    } finally {
+      another.close();
+    }
   });
 });

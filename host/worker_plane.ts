@@ -10,7 +10,8 @@
  * commands) is told to all Workers, one after the other, the first one first; it
  * is the one that is asked about the configuration. The devices are activated,
  * all of them, before the first ring runs on any, and deactivated, the first one
- * last, when the last ring has stopped.
+ * last, when the last ring has stopped, unless it is about to start again: nobody
+ * else is to take the lock of a disk between the two.
  *
  * Words of the configuration space that a device only looks up lie in memory
  * that all threads share, and are written here: a Worker that is woken for each
@@ -125,6 +126,10 @@ export class WorkerPlane implements DataPlane {
   /** Adjacent queues that one Worker serves. */
   readonly #adjacent: number;
   readonly #signalled: Signalled;
+  /** The devices are activated. */
+  #active = false;
+  /** Rings that stop are going to start again. */
+  #restarting = false;
   readonly #patience: LockPatience;
   readonly #status = new SharedQuestion(() => this.#askStatus());
 
@@ -253,18 +258,19 @@ export class WorkerPlane implements DataPlane {
 
   async startRing(ring: RingSetup): Promise<void> {
     const { index, callFd, errorFd } = ring;
-    if (this.#signalled.rings.size === 0) {
+    if (!this.#active) {
       await this.#patience.outlast(
         () => this.#activate(),
         () => this.frontEndPresent(),
       );
+      this.#active = true;
     }
     this.#signalled.rings.set(index, { callFd, nextCallFd: -1, errorFd });
     try {
       await this.#workerOf(index).request({ type: "start-ring", ring });
     } catch (error) {
       this.#signalled.rings.delete(index);
-      if (this.#signalled.rings.size === 0) await this.#deactivate();
+      await this.#rest();
       throw error;
     }
   }
@@ -273,8 +279,18 @@ export class WorkerPlane implements DataPlane {
     const position = await this.#workerOf(index)
       .request({ type: "stop-ring", index, suspend });
     this.#signalled.rings.delete(index);
-    if (this.#signalled.rings.size === 0) await this.#deactivate();
+    await this.#rest();
     return position as number;
+  }
+
+  async restart(work: () => Promise<void>): Promise<void> {
+    this.#restarting = true;
+    try {
+      await work();
+    } finally {
+      this.#restarting = false;
+      await this.#rest();
+    }
   }
 
   async setCall(index: number, fd: number): Promise<void> {
@@ -388,7 +404,11 @@ export class WorkerPlane implements DataPlane {
     }
   }
 
-  async #deactivate(): Promise<void> {
+  /** Deactivates the devices when no ring runs, nor is about to. */
+  async #rest(): Promise<void> {
+    const runs = this.#restarting || this.#signalled.rings.size > 0;
+    if (runs || !this.#active) return;
+    this.#active = false;
     for (const channel of this.#channels.toReversed()) {
       await channel.request({ type: "deactivate" });
     }

@@ -133,6 +133,11 @@ export interface DataPlane {
    * are tracked it can be found
    */
   stopRing(index: number, suspend?: boolean): Promise<number>;
+  /**
+   * Does what stops rings and starts them again. The device keeps what it has, locks
+   * say, though none of them runs meanwhile, and gives it back if none runs after.
+   */
+  restart(work: () => Promise<void>): Promise<void>;
   /** Replaces the used-buffer notification descriptor of a running ring. */
   setCall(index: number, fd: number): Promise<void>;
   /** Replaces the error descriptor of a running ring. */

@@ -206,3 +206,29 @@ Deno.test("no position is made up where requests are in the area alone", async (
     );
   }
 });
+
+Deno.test("a device is told whether rings that stop are about to start again", async () => {
+  await using ring = new TestRing();
+  const { frontEnd, plane } = ring.h;
+  await run(ring);
+  const stops = async (ask: () => Promise<unknown>): Promise<boolean[]> => {
+    plane.stops.length = 0;
+    await ask();
+    assertEquals([plane.running.size, plane.restarting], [1, false]);
+    return [...plane.stops];
+  };
+  using other = await InflightMemory.get(frontEnd, 1, 8);
+  const elsewhere = { ...ring.layout, usedRing: 0x13000 };
+  const restarts: (() => Promise<unknown>)[] = [
+    () => frontEnd.setVringKick(0),
+    () => frontEnd.setVringAddr(0, elsewhere),
+    () => frontEnd.setMemTable([ring.region]),
+    () => other.set(frontEnd),
+  ];
+  for (const ask of restarts) assertEquals(await stops(ask), [true], `${ask}`);
+  plane.stops.length = 0;
+  await frontEnd.setVringEnable(0, false);
+  await frontEnd.setVringEnable(0, true);
+  await frontEnd.getVringBase(0);
+  assertEquals(plane.stops, [false, false]);
+});

@@ -84,8 +84,8 @@ export interface DeviceContext {
  * `negotiate` whenever the driver acknowledges features, `activate` before the
  * first ring of the device runs, `start` for each ring before it runs, `serve`
  * while rings run, `quiesce` (or `suspend`) for each ring that stops, `deactivate`
- * after the last one stopped, `reset` when the driver resets the device, `close`
- * at the end.
+ * after the last one stopped that is not to start again at once, `reset` when the
+ * driver resets the device, `close` at the end.
  * Nothing is called concurrently.
  */
 export interface VirtioDevice {
@@ -222,7 +222,7 @@ export interface VirtioDevice {
    */
   logWrites?(on: boolean): void;
 
-  /** Every ring has stopped and nothing is in flight. */
+  /** Every ring has stopped, for some time, and nothing is in flight. */
   deactivate?(): void;
 
   /** Back to the state after creation, as far as the driver can see. */

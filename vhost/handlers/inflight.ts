@@ -33,6 +33,14 @@ async function setInflightFd(
   const { request, payload } = message;
   const description = decodeInflight(request, payload);
   const area = new InflightArea(request, description, takeFd(message));
+  await state.plane.restart(() => replaceArea(state, request, area));
+}
+
+async function replaceArea(
+  state: SessionState,
+  request: number,
+  area: InflightArea,
+): Promise<void> {
   const changes = state.inflight?.identity !== area.identity;
   try {
     await stopRings(state);

@@ -83,18 +83,20 @@ async function setMemTable(
       state,
       ...staged.regions.map(loggedRegion),
     );
-    await stopRings(state);
-    for (const region of [...state.memory.regions]) {
-      await removeRegion(state, region);
-    }
-    for (const region of [...staged.regions]) {
-      await state.plane.addRegion(region);
-      staged.move(region, state.memory);
-    }
+    await state.plane.restart(async () => {
+      await stopRings(state);
+      for (const region of [...state.memory.regions]) {
+        await removeRegion(state, region);
+      }
+      for (const region of [...staged.regions]) {
+        await state.plane.addRegion(region);
+        staged.move(region, state.memory);
+      }
+      await startWaiting(state, message.request);
+    });
   } finally {
     staged.clear();
   }
-  await startWaiting(state, message.request);
 }
 
 function mapTable(message: Message, table: MemoryTable): void {

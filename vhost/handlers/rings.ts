@@ -86,15 +86,19 @@ async function setVringAddr(
   const old = ring.addresses;
   const same = old?.descriptor === descriptor && old.available === available &&
     old.used === used;
-  if (!same) await stopRing(state, ring);
+  if (!same) {
+    return await state.plane.restart(async () => {
+      await stopRing(state, ring);
+      ring.usedLog = usedLog;
+      ring.addresses = { descriptor, available, used };
+      await startRings(state, message.request, [ring]);
+    });
+  }
   const logged = ring.usedLog;
   ring.usedLog = usedLog;
   if (ring.running && usedLog !== logged) {
     await state.plane.setUsedLog(index, usedLog);
   }
-  if (same) return;
-  ring.addresses = { descriptor, available, used };
-  await startRings(state, message.request, [ring]);
 }
 
 /** Where the used ring is logged; -1: nowhere. */
@@ -194,15 +198,17 @@ async function setVringKick(
   message: Message,
 ): Promise<void> {
   const { ring, fd } = ringAndFd(state, message);
-  try {
-    await stopRing(state, ring);
-  } catch (error) {
-    fd?.close();
-    throw error;
-  }
-  ring.start(fd);
-  if (!state.enablesRings) ring.enabled = true;
-  await startRings(state, message.request, [ring]);
+  await state.plane.restart(async () => {
+    try {
+      await stopRing(state, ring);
+    } catch (error) {
+      fd?.close();
+      throw error;
+    }
+    ring.start(fd);
+    if (!state.enablesRings) ring.enabled = true;
+    await startRings(state, message.request, [ring]);
+  });
 }
 
 /**

@@ -60,6 +60,10 @@ export class RecordingPlane implements DataPlane {
   logFd = -1;
   /** What the session asked that makes no sense. */
   readonly violations: string[] = [];
+  /** Rings stop, and are going to start again. */
+  restarting = false;
+  /** Whether rings were restarting, for each one that stopped. */
+  readonly stops: boolean[] = [];
   /** What each ring answers when it is stopped; default: where it started. */
   readonly positions = new Map<number, number>();
   readonly #views = new Map<number, ArrayBuffer>();
@@ -175,9 +179,19 @@ export class RecordingPlane implements DataPlane {
   async stopRing(index: number, suspend = false): Promise<number> {
     const ring = this.running.get(index);
     this.#require(ring !== undefined, `ring ${index} was stopped twice`);
+    this.stops.push(this.restarting);
     await this.#record("stopRing", index, ...(suspend ? ["suspend"] : []));
     this.running.delete(index);
     return this.positions.get(index) ?? ring!.position;
+  }
+
+  async restart(work: () => Promise<void>): Promise<void> {
+    this.restarting = true;
+    try {
+      await work();
+    } finally {
+      this.restarting = false;
+    }
   }
 
   async setCall(index: number, fd: number): Promise<void> {
