@@ -457,11 +457,10 @@ export class PackedQueue implements RunningQueue {
 
   /** Begins where a predecessor stopped, if there was one. */
   #recover(base: PackedBase): void {
-    if (this.#inflight === null) return;
-    const size = this.size;
+    const inflight = this.#inflight, size = this.size;
+    if (inflight === null) return;
     const flags = (index: number) => loadAcquire(this.#halves, index * 8 + 7);
-    const { found, used, requests } = this.#inflight
-      .recover(size, base.used, flags);
+    const { found, used, requests } = inflight.recover(size, base.used, flags);
     if (!found) return;
     const { table, total, places } = tableOf(requests);
     // The first one is to be taken first, and so lies last.

@@ -228,11 +228,10 @@ export class SplitQueue implements RunningQueue {
 
   get base(): number {
     if (this.#recovering === 0) return this.position;
-    const given = this.#parked - this.#recovering;
+    const given = this.#parked - this.#recovering, used = this.#usedIndex;
     const heads = this.#parkedHeads.subarray(given, this.#parked);
-    const used = this.#usedIndex, available = this.#available;
     const stand = this.#broken !== null ||
-      standInRing(available, this.size, used, heads);
+      standInRing(this.#available, this.size, used, heads);
     return stand ? used : -1;
   }
 
@@ -482,10 +481,7 @@ export class SplitQueue implements RunningQueue {
     this.#faultHead = head;
     this.counters.badChains++;
     if (fault <= CHAIN_OK) return;
-    if (this.#order === null) {
-      this.#answer(head, 0);
-      return;
-    }
+    if (this.#order === null) return this.#answer(head, 0);
     // It waits in the line, as others do.
     this.#inFlight[head] = 1;
     if (this.#inflight !== null && !resubmitted) this.#inflight.take(head);

@@ -179,12 +179,14 @@ Deno.test("inherited requests that all fail, more than chain objects, are not he
   const { bench } = disk;
   using area = mapAnonymous(splitInflightSize(RING_SIZE));
   const before = new SplitInflight(new Uint8Array(area.buffer), RING_SIZE);
-  for (let i = 0; i < 4; i++) before.take(disk.write(i));
+  // Three descriptors each: that is where their heads are.
+  for (let i = 0; i < 4; i++) before.take(3 * disk.write(i));
   const { address, size } = area;
   bench.start({ inflight: { address, size, heads: RING_SIZE } });
   bench.turns(1);
   disk.full = true;
   assertEquals(bench.hosted.stopRing(0), 4);
+  assertEquals(bench.driver.reap().length, 4);
 });
 
 Deno.test("a queue that waits for what another one holds goes on when that stops", () => {

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { waitUntil } from "../../tests/support/deadline.ts";
 import { assertNoLeaks } from "../../tests/support/leaks.ts";
 import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
 import { Epoll, EPOLLIN } from "../epoll.ts";
@@ -315,6 +316,10 @@ uring.test("closing ends requests in flight before their memory goes", () => {
 
 uring.test("rings leave nothing open or mapped", async () => {
   using event = EventFd.create({ nonblocking: false });
+  // Threads of other tests may be ending.
+  await waitUntil(() => mappingsOf("io_uring") === 0, {
+    what: "rings of others to end",
+  });
   const before = openFdCount();
   await assertNoLeaks(() => {
     for (let i = 0; i < 50; i++) {
