@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { TemporaryDirectory } from "../../tests/support/temporary_directory.ts";
 import { lunField, ScsiBench, SLOTS, taskManagement } from "./testing/bench.ts";
 import { Response, TaskManagement } from "./protocol.ts";
 import { ringTest } from "../../virtqueue/testing/ring_profile.ts";
@@ -83,8 +84,12 @@ ringTest("a function waits until the rings of requests run", () => {
 });
 
 Deno.test("a function does not wait for ever for rings that nobody starts", async () => {
+  using directory = TemporaryDirectory.make("scsi");
+  const path = directory.file("disk.img");
+  Deno.writeFileSync(path, new Uint8Array(2 ** 20));
   using bench = new ScsiBench({
-    scsi: { queues: 2, path: new ScsiBench().image("disk.img") },
+    directory,
+    scsi: { queues: 2, path },
   });
   const { device, queues } = bench;
   bench.clearAttentions();
