@@ -15,6 +15,8 @@ import { type FileLines, readLcov } from "./lcov.ts";
 
 /** Percentage of lines that unit tests reach at least. */
 const THRESHOLD = 80;
+/** The end of each file of raw data: its other braces are indented. */
+const END = "\n}";
 /** Files to name, of those that are reached least. */
 const LEAST = 10;
 
@@ -53,7 +55,34 @@ export function describe(files: readonly FileLines[]): string {
   ].join("\n");
 }
 
+/**
+ * Takes away what processes left that were killed while they wrote it, as tests
+ * do: the report fails for one that is torn.
+ *
+ * @returns how many
+ */
+export function removeTorn(directory: string): number {
+  let torn = 0;
+  const last = new Uint8Array(END.length), decoder = new TextDecoder();
+  for (const { name } of Deno.readDirSync(directory)) {
+    if (!name.endsWith(".json")) continue;
+    const path = join(directory, name);
+    using file = Deno.openSync(path);
+    const { size } = file.statSync();
+    if (size >= last.length) {
+      file.seekSync(size - last.length, Deno.SeekMode.Start);
+      file.readSync(last);
+      if (decoder.decode(last) === END) continue;
+    }
+    Deno.removeSync(path);
+    torn++;
+  }
+  return torn;
+}
+
 async function writeReport(root: string): Promise<string> {
+  const torn = removeTorn(join(root, "coverage/raw"));
+  if (torn > 0) console.log(`${torn} processes were killed before they told`);
   const path = join(root, "coverage/lcov.info");
   const { code, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["coverage", "--lcov", `--output=${path}`, "coverage/raw"],

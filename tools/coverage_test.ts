@@ -1,6 +1,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { codeLines } from "./code_lines.ts";
-import { describe, isCounted, percentage } from "./coverage.ts";
+import { TemporaryDirectory } from "../tests/support/temporary_directory.ts";
+import { describe, isCounted, percentage, removeTorn } from "./coverage.ts";
 import { readLcov } from "./lcov.ts";
 
 const report = `SF:/root/sys/a.ts
@@ -71,4 +72,20 @@ Deno.test("percentage() and describe()", () => {
   assertStringIncludes(text, "all         50.0 %");
   assertStringIncludes(text, "Reached least:\n   10.0 % host/b.ts");
   assertEquals(text.includes("sys/a.ts"), false);
+});
+
+Deno.test("removeTorn() keeps what is whole", () => {
+  using directory = TemporaryDirectory.make("coverage");
+  const whole = JSON.stringify(
+    { functions: [{ ranges: [{ end: 1 }] }] },
+    null,
+    2,
+  );
+  for (let end = 0; end <= whole.length; end++) {
+    Deno.writeTextFileSync(directory.file(`${end}.json`), whole.slice(0, end));
+  }
+  Deno.writeTextFileSync(directory.file("e.txt"), "");
+  assertEquals(removeTorn(directory.path), whole.length);
+  const left = [...Deno.readDirSync(directory.path)].map(({ name }) => name);
+  assertEquals(left.sort(), [`${whole.length}.json`, "e.txt"]);
 });
