@@ -158,8 +158,10 @@ export class HostedDevice implements Disposable {
     this.#activate(ring);
     // A predecessor may have died between publishing and notifying: one
     // notification too many is harmless, one too few stalls the driver.
-    // A ring that is tracked may be anywhere, also back at its start.
-    if (ring.queue.position !== 0 || tracked !== null) ring.notify();
+    // A tracked packed ring may be anywhere, also back at its start.
+    const anywhere = tracked !== null &&
+      hasFeature(this.#features, VIRTIO_F_RING_PACKED);
+    if (ring.queue.position !== 0 || anywhere) ring.notify();
     this.#loop.waiter.flush();
   }
 

@@ -131,20 +131,3 @@ Deno.test("what was inherited and not taken yet stays in flight, too", () => {
   bench.turns(2);
   assertEquals(bench.texts(), ["0", "1", "2"]);
 });
-
-Deno.test("a ring whose indices came back to 0 notifies for its predecessor", () => {
-  const { bench, area } = rig();
-  using _bench = bench;
-  using _area = area;
-  bench.device.later = false;
-  bench.driver.reset(65_535);
-  bench.submit("last");
-  start(bench, area, 65_535);
-  bench.turns(2);
-  assertEquals(bench.hosted.stopRing(0), 0);
-  assertEquals([bench.driver.usedIndex, bench.texts()], [0, ["last"]]);
-  // It died before it could say so: nobody else will.
-  bench.call.drain();
-  start(bench, area);
-  assertEquals(bench.call.drain(), 1);
-});
