@@ -14,6 +14,7 @@ import type { IoTable } from "../../sys/io_table.ts";
 import type { IoUring } from "../../sys/io_uring/io_uring.ts";
 import { openStorage } from "../storage/open.ts";
 import type { Storage, StorageCompletion } from "../storage/storage.ts";
+import { ScsiLunError } from "./error.ts";
 import type { ResolvedLun } from "./options.ts";
 import { SharedUnit, type UnitPlace, type UnitUser } from "./shared_units.ts";
 import { lunField } from "./events.ts";
@@ -41,19 +42,6 @@ export interface Lun {
 export interface Resized {
   readonly capacity: number;
   readonly previousCapacity: number;
-}
-
-/** A logical unit that cannot be added, changed or removed. */
-export class ScsiLunError extends Error {
-  /** Stable reason. */
-  readonly kind: "exists" | "missing" | "fixed";
-
-  /** Makes an error. */
-  constructor(kind: ScsiLunError["kind"], message: string) {
-    super(message);
-    this.name = "ScsiLunError";
-    this.kind = kind;
-  }
 }
 
 /** Names of initiators in use. */

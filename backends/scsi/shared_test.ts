@@ -1,4 +1,5 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { ScsiLunError } from "./error.ts";
 import { lunField, ScsiBench, type SendOptions } from "./testing/bench.ts";
 import { SyncEngine } from "../storage/sync_engine.ts";
 import { openFdCount } from "../../sys/fd.ts";
@@ -285,7 +286,12 @@ ringTest(
     await Promise.resolve();
     assertEquals([changed, storage.closed], [false, false]);
     assertEquals(first.run(TUR).sense, { key: 2, asc: 0x3a00 });
-    await assertRejects(() => change(second, path), Error, "is being changed");
+    const refused = await assertRejects(
+      () => change(second, path),
+      ScsiLunError,
+      "is being changed",
+    );
+    assertEquals(refused.kind, "busy");
     storage.complete(0);
     await changing;
     assertEquals([...second.reap().values()].length, 0);
@@ -305,7 +311,7 @@ imageTest("a medium that one of them cannot have changes nothing", async () => {
   using third = new ScsiBench({ scsi: { type: "cdrom", path: other } });
   await assertRejects(
     () => change(other),
-    Error,
+    ScsiLunError,
     "another logical unit serves it",
   );
   third.clearAttentions();

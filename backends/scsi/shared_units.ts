@@ -15,6 +15,7 @@ import { realPath } from "../../sys/small_file.ts";
 import { DataFile } from "../../sys/file.ts";
 import { ImageLock } from "../storage/lock.ts";
 import type { Storage } from "../storage/storage.ts";
+import { ScsiLunError } from "./error.ts";
 import type { ResolvedLun } from "./options.ts";
 import { ReservationFile } from "./target/aptpl.ts";
 import { UNIT_CDROM, UNIT_DISK } from "./target/command.ts";
@@ -74,7 +75,8 @@ export class SharedUnit {
    *
    * @param storage the image as it is going to be served, or `null`
    * @param user the adapter that is going to serve it
-   * @throws {Error} when the one that is there is of another kind
+   * @throws {ScsiLunError} when the one that is there is of another kind, or its
+   * medium is being changed
    */
   static of(
     options: ResolvedLun,
@@ -129,8 +131,8 @@ export class SharedUnit {
    * who serve it; resolves when what they had in flight has ended.
    *
    * @throws {StorageError} when one of them cannot serve it: nothing changed
-   * @throws {Error} when another logical unit serves it, or it has blocks of
-   * another size, or is locked: nothing changed
+   * @throws {ScsiLunError} when another logical unit serves it, or it has
+   * blocks of another size, or another change is under way: nothing changed
    */
   async changeMedium(options: ResolvedLun): Promise<void> {
     const { path } = options;
@@ -176,7 +178,8 @@ export class SharedUnit {
 
   #refuseChange(): void {
     if (!this.#changing) return;
-    throw new Error(
+    throw new ScsiLunError(
+      "busy",
       "Cannot do that now: the medium of this logical unit is being changed",
     );
   }
@@ -187,7 +190,8 @@ export class SharedUnit {
     const key = file === null ? "" : keyOf(file);
     try {
       if (key !== "" && (known.get(key) ?? this) !== this) {
-        throw new Error(
+        throw new ScsiLunError(
+          "exists",
           `Cannot change to "${path}": another logical unit serves it`,
         );
       }
@@ -222,7 +226,8 @@ function checkBlockSize(
   unit: LogicalUnit,
 ): void {
   if (blockSize === unit.blockSize) return;
-  throw new Error(
+  throw new ScsiLunError(
+    "differs",
     `Cannot change to "${path}": its blocks have ${blockSize} bytes, ` +
       `not ${unit.blockSize}`,
   );
@@ -237,7 +242,8 @@ function checkSame(
   const differs = (["kind", "blockSize", "readOnly"] as const)
     .find((key) => there[key] !== asked[key]);
   if (differs === undefined) return;
-  throw new Error(
+  throw new ScsiLunError(
+    "differs",
     `Cannot serve "${options.path}" twice with different options: ` +
       `${differs} is ${there[differs]} and ${asked[differs]}`,
   );

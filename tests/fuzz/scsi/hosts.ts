@@ -24,8 +24,8 @@ import type { FuzzMemory } from "../memory/fuzz_memory.ts";
 import { watchReads } from "../memory/racing_reads.ts";
 import { piecesOf } from "../ring/chain_check.ts";
 import { type ModelChain, totalOf } from "../ring/model.ts";
-import { ScsiLunError } from "../../../backends/scsi/adapter.ts";
 import type { ScsiDevice } from "../../../backends/scsi/device.ts";
+import { ScsiLunError } from "../../../backends/scsi/error.ts";
 import type { GuestMemory } from "../../../virtqueue/memory.ts";
 import type { VirtQueue } from "../../../virtqueue/queue.ts";
 import {
