@@ -11,7 +11,7 @@
  * and on its way back: see {@linkcode ControlQueue}.
  *
  * A command may end because another one did, of another queue or another host
- * adapter even; then nobody serves its queue, and the loop is asked to.
+ * host even; then nobody serves its queue, and the loop is asked to.
  *
  * READ and WRITE allocate nothing.
  *
@@ -29,7 +29,7 @@ import type {
   VirtioDevice,
   VirtQueue,
 } from "../../virtqueue/device.ts";
-import { Adapter, type Lun } from "./adapter.ts";
+import { LogicalUnits, type Lun } from "./logical_units.ts";
 import { type ControlHost, serveControl } from "./control.ts";
 import { ControlQueue } from "./control_queue.ts";
 import { EventQueue } from "./events.ts";
@@ -82,7 +82,7 @@ interface Kept {
   }[];
 }
 
-/** A virtio SCSI host adapter. */
+/** A virtio SCSI host. */
 export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   readonly deviceId: number = VIRTIO_ID_SCSI;
   readonly features: bigint = featureMask(
@@ -100,7 +100,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   readonly #options: ResolvedScsiOptions;
   readonly #context: DeviceContext;
   readonly #table: IoTable;
-  readonly #adapter: Adapter;
+  readonly #units: LogicalUnits;
   readonly #events: EventQueue;
   readonly #management: Management;
   readonly #requests: (ScsiRequest | null)[];
@@ -108,11 +108,11 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   readonly #paused = new PausedTasks();
   /** True while the loop is going to publish what ends. */
   #serving = false;
-  /** True while queues stop: other adapters' commands may be waited for. */
+  /** True while queues stop: other hosts' commands may be waited for. */
   #stopping = false;
 
   /**
-   * Makes a host adapter with its logical units.
+   * Makes a SCSI host with its logical units.
    *
    * @throws {StorageError} when an image cannot be served
    * @throws {ScsiLunError} when a logical unit cannot be as it is wanted
@@ -132,7 +132,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     });
     this.#events = new EventQueue(context, this.metrics);
     try {
-      this.#adapter = new Adapter(
+      this.#units = new LogicalUnits(
         options.initiator,
         this.#table,
         () => {
@@ -153,7 +153,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
       status: () => this.status(),
       log: (message) => context.log("info", message),
     };
-    this.#management = new Management(host, this.#adapter, this.#events);
+    this.#management = new Management(host, this.#units, this.#events);
     try {
       for (const lun of options.luns) this.#add(lun);
     } catch (error) {
@@ -165,7 +165,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   }
 
   get bus(): Bus {
-    return this.#adapter.bus;
+    return this.#units.bus;
   }
 
   writeConfig(offset: number, data: Uint8Array): void {
@@ -188,7 +188,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     this.#stopping = false;
     this.#control.activate();
     try {
-      this.#adapter.activate();
+      this.#units.activate();
     } catch (error) {
       this.#control.deactivate();
       throw error;
@@ -222,7 +222,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
   poll(): number {
     const before = this.metrics.completed;
     this.#serving = true;
-    const { storages } = this.#adapter;
+    const { storages } = this.#units;
     for (let i = 0; i < storages.length; i++) storages[i].poll();
     const steps = this.#paused.goOn();
     if (this.#stopping) this.#pollOthers();
@@ -239,7 +239,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
 
   deactivate(): void {
     this.#control.deactivate();
-    this.#adapter.deactivate();
+    this.#units.deactivate();
   }
 
   reset(): void {
@@ -248,7 +248,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     this.senseSize = DEFAULT_SENSE_SIZE;
     this.subscriptions.clear();
     this.#events.reset();
-    this.#adapter.reset();
+    this.#units.reset();
     this.#keep();
     this.#describe();
   }
@@ -268,14 +268,14 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
       segMax: this.#options.segMax,
       senseSize: this.senseSize,
       cdbSize: this.cdbSize,
-      luns: this.#adapter.status(),
+      luns: this.#units.status(),
       requests: this.metrics.toJSON(),
     };
   }
 
   close(): void {
     this.#control.deactivate();
-    this.#adapter.close();
+    this.#units.close();
     this.#table[Symbol.dispose]();
   }
 
@@ -359,15 +359,15 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     this.#complete(chain, written);
   }
 
-  /** Commands that wait for other adapters' end with those. */
+  /** Commands that wait for other hosts' end with those. */
   #pollOthers(): void {
-    for (const { nexus } of this.#adapter.luns) {
+    for (const { nexus } of this.#units.luns) {
       for (const other of nexus.unit.nexuses) other.storage?.poll();
     }
   }
 
   #add(options: ResolvedLun): Lun {
-    const added = this.#adapter.add(options);
+    const added = this.#units.add(options);
     added.nexus.notify = (asc) => this.#management.changed(added, asc);
     added.nexus.keepModes = (done) => this.#keep(done);
     added.nexus.pause = this.#paused.add;
@@ -376,7 +376,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
 
   #keep(done: () => void = () => {}): void {
     const { cdbSize, senseSize } = this;
-    const modes = this.#adapter.luns.flatMap(({ target, lun, nexus }) => {
+    const modes = this.#units.luns.flatMap(({ target, lun, nexus }) => {
       const pages = nexus.unit.mode.changed;
       return pages === null ? [] : [{ target, lun, pages }];
     });
@@ -389,7 +389,7 @@ export class ScsiDevice implements VirtioDevice, RequestHost, ControlHost {
     this.cdbSize = kept?.cdbSize ?? DEFAULT_CDB_SIZE;
     this.senseSize = kept?.senseSize ?? DEFAULT_SENSE_SIZE;
     for (const { target, lun, pages } of kept?.modes ?? []) {
-      const found = this.#adapter.luns
+      const found = this.#units.luns
         .find((one) => one.target === target && one.lun === lun);
       found?.nexus.unit.mode.restore(pages);
     }

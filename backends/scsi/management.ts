@@ -6,7 +6,7 @@
 
 import { hasFeature } from "../../virtqueue/constants.ts";
 import type { GivenOptions } from "../option_reader.ts";
-import type { Adapter, Lun } from "./adapter.ts";
+import type { LogicalUnits, Lun } from "./logical_units.ts";
 import { type EventQueue, lunField } from "./events.ts";
 import { type ResolvedLun, resolveLun, resolvePlace } from "./options.ts";
 import {
@@ -37,13 +37,13 @@ export class Management {
   /** Features that were negotiated. */
   features = 0n;
   readonly #host: ManagedHost;
-  readonly #adapter: Adapter;
+  readonly #units: LogicalUnits;
   readonly #events: EventQueue;
 
   /** Serves the commands of a host. */
-  constructor(host: ManagedHost, adapter: Adapter, events: EventQueue) {
+  constructor(host: ManagedHost, units: LogicalUnits, events: EventQueue) {
     this.#host = host;
-    this.#adapter = adapter;
+    this.#units = units;
     this.#events = events;
   }
 
@@ -71,9 +71,9 @@ export class Management {
       case "lun-remove":
         return this.#removeCommand(this.#lunOf(parameters));
       case "lun-resize":
-        return this.#adapter.resize(this.#lunOf(parameters));
+        return this.#units.resize(this.#lunOf(parameters));
       case "resize":
-        return this.#adapter.resizeAll();
+        return this.#units.resizeAll();
       case "change-medium":
         return this.#mediumCommand(
           this.#lunOf(parameters, "path"),
@@ -107,7 +107,7 @@ export class Management {
 
   #lunOf(parameters: GivenOptions, ...more: readonly string[]): Lun {
     const { target, lun } = resolvePlace(parameters, more);
-    return this.#adapter.find(target, lun);
+    return this.#units.find(target, lun);
   }
 
   #addCommand(parameters: Readonly<Record<string, unknown>>): unknown {
@@ -128,7 +128,7 @@ export class Management {
       const field = lunField(target, lun);
       this.#events.raise(Event.TRANSPORT_RESET, field, ResetReason.REMOVED);
     }
-    await this.#adapter.remove(found);
+    await this.#units.remove(found);
     this.#host.log(`target ${target}, LUN ${lun} was removed`);
     return { target, lun };
   }
@@ -142,7 +142,7 @@ export class Management {
     if (typeof path !== "string") {
       throw new TypeError(`Cannot use path=${String(path)}: it is a path`);
     }
-    const places = await this.#adapter.changeMedium(found, path);
+    const places = await this.#units.changeMedium(found, path);
     const { capacity, blockSize } = nexus.unit;
     return { target, lun, path, capacity: capacity * blockSize, places };
   }

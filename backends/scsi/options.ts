@@ -215,7 +215,7 @@ const PLACE_OPTIONS: readonly OptionSpec[] = [
   },
 ];
 
-/** The keys of `--lun`, besides the one that names its host adapter. */
+/** The keys of `--lun`, besides the one that names its SCSI host. */
 export const LUN_OPTIONS: readonly OptionSpec[] = [
   ...PLACE_OPTIONS,
   ...MEDIUM_OPTIONS,

@@ -17,7 +17,7 @@ const MIB = 2 ** 20, BLOCK = 512;
 const TUR = [0, 0, 0, 0, 0, 0];
 const NDOB = 1;
 
-/** A host adapter with a large disk. */
+/** A SCSI host with a large disk. */
 class Bench extends ScsiBench {
   readonly storage: FakeStorage;
 

@@ -15,7 +15,7 @@ const read = (lba: number) => [0x28, 0, 0, 0, 0, lba, 0, 0, 1, 0];
 const write = [0x2a, 0, 0, 0, 0, 9, 0, 0, 1, 0];
 const OUT: SendOptions = { out: new Uint8Array(512) };
 
-/** Two host adapters with one disk. */
+/** Two SCSI hosts with one disk. */
 class Pair implements Disposable {
   readonly first = new ScsiBench();
   readonly second: ScsiBench;
@@ -33,7 +33,7 @@ class Pair implements Disposable {
   }
 }
 
-imageTest("two host adapters share a logical unit and its reservations", () => {
+imageTest("two SCSI hosts share a logical unit and its reservations", () => {
   using pair = new Pair();
   const { first, second } = pair;
   assertEquals(first.device.bus.initiator.name, "hba-0");
@@ -109,7 +109,7 @@ Deno.test("a disk is thin where what is freed reads as zeroes", () => {
   }
 });
 
-ringTest("nothing of another adapter comes between compare and write", () => {
+ringTest("nothing of another host comes between compare and write", () => {
   using pair = new Pair();
   const { first, second } = pair;
   const storage = first.fake(), other = second.fake();
@@ -190,7 +190,7 @@ imageTest(
   },
 );
 
-imageTest("adapters that share agree on what they share", () => {
+imageTest("hosts that share agree on what they share", () => {
   using first = new ScsiBench();
   const path = first.image("disk.img");
   assertThrows(
@@ -201,14 +201,14 @@ imageTest("adapters that share agree on what they share", () => {
   assertThrows(
     () => new ScsiBench({ scsi: { initiator: "hba-0" } }),
     Error,
-    "another host adapter has that name",
+    "another SCSI host has that name",
   );
   // The refused ones left nothing behind.
   using second = new ScsiBench({ scsi: { path } });
   assertEquals(second.device.bus.initiator.name, "hba-1");
 });
 
-/** Two host adapters with one CD-ROM. */
+/** Two SCSI hosts with one CD-ROM. */
 function cdroms(): Pick<Pair, "first" | "second"> & Disposable {
   const images = new ScsiBench();
   const path = images.image("cd.iso");
@@ -326,7 +326,7 @@ imageTest("a medium that one of them cannot have changes nothing", async () => {
   assertEquals(second.run(TUR).status, 0);
 });
 
-imageTest("the last adapter that leaves closes the logical unit", () => {
+imageTest("the last host that leaves closes the logical unit", () => {
   using first = new ScsiBench();
   const path = first.image("disk.img");
   const second = new ScsiBench({ scsi: { path } });

@@ -1,11 +1,11 @@
 /**
- * Logical units that several host adapters of one process serve.
+ * Logical units that several SCSI hosts of one process serve.
  *
- * Theory of operation. All adapters of a process that share logical units live
+ * Theory of operation. All hosts of a process that share logical units live
  * in one Worker, so this module's table is theirs: an image is known by what the
  * file system knows it by, and whoever serves the same image gets the same
  * logical unit, with its task set and reservations. The lock that keeps other
- * processes away belongs to the logical unit: it is taken with the first adapter
+ * processes away belongs to the logical unit: it is taken with the first host
  * that is active and given up with the last one.
  *
  * @module
@@ -32,12 +32,12 @@ export interface UnitPlace {
   readonly lun: number;
 }
 
-/** A host adapter that serves a logical unit. */
+/** A SCSI host that serves a logical unit. */
 export interface UnitUser {
   /** Where. */
   readonly place: UnitPlace;
   /**
-   * Opens an image as this adapter serves them; `null` without a path.
+   * Opens an image as this host serves them; `null` without a path.
    *
    * @throws {StorageError} when it cannot be served
    */
@@ -50,7 +50,7 @@ export interface UnitUser {
 export class SharedUnit {
   /** The logical unit. */
   readonly unit: LogicalUnit;
-  /** Host adapters that serve it. */
+  /** SCSI hosts that serve it. */
   readonly users: Set<UnitUser> = new Set();
   #changing = false;
   #key: string;
@@ -74,7 +74,7 @@ export class SharedUnit {
    * The logical unit of an image: the one that is there, or a new one.
    *
    * @param storage the image as it is going to be served, or `null`
-   * @param user the adapter that is going to serve it
+   * @param user the host that is going to serve it
    * @throws {ScsiLunError} when the one that is there is of another kind, or its
    * medium is being changed
    */
@@ -107,7 +107,7 @@ export class SharedUnit {
     }
   }
 
-  /** Locks the image, for one more adapter. */
+  /** Locks the image, for one more host. */
   acquire(): void {
     this.#lock?.acquire();
     try {
@@ -121,7 +121,7 @@ export class SharedUnit {
     this.#holders++;
   }
 
-  /** Gives the lock up, for one adapter. */
+  /** Gives the lock up, for one host. */
   release(): void {
     if (--this.#holders === 0) this.#lock?.release();
   }
@@ -170,7 +170,7 @@ export class SharedUnit {
     }
   }
 
-  /** One adapter less uses it; the last one closes it. */
+  /** One host less uses it; the last one closes it. */
   leave(user: UnitUser): void {
     this.users.delete(user);
     if (this.users.size === 0) this.#forget();

@@ -15,7 +15,7 @@
  * and where several share a Worker also while its pulse stands still, since nobody
  * may be asking, and others wait.
  *
- * Devices that share state (the ports of a switch, adapters with a common disk)
+ * Devices that share state (the ports of a switch, SCSI hosts with a common disk)
  * live in one Worker: they name a group, and a {@linkcode WorkerPool} knows the
  * Worker of each. It lives from its first device to its last.
  *

@@ -1,5 +1,5 @@
 /**
- * Linux's drivers on packed rings: a disk, a SCSI host adapter and a balloon in one
+ * Linux's drivers on packed rings: a disk, a SCSI host and a balloon in one
  * guest. Networks: `net_linux_test.ts`; a disk whose server dies:
  * `blk_crash_test.ts`.
  */
@@ -19,7 +19,7 @@ const guests = skipUnless(reason === null, reason ?? "");
 
 const MIB = 1 << 20;
 
-/** Serves a disk or a host adapter over an image of 64 MiB. */
+/** Serves a disk or a SCSI host over an image of 64 MiB. */
 function serveImage(
   type: "blk" | "scsi",
   path: string,

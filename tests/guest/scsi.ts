@@ -1,5 +1,5 @@
 /**
- * SCSI host adapters for guests: the command that serves them, and QEMU's
+ * SCSI hosts for guests: the command that serves them, and QEMU's
  * arguments.
  *
  * @module
@@ -9,7 +9,7 @@ import { ChildProcess, waitForListener } from "../support/process.ts";
 import { COMMAND_ARGUMENTS } from "../support/vhostd.ts";
 
 /**
- * Arguments of a host adapter that a back-end serves on `socket`.
+ * Arguments of a SCSI host that a back-end serves on `socket`.
  *
  * @param options of the device, each with its comma: `,num_queues=2`
  * @param reconnect milliseconds between attempts to connect again; 0: none

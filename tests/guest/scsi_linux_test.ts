@@ -14,7 +14,7 @@ const guests = skipUnless(reason === null, reason ?? "");
 const MIB = 1 << 20;
 const MODULE = new URL("../../backends/scsi/mod.ts", import.meta.url);
 
-/** Serves a SCSI host adapter. */
+/** Serves a SCSI host. */
 function serveScsi(
   socket: string,
   options: Readonly<Record<string, unknown>>,

@@ -1,5 +1,5 @@
 /**
- * A SCSI host adapter that is really served, and a guest made of our own
+ * A SCSI host that is really served, and a guest made of our own
  * front-end and driver: what the protocol tests of SCSI are written with.
  *
  * @module
@@ -23,7 +23,7 @@ export const CONTROL = 0, EVENTS = 1, REQUESTS = 2;
 /** Size of the images in bytes. */
 export const IMAGE_SIZE: number = 4 << 20;
 
-/** Images in a temporary directory, served as logical units of one adapter. */
+/** Images in a temporary directory, served as logical units of one SCSI host. */
 export class ServedHba implements AsyncDisposable {
   readonly #directory: TemporaryDirectory;
   readonly #ownsDirectory: boolean;
@@ -39,7 +39,7 @@ export class ServedHba implements AsyncDisposable {
     this.server = server;
   }
 
-  /** Serves an adapter; without `luns` it has one disk, `disk.img`. */
+  /** Serves a SCSI host; without `luns` it has one disk, `disk.img`. */
   static async start(
     options: Readonly<Record<string, unknown>> = {},
     shared?: TemporaryDirectory,
@@ -101,7 +101,7 @@ export interface ScsiEvent {
   readonly reason: number;
 }
 
-/** A driver of a SCSI host adapter. */
+/** A driver of a SCSI host. */
 export class ScsiGuest implements Disposable {
   readonly guest: Guest;
 

@@ -161,7 +161,7 @@ function withEngine(options: ScsiOptions): Record<string, unknown> {
   return { ...own, luns: luns.map((lun) => ({ ...engine, ...lun })) };
 }
 
-/** A host adapter and its driver. */
+/** A SCSI host and its driver. */
 export class ScsiBench implements Disposable {
   readonly device: ScsiDevice;
   readonly memory: FakeMemory;

@@ -2,7 +2,7 @@
  * SCSI hosts whose every step is judged, with disks and CD-ROMs on real
  * storage.
  *
- * Theory of operation. Two host adapters serve six logical units: one is served
+ * Theory of operation. Two SCSI hosts serve six logical units: one is served
  * by both, one comes and goes. Each chain is answered once, within its room;
  * responses, residuals and sense data are judged. Where storage is not delayed
  * and memory not disturbed, an array follows what commands do to each image:
@@ -38,10 +38,10 @@ import {
   type Taken,
 } from "./model.ts";
 import {
-  ADAPTERS,
   Delays,
+  HOSTS,
   type Images,
-  makeAdapter,
+  makeHost,
   SPARE,
   type UnitFacts,
 } from "./units.ts";
@@ -67,7 +67,7 @@ const TaskManagement = {
 } as const;
 const READ_ONLY = ["c", "d", "f"], WRITABLE = ["a", "b", "e"];
 
-/** A host adapter with what is known of it. */
+/** A SCSI host with what is known of it. */
 export interface Side {
   readonly device: ScsiDevice;
   readonly number: number;
@@ -97,7 +97,7 @@ export interface HostsOptions {
   readonly eventIdx: boolean;
 }
 
-/** Host adapters and their disks. */
+/** SCSI hosts and their disks. */
 export class Hosts implements QueueWatch {
   readonly sides: Side[] = [];
   /** Names of images that were put into other logical units. */
@@ -127,7 +127,7 @@ export class Hosts implements QueueWatch {
     this.#driver = options.driver;
     this.#delayed = options.delayed;
     try {
-      for (let i = 0; i < ADAPTERS.length; i++) this.#plug(i);
+      for (let i = 0; i < HOSTS.length; i++) this.#plug(i);
     } catch (error) {
       this.close();
       throw error;
@@ -136,7 +136,7 @@ export class Hosts implements QueueWatch {
 
   #plug(number: number): void {
     const { shared, eventIdx } = this.#options;
-    const device = makeAdapter(number, this.#images, {
+    const device = makeHost(number, this.#images, {
       memory: shared,
       slotsPerQueue: RING_SIZE,
       worker: 0,
@@ -150,7 +150,7 @@ export class Hosts implements QueueWatch {
       device,
       number,
       first: this.#driver.queues.length,
-      units: [...ADAPTERS[number]],
+      units: [...HOSTS[number]],
       senseSize: 96,
       cdbSize: 32,
     };
@@ -356,7 +356,7 @@ export class Hosts implements QueueWatch {
     this.#say(`storage did ${done} operations`);
   }
 
-  /** The rings of an adapter stop and go on; perhaps for another driver. */
+  /** The rings of a host stop and go on; perhaps for another driver. */
   restart(side: Side, reset: boolean): void {
     const { device } = side;
     const queues = this.#driver.queues

@@ -13,7 +13,7 @@ export const REQUEST = 19, RESPONSE = 12;
 
 /** A command as it was taken. */
 export interface Taken {
-  /** Number of the host adapter. */
+  /** Number of the SCSI host. */
   readonly side: number;
   readonly field: Uint8Array;
   readonly cdb: Uint8Array<ArrayBuffer>;

@@ -24,7 +24,7 @@ const FEATURES = [featureMask(32, 1, 2), featureMask(32), 0n] as const;
 const SIZES = [[96, 32], [0, 16], [18, 32], [252, 64], [7, 6], [40, 10]];
 const FUNCTIONS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 0xffff_ffff] as const;
 
-/** The drivers of host adapters. */
+/** The drivers of SCSI hosts. */
 export class Run {
   readonly #images: Images;
   readonly #observer: Observer;

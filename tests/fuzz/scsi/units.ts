@@ -1,7 +1,7 @@
 /**
- * The host adapters of the target: two, which share a disk; real storage.
+ * The SCSI hosts of the target: two, which share a disk; real storage.
  *
- * Theory of operation. Adapters are made for each run, so that no reservation,
+ * Theory of operation. Hosts are made for each run, so that no reservation,
  * mode or lock outlives it; their images are made once. A storage may be put in
  * between that keeps operations until it is told to do them: then commands wait,
  * and can be aborted.
@@ -34,7 +34,7 @@ export interface UnitFacts {
   readonly removable?: boolean;
 }
 
-/** Those of the first adapter; the second has the first of them. */
+/** Those of the first host; the second has the first of them. */
 export const UNITS: readonly UnitFacts[] = [
   { target: 0, lun: 0, image: "a", blockSize: 512 },
   { target: 0, lun: 1, image: "b", blockSize: 4096, removable: true },
@@ -49,8 +49,8 @@ export const SPARE: UnitFacts = {
   image: "e",
   blockSize: 512,
 };
-/** Units of each adapter. */
-export const ADAPTERS: readonly (readonly UnitFacts[])[] = [
+/** Units of each host. */
+export const HOSTS: readonly (readonly UnitFacts[])[] = [
   UNITS,
   UNITS.slice(0, 1),
 ];
@@ -130,8 +130,8 @@ export function optionsOf(
   return { ...facts, ...path, engine: "sync", share: true };
 }
 
-/** Makes an adapter. */
-export function makeAdapter(
+/** Makes a host. */
+export function makeHost(
   which: number,
   images: Images,
   context: DeviceContext,
@@ -139,7 +139,7 @@ export function makeAdapter(
   return createScsi({
     initiator: ["fuzz-a", "fuzz-b"][which],
     segMax: 8,
-    luns: ADAPTERS[which].map((unit) => optionsOf(unit, images)),
+    luns: HOSTS[which].map((unit) => optionsOf(unit, images)),
   }, context) as ScsiDevice;
 }
 
@@ -152,7 +152,7 @@ export class Delays {
     return this.#waiting.length === 0;
   }
 
-  /** Puts itself in front of the storages of an adapter. */
+  /** Puts itself in front of the storages of a host. */
   insert({ bus }: ScsiDevice): void {
     for (const [, , nexus] of bus.entries()) {
       const { storage } = nexus;

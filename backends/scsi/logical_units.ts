@@ -1,9 +1,9 @@
 /**
- * The logical units of a host adapter: opened, locked, added and taken away.
+ * The logical units of a SCSI host: opened, locked, added and taken away.
  *
- * Theory of operation. Each logical unit has a storage of this adapter's own:
+ * Theory of operation. Each logical unit has a storage of this host's own:
  * all of them share one table of operands, since the slots of commands are
- * distinct. What several adapters have in common is a {@linkcode SharedUnit}.
+ * distinct. What several hosts have in common is a {@linkcode SharedUnit}.
  * A logical unit that is taken away is no longer found at once; its storage is
  * closed when the last command has ended.
  *
@@ -24,17 +24,17 @@ import { UNIT_CDROM } from "./target/command.ts";
 import { Asc } from "./target/constants.ts";
 import { Initiator, MediaEvent, type Nexus } from "./target/nexus.ts";
 
-/** A logical unit of an adapter. */
+/** A logical unit of a SCSI host. */
 export interface Lun {
   readonly target: number;
   readonly lun: number;
   readonly nexus: Nexus;
   readonly shared: SharedUnit;
-  /** What the shared one knows of this adapter. */
+  /** What the shared one knows of this host. */
   readonly user: UnitUser;
   /** What it is served with. */
   options: ResolvedLun;
-  /** Whether this adapter holds its lock. */
+  /** Whether this host holds its lock. */
   locked: boolean;
 }
 
@@ -52,14 +52,14 @@ function chooseName(asked: string): string {
     if (!names.has(asked)) return asked;
     throw new ScsiLunError(
       "exists",
-      `Cannot use initiator=${asked}: another host adapter has that name`,
+      `Cannot use initiator=${asked}: another SCSI host has that name`,
     );
   }
   for (let i = 0;; i++) if (!names.has(`hba-${i}`)) return `hba-${i}`;
 }
 
-/** The logical units of a host adapter. */
-export class Adapter {
+/** The logical units of a SCSI host. */
+export class LogicalUnits {
   /** The targets. */
   readonly bus: Bus;
   /** The logical units. */
@@ -76,7 +76,7 @@ export class Adapter {
   #active = false;
 
   /**
-   * Makes an adapter without logical units.
+   * Makes a SCSI host without logical units.
    *
    * @param initiator name of the initiator, or empty
    * @param table operands of storage operations; it stays the caller's
@@ -274,7 +274,7 @@ export class Adapter {
         loaded: unit.loaded && !unit.ejected,
         cache: unit.mode.writeCache ? "writeback" : "writethrough",
         thin: unit.options.thin,
-        adapters: shared.users.size,
+        hosts: shared.users.size,
         commands: unit.tasks.count,
         registrations: registrations.length,
         reservationType: reservation?.type ?? 0,
