@@ -5,6 +5,7 @@ import { libc } from "../sys/libc.ts";
 import { UnixSocket } from "../sys/unix_socket.ts";
 import { waitUntil, withDeadline } from "../tests/support/deadline.ts";
 import { TemporaryDirectory } from "../tests/support/temporary_directory.ts";
+import { isConfigRefusal } from "../virtqueue/config_refusal.ts";
 import type { FakeDriver } from "../virtqueue/testing/driver.ts";
 import { DeviceError, WorkerPlane, WorkerPool } from "./worker_plane.ts";
 import type { FailingOptions } from "./worker/testing/failing_device.ts";
@@ -205,6 +206,20 @@ Deno.test("words that the driver writes are there at once, for one Worker", asyn
     TypeError,
     "has one Worker, not 2",
   );
+});
+
+Deno.test("what a device refuses of its configuration is known as that", async () => {
+  const plane = await startFailing({}, 2);
+  try {
+    const refusal = await assertRejects(
+      () => plane.writeConfig(0, Uint8Array.of(1)),
+      DeviceError,
+      "the medium stays as it is",
+    );
+    assert(isConfigRefusal(refusal));
+  } finally {
+    await plane.close();
+  }
 });
 
 Deno.test("a Worker ends although its device cannot be closed", async () => {

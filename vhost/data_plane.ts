@@ -110,7 +110,10 @@ export interface DataPlane {
   /** Where requests about it may be answered, too (default: nowhere). */
   readonly configDelegate?: ConfigDelegate | null;
 
-  /** The driver wrote the configuration space. */
+  /**
+   * The driver wrote the configuration space. Rejects with a
+   * {@linkcode ConfigRefusal} when the device cannot have a value now.
+   */
   writeConfig(offset: number, data: Uint8Array): Promise<void>;
   /** The driver acknowledged these features; rings that run go on. */
   negotiate(features: bigint): Promise<void>;

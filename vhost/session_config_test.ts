@@ -1,4 +1,5 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { ConfigRefusal } from "../virtqueue/config_refusal.ts";
 import { UnixSocket } from "../sys/unix_socket.ts";
 import {
   FrontEndMessage,
@@ -77,7 +78,7 @@ Deno.test("GET_CONFIG keeps the fields of the request, and needs no bytes", asyn
   );
 });
 
-Deno.test("SET_CONFIG hands on what the device has, and is never refused", async () => {
+Deno.test("SET_CONFIG hands on what the device has, wherever it is written", async () => {
   await using h = Harness.open({ config: CONFIG });
   const { frontEnd, plane } = h;
   await frontEnd.handshake();
@@ -94,6 +95,24 @@ Deno.test("SET_CONFIG hands on what the device has, and is never refused", async
     `writeConfig 0 [${whole.slice(0, 60)}]`,
   ]);
   assertEquals(h.status.refused, 0);
+});
+
+Deno.test("SET_CONFIG is refused where the device refuses the value", async () => {
+  await using h = Harness.open({ config: CONFIG });
+  const { frontEnd, plane } = h;
+  await frontEnd.handshake();
+  plane.fail("writeConfig", new ConfigRefusal("the field stays 1"));
+  await assertRejects(
+    () => frontEnd.setConfig(32, new Uint8Array([0])),
+    FrontEndError,
+  );
+  // The session goes on.
+  await frontEnd.setConfig(32, new Uint8Array([0]));
+  assertEquals([h.status.refused, h.status.ignored], [1, 0]);
+  assertStringIncludes(
+    h.log.lines.join("\n"),
+    "VHOST_USER_SET_CONFIG: the field stays 1",
+  );
 });
 
 Deno.test("the configuration is closed to who did not negotiate CONFIG", async () => {

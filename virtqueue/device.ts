@@ -143,6 +143,7 @@ export interface VirtioDevice {
    * Apply driver-writable fields, ignore the rest.
    *
    * @param offset of the first byte written
+   * @throws {ConfigRefusal} when a value cannot be had now: nothing changed
    */
   writeConfig?(offset: number, data: Uint8Array): void;
 
@@ -257,4 +258,5 @@ export type CreateDevice<Options = Readonly<Record<string, unknown>>> = (
   context: DeviceContext,
 ) => VirtioDevice | Promise<VirtioDevice>;
 
+export { ConfigRefusal } from "./config_refusal.ts";
 export type { RunningQueue, VirtQueue };

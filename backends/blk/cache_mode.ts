@@ -18,6 +18,8 @@
  * @module
  */
 
+import { errnoName, errnoText } from "../../sys/errno.ts";
+import { ConfigRefusal } from "../../virtqueue/config_refusal.ts";
 import { hasFeature, VIRTIO_F_VERSION_1 } from "../../virtqueue/constants.ts";
 import { VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH } from "./protocol.ts";
 
@@ -71,15 +73,28 @@ export class CacheMode {
 
   /**
    * The driver wrote `writeback`. Before features are known that is taken too:
-   * legacy drivers may write early.
+   * legacy drivers may write early. When a cache is switched off, what is in it
+   * becomes durable first, as that of any disk does: nobody flushes it later.
+   *
+   * @param settle makes all that was written durable; 0, or a negative errno
+   * @throws {ConfigRefusal} when that failed: the mode stays what it was
    */
-  write(value: number): void {
+  write(value: number, settle: () => number): void {
     if (
       this.#features !== 0n &&
       !hasFeature(this.#features, VIRTIO_BLK_F_CONFIG_WCE)
     ) return;
+    const writeback = this.#writeback, writethrough = this.#writethrough;
     this.#writeback = value !== 0;
     this.#decide();
+    const result = !writethrough && this.#writethrough ? settle() : 0;
+    if (result === 0) return;
+    this.#writeback = writeback;
+    this.#decide();
+    throw new ConfigRefusal(
+      "writeback stays 1, since what was written cannot be made durable: " +
+        `${errnoText(-result)} (${errnoName(-result)})`,
+    );
   }
 
   /** The driver reset the device. */

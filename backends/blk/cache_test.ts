@@ -1,4 +1,5 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
+import { ConfigRefusal } from "../../virtqueue/config_refusal.ts";
 import { featureMask, VIRTIO_F_VERSION_1 } from "../../virtqueue/constants.ts";
 import {
   type Storage,
@@ -36,6 +37,7 @@ import { ringProfile, ringTest } from "../../virtqueue/testing/ring_profile.ts";
 
 const SIMPLE = featureMask(VIRTIO_F_VERSION_1);
 const WCE_ALONE = SIMPLE | featureMask(VIRTIO_BLK_F_CONFIG_WCE);
+const settle = (): number => 0;
 const LEGACY_WCE = LEGACY | featureMask(VIRTIO_BLK_F_CONFIG_WCE);
 
 Deno.test("CacheMode follows what the driver negotiated", () => {
@@ -69,11 +71,11 @@ Deno.test("CacheMode follows the field when CONFIG_WCE was negotiated", () => {
   for (const features of [MODERN_WCE, WCE_ALONE, LEGACY_WCE]) {
     const cache = new CacheMode(true);
     cache.negotiate(features);
-    cache.write(0);
+    cache.write(0, settle);
     assertEquals([cache.writeback, cache.writethrough], [0, true]);
-    cache.write(1);
+    cache.write(1, settle);
     assertEquals([cache.writeback, cache.writethrough], [1, false]);
-    cache.write(0xff);
+    cache.write(0xff, settle);
     assertEquals([cache.writeback, cache.writethrough], [1, false]);
     // The same features again change nothing: front-ends repeat them.
     cache.negotiate(features);
@@ -81,13 +83,13 @@ Deno.test("CacheMode follows the field when CONFIG_WCE was negotiated", () => {
   }
   const cache = new CacheMode(true);
   cache.negotiate(MODERN);
-  cache.write(0);
+  cache.write(0, settle);
   assertEquals([cache.writeback, cache.writethrough], [1, false]);
 });
 
 Deno.test("CacheMode takes what a legacy driver writes before it negotiates", () => {
   const cache = new CacheMode(true);
-  cache.write(0);
+  cache.write(0, settle);
   cache.negotiate(LEGACY_WCE);
   assertEquals([cache.writeback, cache.writethrough], [0, true]);
 });
@@ -95,7 +97,7 @@ Deno.test("CacheMode takes what a legacy driver writes before it negotiates", ()
 Deno.test("CacheMode is never weaker after a reset than a driver was told", () => {
   const cache = new CacheMode(true);
   cache.negotiate(MODERN_WCE);
-  cache.write(0);
+  cache.write(0, settle);
   cache.reset();
   assertEquals([cache.writeback, cache.writethrough], [0, true]);
   assertEquals(cache.mode, null);
@@ -104,11 +106,46 @@ Deno.test("CacheMode is never weaker after a reset than a driver was told", () =
 
   const strict = new CacheMode(false);
   strict.negotiate(MODERN_WCE);
-  strict.write(1);
+  strict.write(1, settle);
   assertEquals(strict.writethrough, false);
   strict.reset();
   strict.negotiate(MODERN_WCE);
   assertEquals([strict.writeback, strict.writethrough], [0, true]);
+});
+
+Deno.test("CacheMode settles what was written when writes become durable", () => {
+  const cache = new CacheMode(true);
+  const results: number[] = [];
+  let settled = 0;
+  const write = (value: number): void =>
+    cache.write(value, () => {
+      settled++;
+      // Whatever ends from now on is durable by itself.
+      assertEquals(cache.writethrough, true);
+      return results.shift() ?? 0;
+    });
+  // Nothing was written that is not durable: no driver has come.
+  write(0);
+  write(1);
+  assertEquals(settled, 0);
+  cache.negotiate(MODERN_WCE);
+  write(1);
+  assertEquals(settled, 0);
+  write(0);
+  write(0);
+  write(1);
+  assertEquals(settled, 1);
+  results.push(-5);
+  const refusal = assertThrows(() => write(0), ConfigRefusal);
+  assertEquals(
+    refusal.message,
+    "writeback stays 1, since what was written cannot be made durable: " +
+      "Input/output error (EIO)",
+  );
+  assertEquals([cache.writeback, cache.writethrough], [1, false]);
+  write(0);
+  assertEquals([cache.writeback, cache.writethrough], [0, true]);
+  assertEquals(settled, 3);
 });
 
 /** Operations that a storage was asked for, and what was used before each. */
@@ -199,6 +236,29 @@ ringTest("BlkDevice switches the cache mode when the driver does", () => {
     STORAGE_WRITE,
   ]);
 });
+
+ringTest(
+  "BlkDevice makes durable what is cached when its cache goes off",
+  () => {
+    const storage = new FakeStorage(2 ** 20);
+    storage.immediate = true;
+    using bench = new BlkBench({ storage, features: MODERN_WCE });
+    const { device } = bench;
+    const write = (value: number): void =>
+      device.writeConfig(CONFIG_WRITEBACK, Uint8Array.of(value));
+    assertEquals(bench.write(0, pattern(512, 1)).status, VIRTIO_BLK_S_OK);
+    storage.errors.push(5);
+    assertThrows(() => write(0), ConfigRefusal, "EIO");
+    assertEquals(device.config[CONFIG_WRITEBACK], 1);
+    assertEquals(device.status().cache, "writeback");
+    write(0);
+    assertEquals(storage.datasyncs, 2);
+    assertEquals(device.config[CONFIG_WRITEBACK], 0);
+    // On again: nothing to make durable.
+    write(1);
+    assertEquals(storage.datasyncs, 2);
+  },
+);
 
 Deno.test("BlkDevice keeps for a successor what is true after a reset", () => {
   // the option wce, what the driver wrote, the mode of the next driver

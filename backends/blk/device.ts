@@ -173,7 +173,7 @@ export class BlkDevice implements VirtioDevice {
   writeConfig(offset: number, data: Uint8Array): void {
     const at = CONFIG_WRITEBACK - offset;
     if (at < 0 || at >= data.length) return;
-    this.#cache.write(data[at]);
+    this.#cache.write(data[at], () => this.#storage.datasync());
     this.#keep();
   }
 

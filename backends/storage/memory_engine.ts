@@ -80,6 +80,10 @@ export class NullEngine implements Storage {
     return 0;
   }
 
+  datasync(): number {
+    return 0;
+  }
+
   extent(offset: number): StorageExtent {
     return { length: this.capacity - offset, mapped: false };
   }
@@ -152,6 +156,10 @@ export class MemoryEngine implements Storage {
   }
 
   poll(): number {
+    return 0;
+  }
+
+  datasync(): number {
     return 0;
   }
 

@@ -89,6 +89,14 @@ export interface Storage {
   poll(): number;
 
   /**
+   * Makes all completed writes durable before it returns. For rare use: nothing
+   * else of this thread goes on meanwhile.
+   *
+   * @returns 0, or a negative errno
+   */
+  datasync(): number;
+
+  /**
    * Tells whether the bytes from `offset` on are allocated, and how far that
    * goes. For rare use: it is a system call or two, and allocates.
    *

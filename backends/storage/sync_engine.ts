@@ -147,6 +147,10 @@ export class SyncEngine implements Storage {
     return 0;
   }
 
+  datasync(): number {
+    return this.#file.datasync();
+  }
+
   extent(offset: number): StorageExtent {
     return findExtent(this.#file, offset, this.#capacity);
   }

@@ -5,8 +5,10 @@
  */
 
 import { answerConfigRead, decodeConfigWrite } from "../config_space.ts";
+import { isConfigRefusal } from "../../virtqueue/config_refusal.ts";
 import type { Message } from "../connection.ts";
 import { FrontEndMessage, ProtocolFeature } from "../constants.ts";
+import { ProtocolError } from "../errors.ts";
 import { decodeConfig } from "../message.ts";
 import type { SessionState } from "../state.ts";
 import type { HandlerTable } from "./handler.ts";
@@ -29,7 +31,8 @@ function getConfig(
 
 /**
  * Hands a write to the device, which applies what a driver may write and
- * ignores the rest: some front-ends send the whole space each time.
+ * ignores the rest: some front-ends send the whole space each time. What it
+ * refuses is refused.
  */
 async function setConfig(
   state: SessionState,
@@ -37,7 +40,13 @@ async function setConfig(
 ): Promise<void> {
   const { plane } = state;
   const { offset, data } = decodeConfigWrite(plane.config, request, payload);
-  if (data.length > 0) await plane.writeConfig(offset, data);
+  if (data.length === 0) return;
+  try {
+    await plane.writeConfig(offset, data);
+  } catch (cause) {
+    if (!isConfigRefusal(cause)) throw cause;
+    throw new ProtocolError("device", request, cause.message, { cause });
+  }
 }
 
 /** Handlers of this theme. */

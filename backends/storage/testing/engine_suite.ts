@@ -219,6 +219,7 @@ export function testEngine(
   Deno.test(`${name}: flushes`, () => {
     using bench = new Bench(options);
     assertEquals(bench.runner.run(STORAGE_FLUSH), 0);
+    assertEquals(bench.storage.datasync(), 0);
   });
 
   Deno.test(`${name}: discards, and zeroes with and without space`, () => {

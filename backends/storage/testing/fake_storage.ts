@@ -55,6 +55,8 @@ export class FakeStorage implements Storage {
   immediate = false;
   /** Error numbers for the next operations to complete; 0: none. */
   readonly errors: number[] = [];
+  /** How often {@linkcode datasync} was called. */
+  datasyncs = 0;
   /** Slots whose operations were asked to end, as often as they were. */
   readonly cancelled: number[] = [];
   /** What {@linkcode refresh} finds; beyond the disk there are zeroes. */
@@ -109,6 +111,11 @@ export class FakeStorage implements Storage {
   /** Completes nothing: tests do. */
   poll(): number {
     return 0;
+  }
+
+  datasync(): number {
+    this.datasyncs++;
+    return -(this.errors.shift() ?? 0);
   }
 
   extent(offset: number): StorageExtent {

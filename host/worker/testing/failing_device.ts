@@ -4,6 +4,7 @@
  * @module
  */
 
+import { ConfigRefusal } from "../../../virtqueue/config_refusal.ts";
 import type { CreateDevice } from "../../../virtqueue/device.ts";
 
 /** Options of the device. */
@@ -30,6 +31,9 @@ const create: CreateDevice = (options, { worker, tellOthers }) => {
     serve(queue) {
       queue.take();
       throw new Error("The medium caught fire");
+    },
+    writeConfig() {
+      throw new ConfigRefusal("the medium stays as it is");
     },
     close() {
       if (closed !== undefined && worker === 0) {
